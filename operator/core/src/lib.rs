@@ -1,0 +1,12 @@
+//! The decisions of Rouse: what a Function becomes, which Trigger holds a host, where a request
+//! goes, who owns a Function, how many pods it gets.
+//!
+//! Everything here is pure: no task, no client, no clock, no source of chance. Time comes in as an
+//! argument, so that the same code decides in the activator, in tests and in simulations.
+
+pub mod function;
+pub mod membership;
+pub mod report;
+pub mod routing;
+pub mod scaling;
+pub mod trigger;
