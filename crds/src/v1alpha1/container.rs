@@ -26,6 +26,7 @@ pub struct EnvVar {
 }
 
 /// Where the value of a variable comes from: exactly one of the fields.
+#[allow(clippy::struct_field_names, reason = "the names are those of the core API")]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

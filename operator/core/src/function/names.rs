@@ -16,7 +16,7 @@ pub const LABEL_REVISION: &str = "rouse.dev/revision";
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`] on all that Rouse makes.
 pub const MANAGED_BY: &str = "rouse";
-/// Annotation that the ReplicaSet controller reads when it chooses which pods go first.
+/// Annotation that the controller of `ReplicaSet`s reads when it chooses which pods go first.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Name of the Function's own container within its pods.
 pub const CONTAINER: &str = "function";
