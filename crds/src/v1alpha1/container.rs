@@ -1,6 +1,8 @@
 //! What a Function says of its container's environment and resources: small, bounded versions of
 //! the core types, so that the schema stays small. Everything else goes through `template`.
 
+#![allow(clippy::struct_field_names, reason = "the names are those of the core API")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -26,7 +28,6 @@ pub struct EnvVar {
 }
 
 /// Where the value of a variable comes from: exactly one of the fields.
-#[allow(clippy::struct_field_names, reason = "the names are those of the core API")]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

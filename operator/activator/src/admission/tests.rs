@@ -1,0 +1,259 @@
+use std::num::NonZeroU32;
+
+use futures::FutureExt;
+use proptest::prelude::*;
+use rouse_crds::v1alpha1::Protocol;
+
+use super::*;
+use crate::pod::Start;
+
+fn bounds(target: u32, limit: u32, requests: u32, bytes: u64) -> Bounds {
+    Bounds {
+        concurrency: Concurrency {
+            target: NonZeroU32::new(target).unwrap(),
+            limit: NonZeroU32::new(limit),
+        },
+        buffer: BufferBounds { requests, bytes },
+    }
+}
+
+fn pod(uid: &str) -> Arc<Pod> {
+    Arc::new(Pod {
+        uid: uid.into(),
+        name: uid.into(),
+        revision: "r".into(),
+        address: ([127, 0, 0, 1], 1).into(),
+        protocol: Protocol::Http1,
+        start: Start::default(),
+    })
+}
+
+fn queued(gate: &Arc<Gate>) -> Waiting {
+    match gate.admit(10) {
+        Admission::Queued(waiting) => waiting,
+        other => panic!("expected a place in the queue, got {other:?}"),
+    }
+}
+
+fn granted(gate: &Arc<Gate>) -> Permit {
+    match gate.admit(10) {
+        Admission::Granted(permit) => permit,
+        other => panic!("expected a permit, got {other:?}"),
+    }
+}
+
+fn refused(gate: &Arc<Gate>) -> Refusal {
+    match gate.admit(10) {
+        Admission::Refused(refusal) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+/// The permit of a waiter that must have one by now.
+fn now(waiting: Waiting) -> Permit {
+    waiting.now_or_never().expect("the waiter has an answer").expect("the answer is a permit")
+}
+
+#[test]
+fn the_queue_is_first_come_first_served_and_slots_are_exact() {
+    let gate = Gate::new(bounds(80, 1, 10, 1000));
+    let mut first = queued(&gate);
+    let mut second = queued(&gate);
+    gate.open(&pod("a"));
+    assert!((&mut second).now_or_never().is_none());
+    let permit = (&mut first).now_or_never().expect("the first has its turn").unwrap();
+    assert!(matches!(gate.admit(10), Admission::Queued(_)), "nobody overtakes the queue");
+    drop(permit);
+    drop(now(second));
+    assert_eq!(gate.take_load().in_flight, 0);
+}
+
+#[test]
+fn the_least_loaded_pod_is_chosen() {
+    let gate = Gate::new(bounds(80, 0, 10, 1000));
+    gate.open(&pod("a"));
+    gate.open(&pod("b"));
+    let permits: Vec<Permit> = (0..4).map(|_| granted(&gate)).collect();
+    assert!(gate.take_load().pods.iter().all(|pod| pod.in_flight == 2));
+    drop(permits);
+}
+
+#[test]
+fn a_soft_target_holds_back_only_while_more_pods_are_expected() {
+    let gate = Gate::new(bounds(2, 0, 10, 1000));
+    gate.expect_pods(true);
+    let mut waiting: Vec<Waiting> = (0..5).map(|_| queued(&gate)).collect();
+    gate.open(&pod("a"));
+    let first: Vec<Permit> = waiting.drain(..2).map(now).collect();
+    assert!((&mut waiting[0]).now_or_never().is_none());
+    gate.expect_pods(false);
+    let rest: Vec<Permit> = waiting.into_iter().map(now).collect();
+    assert_eq!(gate.take_load().in_flight, 5);
+    drop((first, rest));
+}
+
+#[test]
+fn the_queue_is_bounded_in_requests_and_bytes() {
+    let gate = Gate::new(bounds(80, 0, 2, 1000));
+    let held = [queued(&gate), queued(&gate)];
+    assert_eq!(refused(&gate), Refusal::TooManyWaiting(2));
+    drop(held);
+    gate.configure(bounds(80, 0, 10, 15));
+    let held = queued(&gate);
+    assert_eq!(refused(&gate), Refusal::TooManyBytes(15));
+    drop(held);
+    drop(queued(&gate));
+}
+
+#[test]
+fn a_waiter_that_leaves_gives_its_place_and_its_slot_back() {
+    let gate = Gate::new(bounds(80, 1, 10, 1000));
+    let leaves = queued(&gate);
+    let stays = queued(&gate);
+    drop(leaves);
+    let answered_then_dropped = queued(&gate);
+    gate.open(&pod("a"));
+    drop(now(stays));
+    drop(answered_then_dropped);
+    let load = gate.take_load();
+    assert_eq!((load.in_flight, load.waiting), (0, 0));
+    drop(granted(&gate));
+}
+
+#[test]
+fn a_failed_start_turns_away_until_a_pod_opens_or_there_is_hope() {
+    let gate = Gate::new(bounds(80, 1, 10, 1000));
+    let waiting = queued(&gate);
+    let failure = Arc::new(StartFailure { reason: "ImagePullFailed", message: "no".into() });
+    gate.fail(Arc::clone(&failure));
+    let answer = waiting.now_or_never().expect("the waiter has an answer");
+    assert_eq!(answer.unwrap_err(), Refusal::StartFailed(Arc::clone(&failure)));
+    assert_eq!(refused(&gate), Refusal::StartFailed(Arc::clone(&failure)));
+    gate.hope();
+    drop(queued(&gate));
+    gate.open(&pod("a"));
+    gate.fail(failure);
+    drop(granted(&gate));
+}
+
+#[test]
+fn a_shut_gate_turns_everyone_away_and_lets_the_served_go_on() {
+    let gate = Gate::new(bounds(80, 1, 10, 1000));
+    gate.open(&pod("a"));
+    let permit = granted(&gate);
+    let waiting = queued(&gate);
+    gate.shut(Refusal::Moved);
+    assert_eq!(waiting.now_or_never().unwrap().unwrap_err(), Refusal::Moved);
+    assert_eq!(refused(&gate), Refusal::Moved);
+    assert_eq!(gate.take_load().in_flight, 1);
+    drop(permit);
+    assert_eq!(gate.take_load().in_flight, 0);
+}
+
+#[tokio::test]
+async fn the_task_is_told_of_load_above_the_alarm_of_idle_pods_and_of_silence() {
+    let gate = Gate::new(bounds(80, 0, 10, 1000));
+    let waiting = queued(&gate);
+    gate.changed().await;
+    gate.set_alarm(5);
+    gate.open(&pod("a"));
+    let permit = now(waiting);
+    assert!(gate.changed().now_or_never().is_none(), "below the alarm nobody is woken");
+    permit.note_first_byte();
+    gate.changed().await;
+    assert!(gate.take_load().activation.unwrap().first_byte.is_some());
+    let other = granted(&gate);
+    gate.close("a");
+    drop(permit);
+    assert!(gate.changed().now_or_never().is_none());
+    drop(other);
+    gate.changed().await;
+}
+
+#[test]
+fn a_retired_pod_goes_with_its_last_request_and_never_opens_again() {
+    let gate = Gate::new(bounds(80, 0, 10, 1000));
+    let a = pod("a");
+    gate.open(&a);
+    let permit = granted(&gate);
+    gate.retire("a");
+    gate.open(&a);
+    drop(queued(&gate));
+    assert_eq!(gate.take_load().pods.len(), 1);
+    drop(permit);
+    assert_eq!(gate.take_load().pods, []);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Arrive,
+    Leave(usize),
+    Finish(usize),
+    Open(usize),
+    Close(usize),
+    Retire(usize),
+    Expect(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Arrive),
+        1 => (0usize..20).prop_map(Step::Leave),
+        3 => (0usize..20).prop_map(Step::Finish),
+        1 => (0usize..4).prop_map(Step::Open),
+        1 => (0usize..4).prop_map(Step::Close),
+        1 => (0usize..4).prop_map(Step::Retire),
+        1 => any::<bool>().prop_map(Step::Expect),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: no pod above its limit, nobody waits while a pod has room, and every
+    /// count is zero when all have gone.
+    #[test]
+    fn slots_are_exact_and_nothing_leaks(
+        steps in prop::collection::vec(step(), 1..200), limit in 0u32..4,
+    ) {
+        let gate = Gate::new(bounds(2, limit, 8, 1000));
+        let pods: Vec<Arc<Pod>> = (0..4).map(|i| pod(&i.to_string())).collect();
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut permits: Vec<Permit> = Vec::new();
+        let mut retired = [false; 4];
+        for step in steps {
+            match step {
+                Step::Arrive => match gate.admit(1) {
+                    Admission::Granted(permit) => permits.push(permit),
+                    Admission::Queued(place) => waiting.push(place),
+                    Admission::Refused(_) => {}
+                },
+                Step::Leave(i) if !waiting.is_empty() => { let i = i % waiting.len(); drop(waiting.remove(i)); }
+                Step::Finish(i) if !permits.is_empty() => { let i = i % permits.len(); drop(permits.remove(i)); }
+                Step::Open(i) if !retired[i] => gate.open(&pods[i]),
+                Step::Close(i) => gate.close(&pods[i].uid),
+                Step::Retire(i) => { retired[i] = true; gate.retire(&pods[i].uid); }
+                Step::Expect(more) => gate.expect_pods(more),
+                _ => {}
+            }
+            let mut still = Vec::new();
+            for mut place in waiting.drain(..) {
+                match (&mut place).now_or_never() {
+                    Some(answer) => permits.push(answer.expect("nobody fails here")),
+                    None => still.push(place),
+                }
+            }
+            waiting = still;
+            let load = gate.take_load();
+            prop_assert_eq!(load.in_flight as usize, permits.len());
+            prop_assert_eq!(load.waiting as usize, waiting.len());
+            for pod in &load.pods {
+                prop_assert!(limit == 0 || pod.in_flight <= limit);
+                let room = pod.open && limit != 0 && pod.in_flight < limit;
+                prop_assert!(!(room && load.waiting > 0), "someone waits beside a free slot");
+            }
+        }
+        drop(waiting);
+        drop(permits);
+        let load = gate.take_load();
+        prop_assert_eq!((load.in_flight, load.waiting), (0, 0));
+    }
+}
