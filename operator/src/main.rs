@@ -1,3 +1,14 @@
-//! Placeholder.
+//! The `rouse` binary: parses the command line and hands over to a role.
 
-fn main() {}
+mod admin;
+mod args;
+mod role;
+mod shutdown;
+mod telemetry;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    role::run(args::Cli::parse()).await
+}

@@ -1,3 +1,205 @@
-//! Placeholder.
+//! The sample Function: says hello, and does on request what the tests need of a Function. It
+//! holds no state but counters, and must stay as quick to start as a server can be.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `/` | `Hello, NAME!`, with `?name=NAME` |
+//! | any path with `?sleep=MILLIS` | the same, that much later |
+//! | `/echo` | the request's body, as it comes |
+//! | `/stream?count=N&pause=MILLIS` | N lines, a pause before each |
+//! | `/status/CODE` | that status |
+//! | `/exit/CODE` | none: the process ends |
+//!
+//! Every answer says who gave it: `x-hello-pod`, `x-hello-version`, `x-hello-listening-at` (Unix
+//! time in microseconds at which the port was open), `x-hello-in-flight` and
+//! `x-hello-most-in-flight` (requests in service at once, now and at most so far).
+//!
+//! Environment: `PORT`, `HELLO_VERSION`, `HELLO_DELAY_MILLIS` (before the port opens),
+//! `HELLO_EXIT_CODE` (ends at once with it).
 
-fn main() {}
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+/// Who answers, and how many requests it is serving.
+struct Server {
+    pod: String,
+    version: String,
+    listening_at: u128,
+    in_flight: AtomicU32,
+    most_in_flight: AtomicU32,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    if let Some(code) = number("HELLO_EXIT_CODE") {
+        eprintln!("ending with {code}, as HELLO_EXIT_CODE says");
+        std::process::exit(i32::try_from(code).unwrap_or(1));
+    }
+    if let Some(delay) = number("HELLO_DELAY_MILLIS") {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    let port = number("PORT").and_then(|port| u16::try_from(port).ok()).unwrap_or(8080);
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let server = Arc::new(Server {
+        pod: std::env::var("HOSTNAME").unwrap_or_default(),
+        version: std::env::var("HELLO_VERSION").unwrap_or_default(),
+        listening_at: since_epoch.as_micros(),
+        in_flight: AtomicU32::new(0),
+        most_in_flight: AtomicU32::new(0),
+    });
+    serve(listener, server).await
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+async fn serve(listener: TcpListener, server: Arc<Server>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let connections = GracefulShutdown::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            _ = terminate.recv() => break,
+        };
+        stream.set_nodelay(true)?;
+        let server = Arc::clone(&server);
+        let service = service_fn(move |request| answer(Arc::clone(&server), request));
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // A caller that goes away in the middle is no fault of this program.
+            drop(connection.await);
+        });
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+/// One request in service, for as long as this value lives.
+struct InFlight(Arc<Server>);
+
+impl InFlight {
+    fn begin(server: &Arc<Server>) -> Self {
+        let now = server.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        server.most_in_flight.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn answer(
+    server: Arc<Server>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let guard = InFlight::begin(&server);
+    if let Some(millis) = query(&request, "sleep") {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+    let mut response = route(request, guard);
+    let in_flight = server.in_flight.load(Ordering::SeqCst);
+    let most = server.most_in_flight.load(Ordering::SeqCst);
+    for (name, value) in [
+        ("x-hello-pod", server.pod.clone()),
+        ("x-hello-version", server.version.clone()),
+        ("x-hello-listening-at", server.listening_at.to_string()),
+        ("x-hello-in-flight", in_flight.to_string()),
+        ("x-hello-most-in-flight", most.to_string()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    Ok(response)
+}
+
+fn route(request: Request<Incoming>, guard: InFlight) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let mut segments = path.trim_start_matches('/').split('/');
+    match (segments.next(), segments.next()) {
+        (Some("echo"), None) => Response::new(held(request.into_body(), guard)),
+        (Some("stream"), None) => stream(&request, guard),
+        (Some("status"), Some(code)) => {
+            let status = code.parse().unwrap_or(StatusCode::BAD_REQUEST);
+            let mut response = Response::new(held(Full::new(Bytes::new()).map_err(never), guard));
+            *response.status_mut() = status;
+            response
+        }
+        (Some("exit"), Some(code)) => std::process::exit(code.parse().unwrap_or(1)),
+        _ => {
+            let name = parameter(&request, "name").unwrap_or("world");
+            let text = Bytes::from(format!("Hello, {name}!\n"));
+            Response::new(held(Full::new(text).map_err(never), guard))
+        }
+    }
+}
+
+/// A body that counts as in flight until it has been sent or dropped.
+fn held<B>(body: B, guard: InFlight) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Send + Sync + 'static,
+{
+    body.map_frame(move |frame| {
+        let _ = &guard;
+        frame
+    })
+    .boxed()
+}
+
+fn stream(request: &Request<Incoming>, guard: InFlight) -> Response<Body> {
+    let count = query(request, "count").unwrap_or(3);
+    let pause = Duration::from_millis(query(request, "pause").unwrap_or(100));
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        let _guard = guard;
+        for i in 0..count {
+            tokio::time::sleep(pause).await;
+            if sender.send(Bytes::from(format!("line {i}\n"))).await.is_err() {
+                return;
+            }
+        }
+    });
+    let frames = futures::stream::unfold(receiver, |mut receiver| async move {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, hyper::Error>(Frame::data(line)), receiver))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(frames)))
+}
+
+fn never(never: Infallible) -> hyper::Error {
+    match never {}
+}
+
+fn query(request: &Request<Incoming>, name: &str) -> Option<u64> {
+    parameter(request, name)?.parse().ok()
+}
+
+fn parameter<'r>(request: &'r Request<Incoming>, name: &str) -> Option<&'r str> {
+    let query = request.uri().query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}

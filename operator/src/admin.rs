@@ -1,0 +1,101 @@
+//! The admin port: `/livez`, `/readyz` and `/metrics`. It reads, and changes nothing.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::http::HeaderValue;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections served at once: a scraper, the kubelet's two probes and a few people. More wait in
+/// the kernel's queue.
+const MAX_CONNECTIONS: usize = 32;
+
+/// How long a connection may take for the head of a request, and stand idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the admin port tells.
+pub struct Admin {
+    /// All metrics of the process.
+    pub registry: Registry,
+    /// Why the process is not ready; none when it is.
+    pub unready: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
+}
+
+/// Opens the port and serves it until the process ends.
+pub async fn spawn(address: SocketAddr, admin: Admin) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("opening the admin port {address}"))?;
+    tokio::spawn(serve(listener, Arc::new(admin)));
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let admin = Arc::clone(&admin);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = answer(&admin, &request);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "admin connection");
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => match (admin.unready)() {
+            None => text(StatusCode::OK, "ok\n"),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        "/metrics" => metrics(&admin.registry),
+        _ => text(StatusCode::NOT_FOUND, "known paths: /livez /readyz /metrics\n"),
+    }
+}
+
+fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
+    let mut body = String::new();
+    match encode(&mut body, registry) {
+        Ok(()) => {
+            let mut response = Response::new(Full::new(Bytes::from(body)));
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding the metrics failed\n"),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = status;
+    response
+}

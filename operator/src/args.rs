@@ -1,0 +1,188 @@
+//! The command line: parsed once, here, into the configuration of each role.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rouse_core::trigger::HostPolicy;
+
+/// Functions on Kubernetes that sleep until they are called.
+#[derive(Debug, Parser)]
+#[command(name = "rouse", version, about)]
+pub struct Cli {
+    /// Form of the log lines on standard error.
+    #[arg(long, env = "ROUSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, global = true)]
+    pub log: LogFormat,
+    /// What to log: a level, or `target=level` pairs with commas between.
+    #[arg(long, env = "ROUSE_LOG", default_value = "info", global = true)]
+    pub log_filter: String,
+    /// What this process does.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+/// What a process does.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Makes the children of Functions and writes all status; one of several leads.
+    Controller(ControllerArgs),
+    /// Carries requests, wakes and scales the Functions that it owns.
+    Activator(ActivatorArgs),
+}
+
+/// What both roles are told.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Namespace that Rouse runs in.
+    #[arg(long, env = "ROUSE_NAMESPACE", default_value = "rouse-system")]
+    pub namespace: String,
+    /// DNS domain of the cluster.
+    #[arg(long, env = "ROUSE_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Domain below which Functions with `exposure: Public` are reached from outside, as
+    /// `NAME.NAMESPACE.DOMAIN`. Without it only the hosts of Triggers are.
+    #[arg(long, env = "ROUSE_PUBLIC_DOMAIN")]
+    pub public_domain: Option<String>,
+    /// Suffix of hosts that the Triggers of a namespace may claim (`*` for every namespace).
+    /// May be given more than once.
+    #[arg(long, env = "ROUSE_HOST_SUFFIX", value_name = "NAMESPACE=SUFFIX", value_delimiter = ',', value_parser = parse_suffix)]
+    pub host_suffix: Vec<HostSuffix>,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "ROUSE_ADMIN_ADDR", default_value = "0.0.0.0:9090")]
+    pub admin_addr: SocketAddr,
+    /// File with the token by which this process proves itself to its peers.
+    #[arg(
+        long,
+        env = "ROUSE_PEER_TOKEN_FILE",
+        default_value = "/var/run/secrets/rouse.dev/peer/token"
+    )]
+    pub peer_token_file: PathBuf,
+    /// Name of this process's pod.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: String,
+    /// UID of this process's pod.
+    #[arg(long, env = "POD_UID")]
+    pub pod_uid: String,
+}
+
+impl CommonArgs {
+    /// What the administrator says about hosts.
+    pub fn host_policy(&self) -> HostPolicy {
+        let mut policy = HostPolicy {
+            cluster_domain: self.cluster_domain.clone(),
+            public_domain: self.public_domain.clone().filter(|domain| !domain.is_empty()),
+            ..HostPolicy::default()
+        };
+        for HostSuffix { namespace, suffix } in &self.host_suffix {
+            policy.suffixes.entry(namespace.clone()).or_default().push(suffix.clone());
+        }
+        policy
+    }
+}
+
+/// One `--host-suffix`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSuffix {
+    /// The namespace, or `*`.
+    pub namespace: String,
+    /// The suffix, in lower case and without a leading dot.
+    pub suffix: String,
+}
+
+fn parse_suffix(text: &str) -> Result<HostSuffix, String> {
+    let (namespace, suffix) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not NAMESPACE=SUFFIX, such as shop=example.com"))?;
+    let suffix = suffix.trim_start_matches('.').to_ascii_lowercase();
+    if namespace.is_empty() || suffix.is_empty() {
+        return Err(format!("{text:?} lacks a namespace or a suffix"));
+    }
+    Ok(HostSuffix { namespace: namespace.to_owned(), suffix })
+}
+
+/// What the controller is told.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// What both roles are told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Host of the activators' Service, to which the Service of every Function points.
+    #[arg(
+        long,
+        env = "ROUSE_ACTIVATOR_HOST",
+        default_value = "rouse-activator.rouse-system.svc.cluster.local"
+    )]
+    pub activator_host: String,
+    /// Port on which activators listen for their peers.
+    #[arg(long, env = "ROUSE_PEER_PORT", default_value_t = 8082)]
+    pub peer_port: u16,
+}
+
+/// What an activator is told.
+#[derive(Debug, Args)]
+pub struct ActivatorArgs {
+    /// What both roles are told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Address for callers in the cluster.
+    #[arg(long, env = "ROUSE_HTTP_ADDR", default_value = "0.0.0.0:8080")]
+    pub http_addr: SocketAddr,
+    /// Address for callers from outside.
+    #[arg(long, env = "ROUSE_PUBLIC_ADDR", default_value = "0.0.0.0:8081")]
+    pub public_addr: SocketAddr,
+    /// Address for other activators and the controller.
+    #[arg(long, env = "ROUSE_PEER_ADDR", default_value = "0.0.0.0:8082")]
+    pub peer_addr: SocketAddr,
+    /// How long a stopping activator goes on with what it serves.
+    #[arg(long, env = "ROUSE_DRAIN", default_value = "20s", value_parser = parse_drain)]
+    pub drain: Duration,
+}
+
+fn parse_drain(text: &str) -> Result<Duration, String> {
+    rouse_core::function::parse_duration("--drain", text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn host_suffixes_are_collected_by_namespace() {
+        let cli = Cli::try_parse_from([
+            "rouse",
+            "controller",
+            "--pod-name",
+            "p",
+            "--pod-uid",
+            "u",
+            "--host-suffix",
+            "shop=.Example.com",
+            "--host-suffix",
+            "shop=example.org",
+        ]);
+        let Ok(Cli { role: Role::Controller(args), .. }) = cli else {
+            panic!("the command line must parse: {cli:?}");
+        };
+        let policy = args.common.host_policy();
+        assert_eq!(policy.suffixes["shop"], ["example.com", "example.org"]);
+        assert!(parse_suffix("example.com").is_err());
+        assert!(parse_suffix("shop=").is_err());
+    }
+}

@@ -1,0 +1,17 @@
+//! Starts a role: the parts of the process around the library that does the work.
+
+use crate::args::{Cli, Role};
+use crate::{shutdown, telemetry};
+
+/// Runs the role that the command line names, until it ends or the process shall stop.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    telemetry::init(cli.log, &cli.log_filter)?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
+    let _shutdown = shutdown::listen()?;
+    match cli.role {
+        Role::Controller(_args) => Ok(()),
+        Role::Activator(_args) => Ok(()),
+    }
+}
