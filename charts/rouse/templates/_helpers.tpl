@@ -1,0 +1,204 @@
+{{/*
+Names are fixed (see values.yaml), so there is no `fullname`: a role's objects are called
+rouse-ROLE. Helpers that need the role take (dict "root" $ "role" "controller").
+*/}}
+
+{{- define "rouse.selectorLabels" -}}
+app.kubernetes.io/name: rouse
+app.kubernetes.io/component: {{ .role }}
+{{- end }}
+
+{{/* Labels of the release's objects that belong to no single role; takes the root. */}}
+{{- define "rouse.commonLabels" -}}
+app.kubernetes.io/part-of: rouse
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- if not .Values.standalone }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "rouse.labels" -}}
+{{ include "rouse.selectorLabels" . }}
+{{ include "rouse.commonLabels" .root }}
+{{- end }}
+
+{{- define "rouse.image" -}}
+{{- $image := .Values.image -}}
+{{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
+{{- end }}
+
+{{/* Host of the Service that every Function's ExternalName points to. */}}
+{{- define "rouse.activatorHost" -}}
+rouse-activator.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+
+{{- define "rouse.username" -}}
+system:serviceaccount:{{ .root.Release.Namespace }}:rouse-{{ .role }}
+{{- end }}
+
+{{/*
+Refuses a domain that can't be reached, because it, or one above it, is reserved; takes
+(dict "domain" "of" "reserved").
+*/}}
+{{- define "rouse.checkDomain" -}}
+{{- range .reserved -}}
+{{- if or (eq $.domain .) (hasSuffix (printf ".%s" .) $.domain) -}}
+{{- fail (printf "%s: %q is %s or below it, which is reserved; give another domain" $.of $.domain .) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Arguments that both roles take. */}}
+{{- define "rouse.commonArgs" -}}
+- --namespace={{ .Release.Namespace }}
+- --cluster-domain={{ .Values.clusterDomain }}
+{{- $reserved := list .Values.clusterDomain "svc" "localhost" }}
+{{- with .Values.public.domain }}
+{{- include "rouse.checkDomain" (dict "domain" . "of" "public.domain" "reserved" $reserved) }}
+{{- $reserved = append $reserved . }}
+- --public-domain={{ . }}
+{{- end }}
+{{- range $namespace, $suffixes := .Values.hostSuffixes }}
+{{- range $suffixes }}
+{{- include "rouse.checkDomain" (dict "domain" . "of" (printf "hostSuffixes.%s" $namespace) "reserved" $reserved) }}
+- --host-suffix={{ $namespace }}={{ . }}
+{{- end }}
+{{- end }}
+- --admin-addr=0.0.0.0:9090
+- --peer-token-file=/var/run/secrets/rouse.dev/peer/token
+- --log={{ .Values.log.format }}
+- {{ printf "--log-filter=%s" .Values.log.filter | quote }}
+{{- end }}
+
+{{/* The pod template of a role; takes also "args" and "ports" (YAML lists) and "grace" (seconds). */}}
+{{- define "rouse.podTemplate" -}}
+{{- $role := index .root.Values .role -}}
+metadata:
+  labels:
+    {{- include "rouse.selectorLabels" . | nindent 4 }}
+    app.kubernetes.io/part-of: rouse
+    {{- with $role.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $role.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: rouse-{{ .role }}
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .grace }}
+  {{- with .root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $role.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - name: {{ .role }}
+      image: {{ include "rouse.image" .root | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      args:
+        - {{ .role }}
+        {{- include "rouse.commonArgs" .root | nindent 8 }}
+        {{- .args | nindent 8 }}
+      env:
+        - name: POD_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+        - name: POD_UID
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.uid
+        - name: POD_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.podIP
+        {{- with $role.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        {{- with .ports }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        - name: admin
+          containerPort: 9090
+          protocol: TCP
+      livenessProbe:
+        httpGet:
+          path: /livez
+          port: admin
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 3
+      readinessProbe:
+        httpGet:
+          path: /readyz
+          port: admin
+        periodSeconds: 2
+        timeoutSeconds: 2
+        failureThreshold: 3
+      {{- with $role.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop:
+            - ALL
+      volumeMounts:
+        - name: peer-token
+          mountPath: /var/run/secrets/rouse.dev/peer
+          readOnly: true
+  volumes:
+    # Proves this pod to the activators' peer port. Its audience makes it worthless at the API server.
+    - name: peer-token
+      projected:
+        sources:
+          - serviceAccountToken:
+              audience: rouse.dev/peer
+              expirationSeconds: 3600
+              path: token
+  {{- with $role.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $role.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $role.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  topologySpreadConstraints:
+    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+    - topologyKey: {{ . }}
+      maxSkew: 1
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "rouse.selectorLabels" $ | nindent 10 }}
+      matchLabelKeys:
+        - pod-template-hash
+    {{- end }}
+{{- end }}
+
+{{/* CEL: does the object `it` carry Rouse's mark, and does a Function control it? */}}
+{{- define "rouse.isChild" -}}
+it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && it.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false) && owner.kind == 'Function' && owner.apiVersion.startsWith('rouse.dev/') && owner.uid == it.metadata.?labels[?'rouse.dev/function-uid'].orValue(''))
+{{- end }}
