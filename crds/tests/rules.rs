@@ -1,6 +1,8 @@
 //! The rules of the API, without a cluster: what they refuse, with which words, and what they
 //! accept. The end-to-end tests put the same fixtures before a real API server.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use kube::core::cel::validate_cel_schema;
 use rouse_crds::v1alpha1::{Function, Trigger, crds};
 use serde::Deserialize;

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the end-to-end tests share: the cluster under test, a namespace for each test, calls
+//! through the activator, and waiting on conditions. No test sleeps.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this crate is test code: a panic is how a test fails"
+)]
+
+pub mod cluster;
+pub mod http;
+pub mod load;
+pub mod scope;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use scope::Scope;

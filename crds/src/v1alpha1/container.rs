@@ -37,7 +37,7 @@ pub struct EnvVarSource {
     /// A key of a Secret of the Function's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
-    /// A key of a `ConfigMap` of the Function's namespace.
+    /// A key of a ConfigMap of the Function's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<ConfigMapKeyRef>,
     /// A field of the pod, such as `status.podIP`.
@@ -60,14 +60,14 @@ pub struct SecretKeyRef {
     pub optional: Option<bool>,
 }
 
-/// A key of a `ConfigMap`.
+/// A key of a ConfigMap.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
-    /// Name of the `ConfigMap`, in the Function's namespace.
+    /// Name of the ConfigMap, in the Function's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key within the `ConfigMap`.
+    /// Key within the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Whether the pod may start without it. Default: false.
@@ -84,7 +84,7 @@ pub struct FieldRef {
     pub field_path: String,
 }
 
-/// All keys of a Secret or `ConfigMap` as variables: exactly one of the two.
+/// All keys of a Secret or ConfigMap as variables: exactly one of the two.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.configMapRef)")
@@ -97,12 +97,12 @@ pub struct EnvFromSource {
     /// A Secret of the Function's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
-    /// A `ConfigMap` of the Function's namespace.
+    /// A ConfigMap of the Function's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<LocalRef>,
 }
 
-/// The name of a Secret or `ConfigMap` of the same namespace.
+/// The name of a Secret or ConfigMap of the same namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {

@@ -54,7 +54,7 @@ pub struct FunctionSpec {
     #[x_kube(validation = Rule::new("self.all(e, e.name != 'PORT')")
         .message("the variable PORT is set by Rouse: set spec.port instead"))]
     pub env: Vec<EnvVar>,
-    /// Secrets and `ConfigMap`s whose keys become environment variables, at most 50.
+    /// Secrets and ConfigMaps whose keys become environment variables, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub env_from: Vec<EnvFromSource>,

@@ -14,6 +14,8 @@
 //! time in microseconds at which the port was open), `x-hello-in-flight` and
 //! `x-hello-most-in-flight` (requests in service at once, now and at most so far).
 //!
+//! `hello get URL` is a caller instead: it prints the answer and ends with 0 if it was a success.
+//!
 //! Environment: `PORT`, `HELLO_VERSION`, `HELLO_DELAY_MILLIS` (before the port opens),
 //! `HELLO_EXIT_CODE` (ends at once with it).
 
@@ -30,6 +32,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -49,6 +52,10 @@ struct Server {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
+    let mut args = std::env::args().skip(1);
+    if let (Some("get"), Some(url)) = (args.next().as_deref(), args.next()) {
+        return get(&url).await;
+    }
     if let Some(code) = number("HELLO_EXIT_CODE") {
         eprintln!("ending with {code}, as HELLO_EXIT_CODE says");
         std::process::exit(i32::try_from(code).unwrap_or(1));
@@ -67,6 +74,16 @@ async fn main() -> std::io::Result<()> {
         most_in_flight: AtomicU32::new(0),
     });
     serve(listener, server).await
+}
+
+async fn get(url: &str) -> std::io::Result<()> {
+    let uri = url.parse().map_err(std::io::Error::other)?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.get(uri).await.map_err(std::io::Error::other)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(std::io::Error::other)?;
+    eprintln!("{status}\n{}", String::from_utf8_lossy(&body.to_bytes()));
+    if status.is_success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -10,13 +10,13 @@ pub const LABEL_FUNCTION: &str = "rouse.dev/function";
 /// Label with the UID of the Function, so that a Function that was deleted and made again never
 /// takes its predecessor's children for its own.
 pub const LABEL_FUNCTION_UID: &str = "rouse.dev/function-uid";
-/// Label with the hash of the revision, on Deployments, pods and `ControllerRevision`s.
+/// Label with the hash of the revision, on Deployments, pods and ControllerRevisions.
 pub const LABEL_REVISION: &str = "rouse.dev/revision";
 /// Recommended label that says who manages an object; its value is [`MANAGED_BY`].
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`] on all that Rouse makes.
 pub const MANAGED_BY: &str = "rouse";
-/// Annotation that the controller of `ReplicaSet`s reads when it chooses which pods go first.
+/// Annotation that the controller of ReplicaSets reads when it chooses which pods go first.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Name of the Function's own container within its pods.
 pub const CONTAINER: &str = "function";
@@ -58,7 +58,7 @@ impl fmt::Display for FunctionKey {
     }
 }
 
-/// Name of the Deployment and of the `ControllerRevision` of one revision.
+/// Name of the Deployment and of the ControllerRevision of one revision.
 pub fn revision_child(function: &str, revision: &str) -> String {
     format!("{function}-{revision}")
 }

@@ -1,0 +1,77 @@
+//! The cluster under test: the one that `ROUSE_E2E_KUBECONFIG` names, never another.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+/// Namespace that Rouse runs in.
+pub const NAMESPACE: &str = "rouse-system";
+/// Image of the sample Function, as `cargo xtask image` names it.
+pub const HELLO_IMAGE: &str = "rouse.dev/hello:v0.1.0";
+const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";
+const AUDIT_LOG: &str = "ROUSE_E2E_AUDIT_LOG";
+
+/// A cluster with Rouse in it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// A client with all rights.
+    pub client: Client,
+    config: Config,
+    /// Where callers in the cluster reach the activators.
+    pub activator: SocketAddr,
+    /// Where callers from outside do.
+    pub public: SocketAddr,
+}
+
+impl Cluster {
+    /// Connects to the cluster under test and finds its activators.
+    pub async fn connect() -> anyhow::Result<Self> {
+        let path = std::env::var_os(KUBECONFIG).with_context(|| {
+            format!("{KUBECONFIG} must name a kubeconfig; `cargo xtask test` sets it")
+        })?;
+        // The second test of a process finds the provider installed.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let kubeconfig = Kubeconfig::read_from(PathBuf::from(path))?;
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let client = Client::try_from(config.clone())?;
+        let activator = service_address(&client, "rouse-activator").await?;
+        let public = service_address(&client, "rouse-activator-public").await?;
+        Ok(Self { client, config, activator, public })
+    }
+
+    /// A client that may do what the ServiceAccount `name` of Rouse may do.
+    pub fn as_role(&self, name: &str) -> anyhow::Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(format!("system:serviceaccount:{NAMESPACE}:{name}"));
+        config.auth_info.impersonate_groups = Some(vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{NAMESPACE}"),
+            "system:authenticated".into(),
+        ]);
+        Ok(Client::try_from(config)?)
+    }
+
+    /// The file in which the API server writes what it was asked, if the cluster has one.
+    pub fn audit_log() -> Option<PathBuf> {
+        std::env::var_os(AUDIT_LOG).map(PathBuf::from)
+    }
+}
+
+async fn service_address(client: &Client, name: &str) -> anyhow::Result<SocketAddr> {
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    let service = services
+        .get(name)
+        .await
+        .with_context(|| format!("Rouse must be installed: reading the Service {name}"))?;
+    let spec = service.spec.unwrap_or_default();
+    let (Some(ip), Some(ports)) = (spec.cluster_ip, spec.ports) else {
+        bail!("the Service {name} has no address");
+    };
+    let port = ports.first().map_or(80, |port| port.port);
+    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
+}

@@ -1,0 +1,211 @@
+//! A namespace of a test's own, and the objects that tests make in it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use rouse_crds::v1alpha1::{Function, Trigger};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, HELLO_IMAGE};
+use crate::wait;
+
+/// How long a Function may take to wake, sleep or change on a machine that is busy with tests.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A namespace for one test.
+pub struct Scope {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Name of the namespace.
+    pub namespace: String,
+}
+
+impl Scope {
+    /// Makes a namespace whose name begins with `e2e-` and `test`.
+    pub async fn new(test: &str) -> anyhow::Result<Self> {
+        let cluster = Cluster::connect().await?;
+        let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+        let wanted = json!({"metadata": {"generateName": format!("e2e-{test}-")}});
+        let made = namespaces
+            .create(&PostParams::default(), &serde_json::from_value(wanted)?)
+            .await
+            .context("making the test's namespace")?;
+        let namespace = made.metadata.name.context("a namespace has a name")?;
+        Ok(Self { cluster, namespace })
+    }
+
+    /// Runs `test` in a namespace of its own, which goes when it passes. When it fails, what the
+    /// namespace held is printed and it stays.
+    ///
+    /// # Panics
+    /// When the test fails, as tests do.
+    pub async fn run<F>(test: &str, body: impl FnOnce(std::sync::Arc<Self>) -> F)
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let scope = std::sync::Arc::new(Self::new(test).await.expect("the test has a namespace"));
+        match body(std::sync::Arc::clone(&scope)).await {
+            Ok(()) => scope.delete().await.expect("the namespace can be deleted"),
+            Err(error) => {
+                let seen = scope.describe().await.unwrap_or_else(|error| error.to_string());
+                panic!("{error:?}\n\nin namespace {}:\n{seen}", scope.namespace);
+            }
+        }
+    }
+
+    /// The objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// Host by which callers in the cluster reach the Function `name`.
+    pub fn host(&self, name: &str) -> String {
+        format!("{name}.{}", self.namespace)
+    }
+
+    /// Applies the Function `name` with this spec, as a user would.
+    pub async fn apply_function(&self, name: &str, spec: Value) -> anyhow::Result<Function> {
+        self.apply("Function", name, spec).await
+    }
+
+    /// Applies the Trigger `name` with this spec, as a user would.
+    pub async fn apply_trigger(&self, name: &str, spec: Value) -> anyhow::Result<Trigger> {
+        self.apply("Trigger", name, spec).await
+    }
+
+    async fn apply<K>(&self, kind: &str, name: &str, spec: Value) -> anyhow::Result<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let object = json!({
+            "apiVersion": "rouse.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let params = PatchParams::apply("e2e").force();
+        Ok(self.api().patch(name, &params, &Patch::Apply(object)).await?)
+    }
+
+    /// Waits until the Function's controller has seen its newest spec and `is_so` is true.
+    pub async fn function(
+        &self,
+        name: &str,
+        deadline: Duration,
+        mut is_so: impl FnMut(&Function) -> bool,
+    ) -> anyhow::Result<Function> {
+        let seen = wait::object(&self.api::<Function>(), name, deadline, |function| {
+            function.is_some_and(|function| observed(function) && is_so(function))
+        })
+        .await?;
+        seen.context("the Function is there")
+    }
+
+    /// Waits until the Function sleeps: ready, not active, without a pod.
+    pub async fn asleep(&self, name: &str, deadline: Duration) -> anyhow::Result<()> {
+        self.function(name, deadline, |function| {
+            condition(function, "Ready") == Some("True")
+                && condition(function, "Active") == Some("False")
+        })
+        .await?;
+        self.pods(name, deadline, <[Pod]>::is_empty).await.map(drop)
+    }
+
+    /// Waits until the pods of the Function make `is_so` true.
+    pub async fn pods(
+        &self,
+        name: &str,
+        deadline: Duration,
+        is_so: impl FnMut(&[Pod]) -> bool,
+    ) -> anyhow::Result<Vec<Pod>> {
+        wait::list(&self.api(), &selector(name), deadline, is_so).await
+    }
+
+    /// Waits until the Deployments of the Function make `is_so` true.
+    pub async fn deployments(
+        &self,
+        name: &str,
+        deadline: Duration,
+        is_so: impl FnMut(&[Deployment]) -> bool,
+    ) -> anyhow::Result<Vec<Deployment>> {
+        wait::list(&self.api(), &selector(name), deadline, is_so).await
+    }
+
+    /// Asks for the end of the namespace, without waiting for it.
+    pub async fn delete(&self) -> anyhow::Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
+        Ok(())
+    }
+
+    async fn describe(&self) -> anyhow::Result<String> {
+        let all = ListParams::default();
+        let mut text = String::new();
+        for function in self.api::<Function>().list(&all).await? {
+            text += &serde_json::to_string_pretty(&function)?;
+        }
+        for trigger in self.api::<Trigger>().list(&all).await? {
+            text += &serde_json::to_string_pretty(&trigger)?;
+        }
+        for pod in self.api::<Pod>().list(&all).await? {
+            writeln!(text, "\npod {:?}: {:?}", pod.metadata.name, pod.status)?;
+        }
+        for event in self.api::<Event>().list(&all).await? {
+            write!(text, "\n{:?} {:?}", event.reason, event.message)?;
+        }
+        Ok(text)
+    }
+}
+
+fn selector(function: &str) -> String {
+    format!("rouse.dev/function={function}")
+}
+
+fn observed(function: &Function) -> bool {
+    let status = function.status.as_ref();
+    status.is_some_and(|status| status.observed_generation == function.metadata.generation)
+}
+
+/// The status of a condition of the Function.
+pub fn condition<'f>(function: &'f Function, kind: &str) -> Option<&'f str> {
+    find_condition(function, kind).map(|condition| condition.status.as_str())
+}
+
+/// A condition of the Function.
+pub fn find_condition<'f>(
+    function: &'f Function,
+    kind: &str,
+) -> Option<&'f k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    function.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// A spec of the sample Function that sleeps 2 s after its last request, with `more` laid over it.
+pub fn hello(more: &Value) -> Value {
+    let mut spec = json!({
+        "image": HELLO_IMAGE,
+        "scaling": {"idle": {"after": "2s"}, "stableWindow": "2s"},
+    });
+    merge(&mut spec, more);
+    spec
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}

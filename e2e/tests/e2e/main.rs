@@ -1,0 +1,16 @@
+//! What Rouse promises, on a real cluster. Each test has a namespace of its own and they run side
+//! by side; those that disturb the operator itself are in `disruption`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
+
+mod api;
+mod failures;
+mod lifecycle;
+mod names;
+mod rights;
+mod rollout;

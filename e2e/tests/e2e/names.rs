@@ -1,0 +1,138 @@
+//! Hosts: who answers to which name, and who may not.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::PostParams;
+use rouse_crds::v1alpha1::{Function, Trigger};
+use rouse_e2e::cluster::HELLO_IMAGE;
+use rouse_e2e::http::Caller;
+use rouse_e2e::scope::{PATIENCE, Scope, condition, find_condition, hello};
+use rouse_e2e::wait;
+use serde_json::json;
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn pods_of_the_cluster_call_a_function_by_its_name() {
+    Scope::run("dns", async |scope| {
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        scope.asleep("hello", PATIENCE).await?;
+        let job = json!({
+            "metadata": {"name": "caller"},
+            "spec": {"backoffLimit": 0, "template": {"spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "caller", "image": HELLO_IMAGE,
+                    "args": ["get", format!("http://{}/", scope.host("hello"))]}],
+            }}},
+        });
+        scope.api::<Job>().create(&PostParams::default(), &serde_json::from_value(job)?).await?;
+        let done = wait::object(&scope.api::<Job>(), "caller", PATIENCE, |job| {
+            let status = job.and_then(|job| job.status.as_ref());
+            status.is_some_and(|s| s.succeeded.is_some() || s.failed.is_some())
+        })
+        .await?;
+        let status = done.and_then(|job| job.status).unwrap_or_default();
+        assert_eq!((status.succeeded, status.failed), (Some(1), None));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_forged_host_never_reaches_a_cluster_local_function_from_outside() {
+    Scope::run("forged", async |scope| {
+        scope.apply_function("secret", hello(&json!({}))).await?;
+        scope.apply_function("open", hello(&json!({"exposure": "Public"}))).await?;
+        let local = scope.cluster.activator;
+        scope.asleep("secret", PATIENCE).await?;
+        scope.asleep("open", PATIENCE).await?;
+        assert_eq!(Caller::new(local).get(&scope.host("secret"), "/").await?.status, 200);
+        let outside = Caller::new(scope.cluster.public);
+        let host = scope.host("secret");
+        for forged in [
+            host.clone(),
+            format!("{host}.svc"),
+            format!("{host}.svc.cluster.local"),
+            format!("{host}.fn.example.org"),
+            "secret".to_owned(),
+            scope.host("open"),
+        ] {
+            let answer = outside.get(&forged, "/").await?;
+            assert_eq!(answer.status, 404, "{forged}: {answer:?}");
+        }
+        let open = outside.get(&format!("{}.fn.example.org", scope.host("open")), "/").await?;
+        assert_eq!(open.status, 200, "{open:?}");
+        let bare = Caller::new(local).get("secret", "/").await?;
+        assert_eq!(bare.status, 421, "{bare:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_service_that_was_there_before_stays_as_it_was() {
+    Scope::run("taken", async |scope| {
+        let service = json!({
+            "metadata": {"name": "hello"},
+            "spec": {"selector": {"app": "other"}, "ports": [{"port": 80}]},
+        });
+        let services = scope.api::<Service>();
+        let before =
+            services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        let told =
+            scope.function("hello", PATIENCE, |f| condition(f, "Ready") == Some("False")).await?;
+        let ready = find_condition(&told, "Ready").expect("Ready is always there");
+        assert_eq!(ready.reason, "NameTaken");
+        assert_eq!(services.get("hello").await?, before);
+
+        services.delete("hello", &kube::api::DeleteParams::default()).await?;
+        scope.asleep("hello", PATIENCE).await?;
+        let ours = services.get("hello").await?.spec.unwrap_or_default();
+        assert_eq!(ours.type_.as_deref(), Some("ExternalName"));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_trigger_says_what_keeps_it_from_its_host_and_harms_nobody() {
+    Scope::run("hosts", async |scope| {
+        scope.apply_function("hello", hello(&json!({"exposure": "Public"}))).await?;
+        let trigger = |function: &str, host: &str| {
+            json!({"function": function, "http": {"hosts": [host], "paths": ["/"]}})
+        };
+        let held = format!("{}.e2e.example.com", scope.namespace);
+        scope.apply_trigger("good", trigger("hello", &held)).await?;
+        trigger_is(&scope, "good", "True", "Accepted").await?;
+        for (name, function, host, reason) in [
+            ("missing", "nobody", format!("m-{held}"), "FunctionMissing"),
+            ("foreign", "hello", "www.example.net".to_owned(), "HostNotPermitted"),
+            ("reserved", "hello", "a.b.svc.cluster.local".to_owned(), "HostReserved"),
+            ("taken", "hello", held.clone(), "HostTaken"),
+        ] {
+            scope.apply_trigger(name, trigger(function, &host)).await?;
+            trigger_is(&scope, name, "False", reason).await?;
+        }
+        let answer = Caller::new(scope.cluster.public).get(&held, "/").await?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let functions = scope.api::<Function>();
+        functions.delete("hello", &kube::api::DeleteParams::background()).await?;
+        trigger_is(&scope, "good", "False", "FunctionMissing").await
+    })
+    .await;
+}
+
+async fn trigger_is(scope: &Scope, name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
+    wait::object(&scope.api::<Trigger>(), name, PATIENCE, |trigger| {
+        let conditions = trigger.and_then(|t| t.status.as_ref()).map(|s| s.conditions.as_slice());
+        conditions
+            .unwrap_or_default()
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == status && c.reason == reason)
+    })
+    .await
+    .map(drop)
+}

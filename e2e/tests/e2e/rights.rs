@@ -1,0 +1,85 @@
+//! What the roles of Rouse may not do, tried with their own rights.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use rouse_e2e::cluster::HELLO_IMAGE;
+use rouse_e2e::scope::{PATIENCE, Scope, hello};
+use serde_json::{Value, json};
+
+const ROLES: [&str; 2] = ["rouse-controller", "rouse-activator"];
+
+fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, Error>) {
+    match result {
+        Err(Error::Api(status)) if status.code == 403 || status.code == 422 => {}
+        other => panic!("{what} must be refused: {other:?}"),
+    }
+}
+
+fn deployment(namespace: &str, name: &str) -> Deployment {
+    let object = json!({
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": HELLO_IMAGE}]},
+            },
+        },
+    });
+    serde_json::from_value(object).expect("a fixture is a Deployment")
+}
+
+async fn merge<K>(client: &Client, namespace: &str, name: &str, patch: Value) -> Result<K, Error>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn no_role_reads_a_secret_or_touches_what_is_not_rouses() {
+    Scope::run("rights", async |scope| {
+        let namespace = scope.namespace.as_str();
+        let plain = deployment(namespace, "plain");
+        scope.api::<Deployment>().create(&PostParams::default(), &plain).await?;
+        scope.apply_function("hello", hello(&json!({"scaling": {"min": 1}}))).await?;
+        let pods = scope.pods("hello", PATIENCE, |pods| !pods.is_empty()).await?;
+        let pod = pods[0].metadata.name.clone().unwrap_or_default();
+        for role in ROLES {
+            let client = scope.cluster.as_role(role)?;
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            refused("a Secret", secrets.list(&ListParams::default()).await);
+            refused("a named Secret", secrets.get("any").await);
+            let image = json!({"spec": {"template": {"spec": {"containers": [
+                {"name": "c", "image": "evil"}]}}}});
+            refused(
+                "the image of a Deployment that is not Rouse's",
+                merge::<Deployment>(&client, namespace, "plain", image).await,
+            );
+            for (target, name) in [(namespace, "plain"), ("kube-system", "coredns")] {
+                let deployments: Api<Deployment> = Api::namespaced(client.clone(), target);
+                let scale = Patch::Merge(json!({"spec": {"replicas": 0}}));
+                let result = deployments.patch_scale(name, &PatchParams::default(), &scale).await;
+                refused(&format!("{role}: the scale of {target}/{name}"), result);
+            }
+            let image = json!({"spec": {"containers": [{"name": "function", "image": "evil"}]}});
+            refused("a pod's image", merge::<Pod>(&client, namespace, &pod, image).await);
+            let label = json!({"metadata": {"labels": {"app": "other"}}});
+            refused("a pod's labels", merge::<Pod>(&client, namespace, &pod, label).await);
+            let made: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
+            let evil = deployment("kube-system", "evil");
+            refused("a new Deployment", made.create(&PostParams::default(), &evil).await);
+        }
+        Ok(())
+    })
+    .await;
+}
