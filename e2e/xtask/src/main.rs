@@ -1,0 +1,40 @@
+//! The chores of Rouse: `cargo xtask --help` lists them. Owns the command line and nothing else.
+
+mod cluster;
+mod command;
+mod digest;
+mod folders;
+mod oci;
+mod term;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of Rouse
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// A real single-node Kubernetes on this machine
+    Cluster(cluster::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Cluster(arguments) => cluster::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            term::note(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

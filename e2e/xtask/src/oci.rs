@@ -1,0 +1,287 @@
+//! Writes container images as OCI archives, byte for byte the same for the same contents.
+//! Must not know what is in them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use tar::{Builder, EntryType, Header};
+
+use crate::digest;
+
+/// User and group of every image that is written: nobody's, and not 0.
+pub const USER: u32 = 65532;
+
+/// Date of all that is in an image: no build differs from the next by its date.
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// An image to write.
+#[derive(Debug)]
+pub struct Image {
+    /// Full name with tag, as pods give it.
+    pub name: String,
+    /// The program, which is also the entry point, as a path on this machine.
+    pub program: PathBuf,
+    /// Its absolute path in the image.
+    pub entry: &'static str,
+    /// Labels of the image.
+    pub labels: BTreeMap<&'static str, String>,
+}
+
+/// A written archive.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Digest of the manifest: what a registry would call the image's.
+    pub digest: String,
+    /// Bytes of the archive.
+    pub size: u64,
+}
+
+/// A content-addressed part of the archive.
+struct Blob {
+    digest: String,
+    bytes: Vec<u8>,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { digest: sha256(&bytes), bytes }
+    }
+
+    fn json(value: &Value) -> Result<Self> {
+        Ok(Self::new(serde_json::to_vec(value)?))
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({"mediaType": media_type, "digest": self.digest, "size": self.bytes.len()})
+    }
+}
+
+/// Writes `image` to `path`. The file appears whole or not at all.
+pub fn write(image: &Image, path: &Path) -> Result<Archive> {
+    let program = std::fs::read(&image.program)
+        .with_context(|| format!("could not read {}", image.program.display()))?;
+    let layer_tar = layer(image.entry, &program)?;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&layer_tar)?;
+    let layer = Blob::new(gzip.finish()?);
+    let config = Blob::json(&config(image, &sha256(&layer_tar)))?;
+    let manifest = Blob::json(&json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.descriptor(CONFIG),
+        "layers": [layer.descriptor(LAYER)],
+    }))?;
+    let index = index(image, &manifest)?;
+    let digest = manifest.digest.clone();
+    let bytes = archive(&index, &[config, layer, manifest])?;
+
+    let unfinished = path.with_extension("unfinished");
+    std::fs::create_dir_all(path.parent().context("an archive needs a folder")?)?;
+    let mut file = File::create(&unfinished)?;
+    file.write_all(&bytes)?;
+    std::fs::rename(&unfinished, path)?;
+    Ok(Archive { digest, size: bytes.len() as u64 })
+}
+
+/// The machine's name among images.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn config(image: &Image, layer: &str) -> Value {
+    json!({
+        "created": EPOCH,
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            "User": format!("{USER}:{USER}"),
+            "Entrypoint": [image.entry],
+            "WorkingDir": "/",
+            "Labels": image.labels,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer]},
+        "history": [{"created": EPOCH, "created_by": "cargo xtask"}],
+    })
+}
+
+fn index(image: &Image, manifest: &Blob) -> Result<Vec<u8>> {
+    let mut entry = manifest.descriptor(MANIFEST);
+    if let Some(entry) = entry.as_object_mut() {
+        entry.insert("platform".to_owned(), json!({"architecture": architecture(), "os": "linux"}));
+        // The first is read by containerd and Docker, the second by Podman and skopeo.
+        entry.insert(
+            "annotations".to_owned(),
+            json!({
+                "io.containerd.image.name": image.name,
+                "org.opencontainers.image.ref.name": image.name,
+            }),
+        );
+    }
+    Ok(serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))?)
+}
+
+/// The files of the image: the program and the least that libraries expect of a system.
+fn layer(entry: &str, program: &[u8]) -> Result<Vec<u8>> {
+    let passwd = format!("root:x:0:0:root:/:/\nrouse:x:{USER}:{USER}:rouse:/:/\n");
+    let group = format!("root:x:0:\nrouse:x:{USER}:\n");
+    let mut tar = Builder::new(Vec::new());
+    folder(&mut tar, "etc/", 0o755)?;
+    file(&mut tar, "etc/group", 0o644, group.as_bytes())?;
+    file(&mut tar, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
+    file(&mut tar, "etc/passwd", 0o644, passwd.as_bytes())?;
+    folder(&mut tar, "tmp/", 0o1777)?;
+    let entry = entry.trim_start_matches('/');
+    for (end, _) in entry.match_indices('/') {
+        folder(&mut tar, entry.get(..=end).unwrap_or_default(), 0o755)?;
+    }
+    file(&mut tar, entry, 0o755, program)?;
+    Ok(tar.into_inner()?)
+}
+
+fn archive(index: &[u8], blobs: &[Blob]) -> Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    file(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    file(&mut tar, "index.json", 0o644, index)?;
+    folder(&mut tar, "blobs/", 0o755)?;
+    folder(&mut tar, "blobs/sha256/", 0o755)?;
+    for blob in blobs {
+        let name = blob.digest.replace(':', "/");
+        file(&mut tar, &format!("blobs/{name}"), 0o644, &blob.bytes)?;
+    }
+    Ok(tar.into_inner()?)
+}
+
+fn folder(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32) -> Result<()> {
+    entry(tar, path, mode, EntryType::Directory, &[])
+}
+
+fn file(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+    entry(tar, path, mode, EntryType::Regular, bytes)
+}
+
+fn entry(
+    tar: &mut Builder<Vec<u8>>,
+    path: &str,
+    mode: u32,
+    kind: EntryType,
+    bytes: &[u8],
+) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes.len() as u64);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    tar.append_data(&mut header, path, bytes)?;
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", digest::sha256(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn written(name: &str) -> (Archive, Vec<u8>) {
+        let folder = std::env::temp_dir().join(format!("xtask-oci-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let program = folder.join("program");
+        std::fs::write(&program, "#!/bin/true\n".repeat(1000)).unwrap();
+        let image = Image {
+            name: "rouse.dev/test:v1".to_owned(),
+            program,
+            entry: "/bin/test",
+            labels: BTreeMap::from([("a", "b".to_owned())]),
+        };
+        let path = folder.join("image.tar");
+        let archive = write(&image, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        (archive, bytes)
+    }
+
+    fn entries(bytes: impl Read) -> BTreeMap<String, (Header, Vec<u8>)> {
+        let mut archive = tar::Archive::new(bytes);
+        let read = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_string_lossy().into_owned();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            (path, (entry.header().clone(), bytes))
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn the_same_contents_make_the_same_bytes() {
+        assert_eq!(written("one"), written("two"));
+    }
+
+    #[test]
+    fn every_descriptor_leads_to_bytes_of_its_digest_and_size() {
+        let (archive, bytes) = written("digests");
+        assert_eq!(archive.size, bytes.len() as u64);
+        let files = entries(&bytes[..]);
+        let follow = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            let (_, bytes) = &files[&format!("blobs/{}", digest.replace(':', "/"))];
+            assert_eq!(sha256(bytes), digest);
+            assert_eq!(descriptor["size"], bytes.len());
+            bytes.clone()
+        };
+        let index: Value = serde_json::from_slice(&files["index.json"].1).unwrap();
+        let manifest = &index["manifests"][0];
+        assert_eq!(manifest["annotations"]["io.containerd.image.name"], "rouse.dev/test:v1");
+        assert_eq!(manifest["digest"], archive.digest.as_str());
+        let manifest: Value = serde_json::from_slice(&follow(manifest)).unwrap();
+        let config: Value = serde_json::from_slice(&follow(&manifest["config"])).unwrap();
+        assert_eq!(config["config"]["User"], "65532:65532");
+        assert_eq!(config["config"]["Entrypoint"][0], "/bin/test");
+        let mut layer = Vec::new();
+        GzDecoder::new(&follow(&manifest["layers"][0])[..]).read_to_end(&mut layer).unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], sha256(&layer));
+    }
+
+    #[test]
+    fn the_layer_holds_the_program_and_no_date() {
+        let files = entries(&layer("/usr/bin/x", b"program").unwrap()[..]);
+        let paths: Vec<_> = files.keys().map(String::as_str).collect();
+        let expected = [
+            "etc/",
+            "etc/group",
+            "etc/nsswitch.conf",
+            "etc/passwd",
+            "tmp/",
+            "usr/",
+            "usr/bin/",
+            "usr/bin/x",
+        ];
+        assert_eq!(paths, expected);
+        let (program, bytes) = &files["usr/bin/x"];
+        assert_eq!((program.mode().unwrap(), bytes.as_slice()), (0o755, &b"program"[..]));
+        assert!(files.values().all(|(header, _)| header.mtime().unwrap() == 0));
+        assert_eq!(files["tmp/"].0.mode().unwrap(), 0o1777);
+    }
+}
