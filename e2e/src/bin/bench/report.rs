@@ -1,0 +1,124 @@
+//! The form of every benchmark's result: phases as a table, bars with limits, raw figures.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// The result of a benchmark.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Name of the benchmark.
+    pub bench: &'static str,
+    /// What must hold.
+    pub bars: Vec<Bar>,
+    /// The raw figures, run by run.
+    pub runs: Vec<Value>,
+    /// What the table shows.
+    #[serde(skip)]
+    pub rows: Vec<Row>,
+    /// What a reader must know of how the figures came about.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// A figure that must not pass its limit.
+#[derive(Debug, Serialize)]
+pub struct Bar {
+    /// What is measured.
+    pub name: &'static str,
+    /// What came out.
+    pub value: f64,
+    /// What it may be at most.
+    pub limit: f64,
+    /// Unit of both.
+    pub unit: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+impl Bar {
+    /// A bar that holds when `value` is at most `limit`.
+    pub fn at_most(name: &'static str, value: f64, limit: f64, unit: &'static str) -> Self {
+        Self { name, value, limit, unit, holds: value <= limit }
+    }
+}
+
+/// A row of the table: the distribution of one figure.
+#[derive(Debug)]
+pub struct Row {
+    /// What is measured.
+    pub name: String,
+    /// All values, in milliseconds.
+    pub millis: Vec<f64>,
+}
+
+impl Report {
+    /// Whether every bar holds.
+    pub fn holds(&self) -> bool {
+        self.bars.iter().all(|bar| bar.holds)
+    }
+
+    /// The result for people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}\n",
+            "milliseconds", "n", "min", "p50", "p90", "max"
+        );
+        for row in &self.rows {
+            let at = |share| quantile(&row.millis, share);
+            let _ = writeln!(
+                text,
+                "{:<58} {:>5} {:>8.1} {:>8.1} {:>8.1} {:>8.1}",
+                row.name,
+                row.millis.len(),
+                at(0.0),
+                at(0.5),
+                at(0.9),
+                at(1.0)
+            );
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "{note}");
+        }
+        for bar in &self.bars {
+            let verdict = if bar.holds { "holds" } else { "DOES NOT HOLD" };
+            let _ = writeln!(
+                text,
+                "bar: {}: {:.1} {} of at most {} {}: {verdict}",
+                bar.name, bar.value, bar.unit, bar.limit, bar.unit
+            );
+        }
+        text
+    }
+}
+
+/// The value below which `share` of `values` lie, interpolated between neighbours; not a number
+/// without values.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    #[allow(clippy::cast_precision_loss, reason = "far fewer values than 2^52")]
+    let place = share.clamp(0.0, 1.0) * last as f64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=last")]
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    let (Some(low_value), Some(high_value)) = (sorted.get(low), sorted.get(high)) else {
+        return f64::NAN;
+    };
+    low_value + (high_value - low_value) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        for (share, value) in [(0.0, 1.0), (0.5, 2.5), (1.0, 4.0)] {
+            assert!((quantile(&values, share) - value).abs() < 1e-9);
+        }
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}
