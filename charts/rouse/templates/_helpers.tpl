@@ -117,14 +117,17 @@ spec:
         - name: POD_NAME
           valueFrom:
             fieldRef:
+              apiVersion: v1
               fieldPath: metadata.name
         - name: POD_UID
           valueFrom:
             fieldRef:
+              apiVersion: v1
               fieldPath: metadata.uid
         - name: POD_IP
           valueFrom:
             fieldRef:
+              apiVersion: v1
               fieldPath: status.podIP
         {{- with $role.extraEnv }}
         {{- toYaml . | nindent 8 }}
@@ -201,4 +204,14 @@ spec:
 {{/* CEL: does the object `it` carry Rouse's mark, and does a Function control it? */}}
 {{- define "rouse.isChild" -}}
 it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && it.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false) && owner.kind == 'Function' && owner.apiVersion.startsWith('rouse.dev/') && owner.uid == it.metadata.?labels[?'rouse.dev/function-uid'].orValue(''))
+{{- end }}
+
+{{/*
+The defaults of a policy's matchConstraints, written out: the field is one to its managers, and one
+that lacks them is changed by every apply.
+*/}}
+{{- define "rouse.matchDefaults" -}}
+matchPolicy: Equivalent
+namespaceSelector: {}
+objectSelector: {}
 {{- end }}
