@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rouse_crds::v1alpha1::Protocol;
 use serde::{Deserialize, Serialize};
 
 /// Label with the name of the Function, on all of its children and their pods.
@@ -61,4 +62,21 @@ impl fmt::Display for FunctionKey {
 /// Name of the Deployment and of the ControllerRevision of one revision.
 pub fn revision_child(function: &str, revision: &str) -> String {
     format!("{function}-{revision}")
+}
+
+/// Name of the port of the container [`CONTAINER`]. It tells the activator what the pods of a
+/// revision speak, for the newest spec need not be theirs.
+pub const fn port_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "http1",
+        Protocol::H2c => "h2c",
+    }
+}
+
+/// What a container speaks on the port of that name; HTTP/1.1 where the name is not one of ours.
+pub fn port_protocol(port_name: Option<&str>) -> Protocol {
+    match port_name {
+        Some("h2c") => Protocol::H2c,
+        _ => Protocol::Http1,
+    }
 }
