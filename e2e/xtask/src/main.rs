@@ -4,6 +4,9 @@ mod cluster;
 mod command;
 mod digest;
 mod folders;
+mod generate;
+mod helm;
+mod image;
 mod oci;
 mod term;
 mod tools;
@@ -24,11 +27,17 @@ struct Arguments {
 enum Chore {
     /// A real single-node Kubernetes on this machine
     Cluster(cluster::Arguments),
+    /// The operator's image and the sample Function's, as OCI archives
+    Image(image::Arguments),
+    /// Writes the checked-in files that are made from others
+    Generate(generate::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Cluster(arguments) => cluster::run(&arguments),
+        Chore::Image(arguments) => image::run(&arguments),
+        Chore::Generate(arguments) => generate::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -92,6 +92,23 @@ pub fn write(image: &Image, path: &Path) -> Result<Archive> {
     file.write_all(&bytes)?;
     std::fs::rename(&unfinished, path)?;
     Ok(Archive { digest, size: bytes.len() as u64 })
+}
+
+/// Name and digest of the image in an archive that [`write`] wrote.
+pub fn identify(path: &Path) -> Result<(String, String)> {
+    let mut archive = tar::Archive::new(File::open(path)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() == "index.json" {
+            let index: Value = serde_json::from_reader(entry)?;
+            let text = |pointer| index.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            let name = text("/manifests/0/annotations/io.containerd.image.name");
+            if let (Some(name), Some(digest)) = (name, text("/manifests/0/digest")) {
+                return Ok((name, digest));
+            }
+        }
+    }
+    bail!("{} is no image archive", path.display());
 }
 
 /// The machine's name among images.
@@ -217,6 +234,8 @@ mod tests {
         };
         let path = folder.join("image.tar");
         let archive = write(&image, &path).unwrap();
+        let identity = identify(&path).unwrap();
+        assert_eq!(identity, (image.name, archive.digest.clone()));
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         (archive, bytes)

@@ -53,9 +53,18 @@ fn is_older(product: &Path, source: &Path) -> Result<bool> {
     Ok(product.metadata()?.modified()? < source.metadata()?.modified()?)
 }
 
-/// Imports archives into the cluster's containerd. What it has already costs it little.
+/// Imports archives into the cluster's containerd, but those that it has already.
 pub fn import(layout: &Layout, archives: &[PathBuf]) -> Result<()> {
+    let known = command::output(ctr(layout)?.args(["images", "list"]))?;
     for archive in archives {
+        let (name, digest) = oci::identify(archive)?;
+        let is_known = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&name) && words.any(|word| word == digest)
+        };
+        if known.lines().any(is_known) {
+            continue;
+        }
         let mut ctr = ctr(layout)?;
         ctr.args(["images", "import", "--snapshotter", snapshotter(layout)?]);
         command::output(ctr.arg(archive))

@@ -79,8 +79,9 @@ fn prepare(layout: &Layout) -> Result<Inputs> {
         std::fs::create_dir_all(layout.at(folder))?;
     }
     let node = network::node_address()?;
-    let running = daemons::NAMES.iter().any(|name| processes::running(layout, name).is_some());
-    pki::ensure(layout, node, running)?;
+    let something_runs =
+        daemons::NAMES.iter().any(|name| processes::running(layout, name).is_some());
+    pki::ensure(layout, node, something_runs)?;
     let runc = tools::path(&catalog::RUNC, "runc")?;
     let plugins = tools::path(&catalog::CNI, "")?;
     let store = images::snapshotter(layout)?;

@@ -1,0 +1,172 @@
+//! `cargo xtask image`: the static programs and the images that hold them.
+//! Must not know how a cluster is run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::cluster::{Local, RootArgument};
+use crate::oci::{self, Archive, Image};
+use crate::{command, folders, term};
+
+/// Bytes that the operator's archive may have.
+const LIMIT: u64 = 20_000_000;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Arguments of `cargo xtask image`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Import the images into the local cluster, which must be up
+    #[arg(long)]
+    load: bool,
+    #[command(flatten)]
+    root: RootArgument,
+}
+
+/// A program of the workspace that gets an image.
+struct Content {
+    package: &'static str,
+    program: &'static str,
+    entry: &'static str,
+    description: &'static str,
+    limit: u64,
+}
+
+const OPERATOR: Content = Content {
+    package: "rouse",
+    program: "rouse",
+    entry: "/usr/local/bin/rouse",
+    description: "Functions and triggers that sleep until they are called",
+    limit: LIMIT,
+};
+
+const HELLO: Content = Content {
+    package: "rouse-hello",
+    program: "hello",
+    entry: "/usr/local/bin/hello",
+    description: "The sample Function of Rouse",
+    limit: LIMIT,
+};
+
+/// Runs `cargo xtask image`.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let archives = build()?;
+    if arguments.load {
+        arguments.root.local()?.load(&archives)?;
+        term::note("Imported into the local cluster.");
+    }
+    Ok(())
+}
+
+/// Builds all images; gives the paths of their archives.
+pub fn build() -> Result<Vec<PathBuf>> {
+    let programs = build_programs(&[&OPERATOR, &HELLO])?;
+    let folder = folders::target().join("image");
+    let mut archives = Vec::new();
+    for (content, program) in [&OPERATOR, &HELLO].into_iter().zip(programs) {
+        let path = folder.join(format!("{}.tar", content.program));
+        let name = format!("rouse.dev/{}:v{VERSION}", content.program);
+        let entry = content.entry;
+        let image = Image { name, program, entry, labels: labels(content) };
+        let archive = oci::write(&image, &path)?;
+        check_size(content, &archive)?;
+        term::result(format!("{}  {}", image.name, archive.digest));
+        let megabytes = archive.size.div_ceil(100_000);
+        let (whole, tenth) = (megabytes / 10, megabytes % 10);
+        term::result(format!("  {}  {whole}.{tenth} MB", path.display()));
+        archives.push(path);
+    }
+    Ok(archives)
+}
+
+/// Imports the archives where the local cluster is meant; elsewhere says what to do.
+pub fn hand_over(archives: &[PathBuf], local: Option<&Local>) -> Result<()> {
+    if let Some(local) = local {
+        return local.load(archives);
+    }
+    term::note("The images must be in your cluster already; for kind and k3d:");
+    for archive in archives {
+        term::note(format!("  kind load image-archive {}", archive.display()));
+        term::note(format!("  k3d image import {}", archive.display()));
+    }
+    Ok(())
+}
+
+fn labels(content: &Content) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("org.opencontainers.image.description", content.description.to_owned()),
+        ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE").to_owned()),
+        ("org.opencontainers.image.title", content.program.to_owned()),
+        ("org.opencontainers.image.url", env!("CARGO_PKG_REPOSITORY").to_owned()),
+        ("org.opencontainers.image.version", VERSION.to_owned()),
+    ])
+}
+
+fn check_size(content: &Content, archive: &Archive) -> Result<()> {
+    if archive.size > content.limit {
+        bail!(
+            "the image of {} has {} bytes and may have {}: what made it grow?",
+            content.program,
+            archive.size,
+            content.limit
+        );
+    }
+    Ok(())
+}
+
+/// Builds static release programs; gives their paths in the order of `contents`.
+fn build_programs(contents: &[&Content]) -> Result<Vec<PathBuf>> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    let target = host(&told).context("`rustc -vV` names no host")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folders::workspace());
+    // These would replace the flags below, which make the program static.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env(flags_variable(target), STATIC_FLAGS);
+    // With an explicit target the flags don't reach build scripts and procedural macros, which
+    // can't be static.
+    cargo.args(["build", "--release", "--target", target]);
+    for content in contents {
+        cargo.args(["--package", content.package]);
+    }
+    command::run(&mut cargo)?;
+    let folder = folders::target().join(target).join("release");
+    Ok(contents.iter().map(|content| folder.join(content.program)).collect())
+}
+
+/// A static program, which asks the kernel itself for random bytes: finding the C library's
+/// function at run time is not possible in one.
+const STATIC_FLAGS: &str =
+    "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
+
+fn host(told: &str) -> Option<&str> {
+    told.lines().find_map(|line| line.strip_prefix("host: "))
+}
+
+/// The variable that gives a target's flags to cargo.
+fn flags_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_and_its_flags() {
+        let told = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
+        assert_eq!(host(told), Some("x86_64-unknown-linux-gnu"));
+        let variable = flags_variable("x86_64-unknown-linux-gnu");
+        assert_eq!(variable, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS");
+    }
+
+    #[test]
+    fn a_big_image_is_refused() {
+        let archive = |size| Archive { digest: String::new(), size };
+        assert!(check_size(&OPERATOR, &archive(LIMIT)).is_ok());
+        assert!(check_size(&OPERATOR, &archive(LIMIT + 1)).is_err());
+    }
+}
