@@ -144,7 +144,7 @@ pub struct ActivatorArgs {
     #[arg(long, env = "ROUSE_PEER_ADDR", default_value = "0.0.0.0:8082")]
     pub peer_addr: SocketAddr,
     /// How long a stopping activator goes on with what it serves.
-    #[arg(long, env = "ROUSE_DRAIN", default_value = "20s", value_parser = parse_drain)]
+    #[arg(long, env = "ROUSE_DRAIN", default_value = "300s", value_parser = parse_drain)]
     pub drain: Duration,
 }
 

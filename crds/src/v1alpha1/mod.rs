@@ -6,7 +6,9 @@ mod function;
 mod scaling;
 mod trigger;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 pub use conditions::ConditionType;
@@ -25,5 +27,24 @@ pub const GROUP: &str = "rouse.dev";
 
 /// The definitions of all kinds, in the order in which they should be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Function::crd(), Trigger::crd()]
+    let mut crds = vec![Function::crd(), Trigger::crd()];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    for schema in versions.filter_map(|version| version.schema.as_mut()) {
+        schema.open_api_v3_schema.iter_mut().for_each(drop_unsigned_formats);
+    }
+    crds
+}
+
+/// Kubernetes knows no unsigned numbers and warns of their formats; the bounds say it all.
+fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flat_map(|all| all.values_mut()).for_each(drop_unsigned_formats);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        drop_unsigned_formats(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        drop_unsigned_formats(values);
+    }
 }
