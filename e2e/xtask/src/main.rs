@@ -8,6 +8,7 @@ mod generate;
 mod helm;
 mod image;
 mod oci;
+mod suite;
 mod term;
 mod tools;
 
@@ -29,6 +30,8 @@ enum Chore {
     Cluster(cluster::Arguments),
     /// The operator's image and the sample Function's, as OCI archives
     Image(image::Arguments),
+    /// All checks and tests, with the end-to-end tests on a real cluster
+    Test(suite::Arguments),
     /// Writes the checked-in files that are made from others
     Generate(generate::Arguments),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
         Chore::Generate(arguments) => generate::run(&arguments),
+        Chore::Test(arguments) => suite::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,7 +32,7 @@ pub fn down(layout: &Layout, purge: bool) -> Result<()> {
         processes::stop(layout, name)?;
     }
     // Shims, with what they still hold: all that was told the socket as an argument.
-    processes::end_marked(&[layout.containerd_socket().display().to_string()])?;
+    processes::end_marked(&layout.containerd_socket().to_string_lossy())?;
     unmount_below(root)?;
     network::clear(layout)?;
     remove_traces(layout)?;

@@ -132,9 +132,11 @@ fn kubectl(layout: &Layout) -> Result<Command> {
     kubectl_for(&layout.kubeconfig())
 }
 
-/// `kubectl`, talking to the cluster that `kubeconfig` names and to no other.
+/// `kubectl`, talking to the cluster that `kubeconfig` names and to no other. Where no local
+/// cluster was ever built it is the user's own.
 pub fn kubectl_for(kubeconfig: &Path) -> Result<Command> {
-    let mut kubectl = Command::new(kubectl_path()?);
+    let built = kubectl_path()?;
+    let mut kubectl = Command::new(if built.is_file() { built } else { "kubectl".into() });
     kubectl.env_remove("KUBECONFIG").arg("--kubeconfig").arg(kubeconfig);
     // What clusters offer is remembered apart from the user's own notes.
     kubectl.arg("--cache-dir").arg(folders::cache()?.join("kubectl"));

@@ -108,25 +108,32 @@ pub fn stop(layout: &Layout, name: &str) -> Result<()> {
     }
 }
 
-/// Ends all processes, of whatever program, that have one of `marks` as an argument.
-pub fn end_marked(marks: &[String]) -> Result<()> {
-    for pid in all_processes() {
-        let marked = arguments(pid).iter().any(|argument| marks.contains(argument));
-        if let Some(pid) = Pid::from_raw(pid).filter(|_| marked) {
-            end(pid)?;
-        }
+/// Ends all processes, of whatever program, that have `mark` as an argument. Their children, which
+/// they would leave behind, are killed.
+pub fn end_marked(mark: &str) -> Result<()> {
+    let all = all_processes();
+    let is_marked = |pid: i32| arguments(pid).iter().any(|argument| argument == mark);
+    let marked: Vec<i32> = all.iter().copied().filter(|pid| is_marked(*pid)).collect();
+    let is_child = |pid: i32| parent(pid).is_some_and(|parent| marked.contains(&parent));
+    for pid in all.into_iter().filter(|pid| is_child(*pid)).filter_map(Pid::from_raw) {
+        signal(pid, &[Signal::KILL])?;
     }
-    Ok(())
+    marked.into_iter().filter_map(Pid::from_raw).try_for_each(end)
 }
 
 fn end(pid: Pid) -> Result<()> {
+    signal(pid, &[Signal::TERM, Signal::KILL])
+}
+
+/// Sends one signal after the other until the process is gone.
+fn signal(pid: Pid, signals: &[Signal]) -> Result<()> {
     let raw = pid.as_raw_nonzero().get();
     let Some(started) = start_time(raw) else { return Ok(()) };
-    for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, PATIENCE)] {
+    for signal in signals {
         // It may end between the look and the signal; another signal's failure shows below.
-        let _ = kill_process(pid, signal);
+        let _ = kill_process(pid, *signal);
         let asked = Instant::now();
-        while asked.elapsed() < patience {
+        while asked.elapsed() < PATIENCE {
             if start_time(raw) != Some(started) {
                 return Ok(());
             }
@@ -166,15 +173,25 @@ fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&stat)
 }
 
-/// The 22nd field, unless the third says that the process is dead. The second is the program's
-/// name in parentheses and may hold anything, so counting starts behind its end.
+/// The process that started this one, or took it over.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields(&stat)?.nth(1)?.parse().ok()
+}
+
+/// The 22nd field, unless the third says that the process is dead.
 fn parse_start_time(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
+    let mut fields = fields(stat)?;
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// The fields from the third on. The second is the program's name in parentheses and may hold
+/// anything, so counting starts behind its end.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace())
 }
 
 fn all_processes() -> Vec<i32> {
@@ -197,7 +214,9 @@ mod tests {
         assert_eq!(parse_start_time(&format!("42 (a) b) S {fields}")), Some(777));
         assert_eq!(parse_start_time(&format!("42 (sh) Z {fields}")), None);
         assert_eq!(parse_start_time(""), None);
-        assert!(start_time(i32::try_from(std::process::id()).unwrap()).is_some());
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(start_time(own).is_some());
+        assert_eq!(parent(own), i32::try_from(std::os::unix::process::parent_id()).ok());
     }
 
     #[test]

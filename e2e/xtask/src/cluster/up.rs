@@ -116,10 +116,11 @@ fn stop_outdated(layout: &Layout, all: &[&Daemon]) -> Result<Vec<&'static str>> 
             State::Running(_) => continue,
             State::Outdated(_) => {
                 term::note(format!("Restarting {}: its settings changed.", daemon.name));
-                processes::stop(layout, daemon.name)?;
             }
             State::Down => {}
         }
+        // Of one that died this removes the record, or it would look as if it died after its start.
+        processes::stop(layout, daemon.name)?;
         starting.push(daemon.name);
     }
     Ok(starting)

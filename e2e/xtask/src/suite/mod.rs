@@ -1,0 +1,72 @@
+//! `cargo xtask test`: every check, in the order from cheap to dear. The first failure ends it.
+//! Must not know how a cluster is run.
+
+mod cluster;
+mod report;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use self::report::Report;
+use crate::cluster::RootArgument;
+use crate::{command, folders, generate};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only what needs no cluster
+    #[arg(long, conflicts_with_all = ["kubeconfig", "keep", "filter"])]
+    fast: bool,
+    /// Use this cluster, into which the images were loaded, instead of a local one
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    kubeconfig: Option<PathBuf>,
+    /// Leave the local cluster up; one that was up before stays up anyway
+    #[arg(long)]
+    keep: bool,
+    /// Only the end-to-end tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    #[command(flatten)]
+    root: RootArgument,
+}
+
+/// Runs `cargo xtask test`.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut report = Report::start();
+    let outcome = all(&mut report, arguments);
+    report.finish(&outcome);
+    outcome
+}
+
+fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
+    if arguments.filter.is_none() {
+        without_cluster(report)?;
+    }
+    if arguments.fast {
+        return Ok(());
+    }
+    cluster::run(report, arguments)
+}
+
+fn without_cluster(report: &mut Report) -> Result<()> {
+    report.step("format", |_| command::run(cargo().args(["fmt", "--all", "--check"])))?;
+    report.step("clippy", |_| {
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--quiet", "--workspace", "--all-targets"]);
+        command::run(clippy.args(["--", "--deny", "warnings"]))
+    })?;
+    report.step("generated files", |_| generate::check())?;
+    report.step("unit, property and scenario tests", |report| {
+        report.tests(cargo().args(["test", "--quiet", "--workspace", "--no-fail-fast"]))
+    })
+}
+
+/// Cargo in the checkout.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folders::workspace());
+    cargo
+}
