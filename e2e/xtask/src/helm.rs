@@ -12,6 +12,8 @@ use crate::{command, folders};
 pub const NAMESPACE: &str = "rouse-system";
 /// See [`NAMESPACE`].
 pub const RELEASE: &str = "rouse";
+/// Settings for the demo and the tests.
+const VALUES: &str = "e2e/values.yaml";
 /// How long an installation may take until all pods are ready.
 const PATIENCE: &str = "180s";
 
@@ -27,17 +29,14 @@ pub fn command() -> Result<Command> {
     Ok(helm)
 }
 
-/// Installs or upgrades the chart and waits until its pods are ready.
-pub fn install(kubeconfig: &Path, settings: &[&str]) -> Result<()> {
+/// Installs or upgrades the chart with the demo's settings and waits until its pods are ready.
+pub fn install(kubeconfig: &Path) -> Result<()> {
     tools::ensure(&[&catalog::HELM])?;
     let mut helm = command()?;
     helm.arg("--kubeconfig").arg(kubeconfig);
     helm.args(["upgrade", "--install", RELEASE, "charts/rouse"]);
     helm.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", PATIENCE]);
-    for setting in settings {
-        helm.args(["--set", setting]);
-    }
-    command::output(&mut helm).map(drop)
+    command::output(helm.args(["--values", VALUES])).map(drop)
 }
 
 /// Removes the release, if it is there, and waits until its objects are gone.

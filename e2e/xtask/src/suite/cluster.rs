@@ -65,7 +65,7 @@ fn on_local(
 /// Installs by the chart and runs the end-to-end tests; those that restart the operator come last
 /// and alone.
 fn chart(report: &mut Report, cluster: &Tested<'_>, arguments: &Arguments) -> Result<()> {
-    report.step("installation by the chart", |_| helm::install(cluster.kubeconfig, &[]))?;
+    report.step("installation by the chart", |_| helm::install(cluster.kubeconfig))?;
     let filter = arguments.filter.as_deref().unwrap_or_default();
     report.step("end-to-end tests", |report| {
         report.tests(end_to_end(cluster, "e2e", filter).args(["--test-threads", TESTS_AT_ONCE]))
