@@ -1,5 +1,6 @@
 //! The chores of Rouse: `cargo xtask --help` lists them. Owns the command line and nothing else.
 
+mod bench;
 mod cluster;
 mod command;
 mod digest;
@@ -8,6 +9,7 @@ mod generate;
 mod helm;
 mod image;
 mod oci;
+mod stage;
 mod suite;
 mod term;
 mod tools;
@@ -32,6 +34,8 @@ enum Chore {
     Image(image::Arguments),
     /// All checks and tests, with the end-to-end tests on a real cluster
     Test(suite::Arguments),
+    /// Benchmarks, with their bars
+    Bench(bench::Arguments),
     /// Writes the checked-in files that are made from others
     Generate(generate::Arguments),
 }
@@ -41,7 +45,8 @@ fn main() -> ExitCode {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
         Chore::Generate(arguments) => generate::run(&arguments),
-        Chore::Test(arguments) => suite::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Test(arguments) => return suite::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

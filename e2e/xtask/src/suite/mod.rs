@@ -4,14 +4,13 @@
 mod cluster;
 mod report;
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use clap::Args;
 
 use self::report::Report;
-use crate::cluster::RootArgument;
+use crate::stage::StageArguments;
 use crate::{command, folders, generate};
 
 /// Arguments of `cargo xtask test`.
@@ -20,9 +19,6 @@ pub struct Arguments {
     /// Only what needs no cluster
     #[arg(long, conflicts_with_all = ["kubeconfig", "keep", "filter"])]
     fast: bool,
-    /// Use this cluster, into which the images were loaded, instead of a local one
-    #[arg(long, value_name = "FILE", conflicts_with = "root")]
-    kubeconfig: Option<PathBuf>,
     /// Leave the local cluster up; one that was up before stays up anyway
     #[arg(long)]
     keep: bool,
@@ -30,15 +26,15 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
-    root: RootArgument,
+    stage: StageArguments,
 }
 
-/// Runs `cargo xtask test`.
-pub fn run(arguments: &Arguments) -> Result<()> {
+/// Runs `cargo xtask test`. The last line that it prints has the numbers of tests.
+pub fn run(arguments: &Arguments) -> ExitCode {
     let mut report = Report::start();
     let outcome = all(&mut report, arguments);
     report.finish(&outcome);
-    outcome
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
@@ -55,12 +51,12 @@ fn without_cluster(report: &mut Report) -> Result<()> {
     report.step("format", |_| command::run(cargo().args(["fmt", "--all", "--check"])))?;
     report.step("clippy", |_| {
         let mut clippy = cargo();
-        clippy.args(["clippy", "--quiet", "--workspace", "--all-targets"]);
+        clippy.args(["clippy", "--workspace", "--all-targets"]);
         command::run(clippy.args(["--", "--deny", "warnings"]))
     })?;
     report.step("generated files", |_| generate::check())?;
     report.step("unit, property and scenario tests", |report| {
-        report.tests(cargo().args(["test", "--quiet", "--workspace", "--no-fail-fast"]))
+        report.tests(cargo().args(["test", "--workspace", "--no-fail-fast", "--", "--quiet"]))
     })
 }
 

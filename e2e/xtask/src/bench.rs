@@ -1,0 +1,44 @@
+//! `cargo xtask bench`: brings a cluster with Rouse to the benchmarks of the crate `rouse-e2e`.
+//! Must not measure anything itself.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::stage::{Stage, StageArguments};
+use crate::{command, folders, image};
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Leave the local cluster up; one that was up before stays up anyway
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    stage: StageArguments,
+    /// Name and arguments of the benchmark, as `cold --starts 30 --json`; `help` lists them
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    bench: Vec<OsString>,
+}
+
+/// Runs `cargo xtask bench`.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let stage = Stage::open(&arguments.stage)?;
+    let archives = image::build()?;
+    stage.up()?;
+    stage.load(&archives)?;
+    stage.install()?;
+    let mut bench = Command::new(env!("CARGO"));
+    bench.current_dir(folders::workspace());
+    bench.args(["run", "--release", "--package", "rouse-e2e", "--bin", "bench", "--"]);
+    stage.tell(&mut bench);
+    let outcome = command::run(bench.args(&arguments.bench));
+    if arguments.keep {
+        stage.leave();
+    } else {
+        stage.close()?;
+    }
+    outcome
+}
