@@ -1,0 +1,157 @@
+use serde_json::json;
+
+use super::*;
+use crate::function::fixtures::{HOST, function};
+
+fn full() -> ValidatedFunction {
+    function(json!({
+        "port": 9000,
+        "command": ["/app"],
+        "args": ["--serve"],
+        "env": [
+            {"name": "MODE", "value": "$(PORT)"},
+            {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ],
+        "envFrom": [{"configMapRef": {"name": "settings"}}],
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
+        "timeouts": {"request": "1m"},
+        "template": {
+            "metadata": {
+                "annotations": {"team": "blue"},
+                "labels": {"team": "blue", "rouse.dev/revision": "forged"},
+            },
+            "spec": {
+                "nodeSelector": {"disk": "ssd"},
+                "serviceAccountName": "reader",
+                "someFieldOfTomorrow": {"a": [1]},
+                "volumes": [{"name": "cache", "emptyDir": {}}],
+                "initContainers": [{"name": "fetch", "image": "registry.example/fetch:1"}],
+                "containers": [
+                    {"name": "proxy", "image": "registry.example/proxy:1"},
+                    {
+                        "name": "function",
+                        "image": "registry.example/forged:1",
+                        "command": ["/forged"],
+                        "env": [{"name": "PORT", "value": "1"}, {"name": "MODE", "value": "x"},
+                            {"name": "EXTRA", "value": "y"}],
+                        "envFrom": [{"secretRef": {"name": "extra"}}],
+                        "ports": [
+                            {"name": "http", "containerPort": 1},
+                            {"containerPort": 9000},
+                            {"name": "metrics", "containerPort": 9100},
+                        ],
+                        "resources": {"requests": {"cpu": "1", "memory": "32Mi"}},
+                        "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+                        "livenessProbe": {"httpGet": {"port": "http"}},
+                        "tty": null,
+                    },
+                ],
+            },
+        },
+    }))
+}
+
+fn owner() -> Owner {
+    Owner::of(&full())
+}
+
+#[test]
+fn template_of_the_smallest_function() {
+    insta::assert_yaml_snapshot!(render_template(&function(json!({})), "0123456789").unwrap());
+}
+
+#[test]
+fn template_laid_over_the_users() {
+    insta::assert_yaml_snapshot!(render_template(&full(), "0123456789").unwrap());
+}
+
+#[test]
+fn deployment() {
+    insta::assert_yaml_snapshot!(render_deployment(
+        &owner(),
+        "0123456789",
+        &json!({"spec": "the template"})
+    ));
+}
+
+#[test]
+fn record() {
+    insta::assert_yaml_snapshot!(render_record(
+        &owner(),
+        "0123456789",
+        &json!("the workload"),
+        &json!("the template"),
+        3
+    ));
+}
+
+#[test]
+fn service() {
+    insta::assert_yaml_snapshot!(render_service(&owner(), HOST));
+}
+
+#[test]
+fn the_users_value_wins_over_a_default() {
+    let template = render_template(
+        &function(json!({"template": {"spec": {
+            "automountServiceAccountToken": true,
+            "enableServiceLinks": true,
+            "terminationGracePeriodSeconds": 7,
+            "securityContext": {"seccompProfile": {"type": "Unconfined"}},
+            "containers": [{
+                "name": "function", "securityContext": {"allowPrivilegeEscalation": true},
+            }],
+        }}})),
+        "r",
+    )
+    .unwrap();
+    let at = |path: &str| template.pointer(path).cloned().unwrap_or_default();
+    assert_eq!(at("/spec/automountServiceAccountToken"), json!(true));
+    assert_eq!(at("/spec/enableServiceLinks"), json!(true));
+    assert_eq!(at("/spec/terminationGracePeriodSeconds"), json!(7));
+    assert_eq!(at("/spec/securityContext/seccompProfile/type"), json!("Unconfined"));
+    assert_eq!(at("/spec/containers/0/securityContext/allowPrivilegeEscalation"), json!(true));
+}
+
+#[test]
+fn what_the_api_server_would_refuse_is_no_default() {
+    for security in [json!({"privileged": true}), json!({"capabilities": {"add": ["SYS_ADMIN"]}})] {
+        let template = render_template(
+            &function(json!({"template": {"spec": {
+                "containers": [{"name": "function", "securityContext": security}],
+            }}})),
+            "r",
+        )
+        .unwrap();
+        assert_eq!(template.pointer("/spec/containers/0/securityContext"), Some(&security));
+    }
+    let windows = function(json!({"template": {"spec": {"os": {"name": "windows"}}}}));
+    let template = render_template(&windows, "r").unwrap();
+    assert_eq!(template.pointer("/spec/securityContext"), None);
+    assert_eq!(template.pointer("/spec/containers/0/securityContext"), None);
+}
+
+#[test]
+fn a_template_of_the_wrong_shape_is_named() {
+    for (template, message) in [
+        (json!({"spec": "x"}), "spec.template.spec must be an object"),
+        (json!({"metadata": []}), "spec.template.metadata must be an object"),
+        (json!({"metadata": {"labels": 1}}), "spec.template.metadata.labels must be an object"),
+        (json!({"spec": {"containers": {}}}), "spec.template.spec.containers must be a list"),
+        (
+            json!({"spec": {"containers": ["x"]}}),
+            "spec.template.spec.containers must be a list of containers",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "function", "env": {}}]}}),
+            "spec.template.spec.containers[function].env must be a list",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "function", "ports": 1}]}}),
+            "spec.template.spec.containers[function].ports must be a list",
+        ),
+    ] {
+        let error = render_template(&function(json!({"template": template})), "r").unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
