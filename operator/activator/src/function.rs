@@ -1,7 +1,7 @@
 //! A Function as requests meet it: its settings and who owns it now. The control side writes both,
 //! the request side only reads.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use rouse_core::function::{FunctionKey, Timeouts};
@@ -9,6 +9,7 @@ use rouse_core::membership::Member;
 use tokio::sync::watch;
 
 use crate::admission::Gate;
+use crate::request_metrics::{FunctionSeries, RequestMetrics};
 
 /// The target of a route.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct FunctionHandle {
     pub uid: Arc<str>,
     timeouts: ArcSwap<Timeouts>,
     owner: watch::Sender<Owner>,
+    /// Its counts, once it was called.
+    series: OnceLock<Arc<FunctionSeries>>,
 }
 
 /// Who queues, counts and scales a Function.
@@ -36,7 +39,8 @@ impl FunctionHandle {
     /// A handle that nobody owns yet.
     pub fn new(key: FunctionKey, uid: Arc<str>, timeouts: Timeouts) -> Self {
         let owner = watch::Sender::new(Owner::Nobody);
-        Self { key, uid, timeouts: ArcSwap::from_pointee(timeouts), owner }
+        let timeouts = ArcSwap::from_pointee(timeouts);
+        Self { key, uid, timeouts, owner, series: OnceLock::new() }
     }
 
     /// The timeouts in force.
@@ -57,6 +61,11 @@ impl FunctionHandle {
     /// Follows who owns the Function.
     pub fn watch_owner(&self) -> watch::Receiver<Owner> {
         self.owner.subscribe()
+    }
+
+    /// Its counts among `metrics`, looked up once.
+    pub(crate) fn series(&self, metrics: &Arc<RequestMetrics>) -> &Arc<FunctionSeries> {
+        self.series.get_or_init(|| metrics.function(&self.key))
     }
 
     /// Makes `owner` the owner.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::time::Instant;
 
+use crate::upstream::Connections;
+
 /// A pod of a Function that has answered the activator's asking.
 #[derive(Debug)]
 pub struct Pod {
@@ -22,6 +24,8 @@ pub struct Pod {
     pub protocol: Protocol,
     /// How it came up.
     pub start: Start,
+    /// The connections that it has; [`Connections::default`] for a new pod.
+    pub connections: Connections,
 }
 
 /// When each phase of a pod's start was seen on this activator's clock. A phase that this activator

@@ -1,0 +1,182 @@
+//! The bodies that pass through: of requests to a pod or a peer, of answers to the client. What a
+//! request holds (its slot, its connection, its place in the counts) lives in the body of its
+//! answer and is given back when that ends, fails or is dropped. Nothing here reads ahead.
+
+mod answer;
+mod stream;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+pub use answer::AnswerBody;
+pub(crate) use answer::{Clock, Hold, Source};
+pub(crate) use stream::{PeerBody, pump};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection to the client, the pod or the peer failed.
+    #[error("passing on a body")]
+    Connection(#[from] hyper::Error),
+    /// The stream to or from a peer failed.
+    #[error("passing on a body between activators")]
+    Stream(#[from] h2::Error),
+    /// The answer took longer than `timeouts.request`.
+    #[error("the answer took longer than timeouts.request")]
+    RequestTimeout,
+    /// The answer stood still for longer than `timeouts.idle`.
+    #[error("the answer stood still for longer than timeouts.idle")]
+    IdleTimeout,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// As the client sends it.
+    Client(Incoming),
+    /// As another activator passes it on.
+    Peer(PeerBody),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Peer(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+            Self::Peer(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+            Self::Peer(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct ResponseBody {
+    kind: Kind,
+    /// The place among the requests that the server waits for when it leaves.
+    busy: Option<TaskTrackerToken>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Text of our own.
+    Text(Option<Bytes>),
+    /// A stream of our own.
+    Own(UnsyncBoxBody<Bytes, BodyError>),
+    /// What a pod or a peer answers.
+    Answer(AnswerBody),
+}
+
+impl ResponseBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self::of(Kind::Text(None))
+    }
+
+    /// A body of `text`.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self::of(Kind::Text(Some(text.into()).filter(|text| !text.is_empty())))
+    }
+
+    /// A body that streams what `body` gives.
+    pub const fn stream(body: UnsyncBoxBody<Bytes, BodyError>) -> Self {
+        Self::of(Kind::Own(body))
+    }
+
+    /// The same body, which keeps `busy` for as long as it lives.
+    pub(crate) fn holding(mut self, busy: TaskTrackerToken) -> Self {
+        self.busy = Some(busy);
+        self
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self { kind, busy: None }
+    }
+}
+
+impl From<AnswerBody> for ResponseBody {
+    fn from(body: AnswerBody) -> Self {
+        Self::of(Kind::Answer(body))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().kind {
+            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Own(body) => Pin::new(body).poll_frame(cx),
+            Kind::Answer(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Text(text) => text.is_none(),
+            Kind::Own(body) => body.is_end_stream(),
+            Kind::Answer(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Kind::Own(body) => body.size_hint(),
+            Kind::Answer(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl AbortOnDrop {
+    /// Runs `future` until it is done or this is dropped.
+    pub(crate) fn spawn(future: BoxFuture<'static, ()>) -> Self {
+        Self(tokio::spawn(future).abort_handle())
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

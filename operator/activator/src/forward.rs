@@ -1,0 +1,333 @@
+//! Passing a request to the activator that owns its Function. Requests go over one connection of
+//! HTTP/2 to each activator, those that ask for a change of protocol over one of HTTP/1.1 each.
+//!
+//! The owner says by `100 Continue` that it sends the request on. Until then nobody has read the
+//! request's body, and the request may be passed to another owner whatever happens to this one;
+//! after it, never.
+
+mod link;
+mod token;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::HeaderValue;
+use http::{Request, Response, StatusCode, request};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rouse_core::membership::Member;
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::{AbortOnDrop, PeerBody, RequestBody, pump};
+use crate::function::FunctionHandle;
+use crate::headers;
+use crate::request_metrics::{Forwarded, RequestMetrics, Target};
+use crate::upstream::Dialer;
+
+use self::link::Link;
+use self::token::TokenFile;
+
+/// How much longer than the caller the owner may take to say that a time is over: it knows better
+/// what was waited for.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the owner must know of a request, and how long it may take.
+pub(crate) struct Passage<'a> {
+    /// The owner.
+    pub member: &'a Member,
+    /// The Function.
+    pub handle: &'a FunctionHandle,
+    /// When the request came.
+    pub arrived: Instant,
+    /// Until when it may wait for a slot.
+    pub deadline: Instant,
+    /// How long the answer may take once the request was sent on.
+    pub answer_limit: Duration,
+    /// The protocol that the client wants to change to.
+    pub upgrade: Option<&'a HeaderValue>,
+}
+
+/// What became of passing a request on.
+pub(crate) enum Outcome {
+    /// The owner answered.
+    Answered(Box<Answer>),
+    /// The owner certainly did not send it on.
+    Unsent {
+        /// The request as it was given.
+        request: Box<Request<RequestBody>>,
+        /// Why.
+        error: String,
+    },
+    /// The owner did not say in time that the time was over.
+    Late,
+    /// The owner broke off after it may have sent the request on.
+    Broken {
+        /// Why.
+        error: String,
+    },
+}
+
+/// The head of an owner's answer.
+pub(crate) enum Answer {
+    /// On a stream of the shared connection.
+    Stream {
+        /// The answer.
+        response: Response<PeerBody>,
+        /// The passing on of the rest of the request's body.
+        upload: Option<AbortOnDrop>,
+    },
+    /// On a connection of its own.
+    Connection(Response<Incoming>),
+}
+
+/// Passes requests on.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    dialer: Dialer,
+    token: TokenFile,
+    /// By UID of the activator.
+    links: Mutex<HashMap<String, Arc<Link>>>,
+    metrics: Arc<RequestMetrics>,
+}
+
+/// Why an owner did not take a request.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("reading the token for peers: {0}")]
+    Token(std::io::Error),
+    #[error("its address {0:?} is none")]
+    Address(String),
+    #[error("connecting: {0}")]
+    Connect(std::io::Error),
+    #[error("connecting: no answer in time")]
+    ConnectTimeout,
+    #[error("opening a connection: {0}")]
+    Handshake(hyper::Error),
+    #[error("opening a stream: {0}")]
+    Stream(#[from] h2::Error),
+    #[error("it does not own the Function or can't serve it now")]
+    NotOwner,
+    #[error("it does not know this activator")]
+    NotAPeer,
+    #[error("it said nothing in time")]
+    Late,
+}
+
+impl Forwarder {
+    pub fn new(token_file: PathBuf, dialer: Dialer, metrics: Arc<RequestMetrics>) -> Self {
+        let token = TokenFile::new(token_file);
+        Self { dialer, token, links: Mutex::default(), metrics }
+    }
+
+    /// Passes `request` on and waits for the head of the answer.
+    pub async fn forward(&self, passage: &Passage<'_>, request: Request<RequestBody>) -> Outcome {
+        let outcome = match passage.upgrade {
+            None => self.forward_stream(passage, request).await,
+            Some(protocol) => self.forward_upgrade(passage, request, protocol).await,
+        };
+        self.metrics.note_forward(match &outcome {
+            Outcome::Answered(_) => Forwarded::answered,
+            Outcome::Unsent { .. } => Forwarded::unsent,
+            Outcome::Late | Outcome::Broken { .. } => Forwarded::broken,
+        });
+        outcome
+    }
+
+    async fn forward_stream(
+        &self,
+        passage: &Passage<'_>,
+        request: Request<RequestBody>,
+    ) -> Outcome {
+        let (parts, body) = request.into_parts();
+        let again = |parts, body, error: Refused| Outcome::Unsent {
+            request: Box::new(Request::from_parts(parts, body)),
+            error: error.to_string(),
+        };
+        let opened = timeout_at(passage.deadline, self.open_stream(passage, &parts, &body)).await;
+        let (mut response, stream) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return again(parts, body, error),
+            Err(_elapsed) => return again(parts, body, Refused::Late),
+        };
+        match timeout_at(passage.deadline + GRACE, first_word(&mut response)).await {
+            Ok(Ok(FirstWord::SentOn)) => {}
+            Ok(Ok(FirstWord::Answer(answer))) => {
+                return match refused(&answer, &self.token) {
+                    Some(error) => again(parts, body, error),
+                    None => {
+                        Answer::Stream { response: answer.map(PeerBody::new), upload: None }.into()
+                    }
+                };
+            }
+            Ok(Err(error)) => return again(parts, body, error.into()),
+            Err(_elapsed) => return Outcome::Late,
+        }
+        let upload = (!body.is_end_stream()).then(|| {
+            let upload = pump(body, stream).map(|pumped| {
+                if let Err(error) = pumped {
+                    tracing::debug!(%error, "passing a request's body to its owner");
+                }
+            });
+            AbortOnDrop::spawn(upload.boxed())
+        });
+        match timeout_at(Instant::now() + passage.answer_limit + GRACE, response).await {
+            Ok(Ok(response)) => {
+                Answer::Stream { response: response.map(PeerBody::new), upload }.into()
+            }
+            Ok(Err(error)) => Outcome::Broken { error: error.to_string() },
+            Err(_elapsed) => Outcome::Broken { error: Refused::Late.to_string() },
+        }
+    }
+
+    async fn open_stream(
+        &self,
+        passage: &Passage<'_>,
+        parts: &request::Parts,
+        body: &RequestBody,
+    ) -> Result<(h2::client::ResponseFuture, h2::SendStream<Bytes>), Refused> {
+        let mut head = Request::from_parts(parts.clone(), ());
+        headers::speak_http2(&mut head);
+        self.tell(passage, &mut head).await?;
+        let link = self.link(passage.member);
+        let mut sender = link.sender(passage.member, &self.dialer).await.inspect_err(|_| {
+            self.metrics.note_connect_failure(Target::peer);
+        })?;
+        Ok(sender.send_request(head, body.is_end_stream())?)
+    }
+
+    async fn forward_upgrade(
+        &self,
+        passage: &Passage<'_>,
+        request: Request<RequestBody>,
+        protocol: &HeaderValue,
+    ) -> Outcome {
+        let (parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            // It could not be passed on again. No protocol in use asks with a body.
+            return Outcome::Broken { error: "a change of protocol with a body".into() };
+        }
+        let mut head = Request::from_parts(parts.clone(), RequestBody::Empty);
+        headers::speak_http1(&mut head);
+        headers::restore_upgrade(head.headers_mut(), protocol.clone());
+        let again = |error: Refused| Outcome::Unsent {
+            request: Box::new(Request::from_parts(parts, body)),
+            error: error.to_string(),
+        };
+        let opening = async {
+            self.tell(passage, &mut head).await?;
+            self.open_connection(passage.member).await
+        };
+        let mut sender = match timeout_at(passage.deadline, opening).await {
+            Ok(Ok(sender)) => sender,
+            Ok(Err(error)) => return again(error),
+            Err(_elapsed) => return again(Refused::Late),
+        };
+        let limit = passage.deadline + passage.answer_limit + GRACE;
+        match timeout_at(limit, sender.try_send_request(head)).await {
+            Ok(Ok(response)) => match refused(&response, &self.token) {
+                Some(error) => again(error),
+                None => Answer::Connection(response).into(),
+            },
+            Ok(Err(failed)) if failed.message().is_some() => {
+                again(Refused::Handshake(failed.into_error()))
+            }
+            Ok(Err(failed)) => Outcome::Broken { error: failed.into_error().to_string() },
+            Err(_elapsed) => Outcome::Late,
+        }
+    }
+
+    async fn open_connection(
+        &self,
+        member: &Member,
+    ) -> Result<http1::SendRequest<RequestBody>, Refused> {
+        let stream = link::dial(member, &self.dialer).await.inspect_err(|_| {
+            self.metrics.note_connect_failure(Target::peer);
+        })?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(Refused::Handshake)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "connection to an activator");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Tells the owner what it must know.
+    async fn tell<B>(
+        &self,
+        passage: &Passage<'_>,
+        request: &mut Request<B>,
+    ) -> Result<(), Refused> {
+        let token = self.token.read().await.map_err(Refused::Token)?;
+        let ago = u64::try_from(passage.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let key = &passage.handle.key;
+        let fields = request.headers_mut();
+        fields.insert(headers::PEER_TOKEN, token);
+        fields.insert(headers::FUNCTION, headers::header_value(&key.cluster_host()));
+        fields.insert(headers::FUNCTION_UID, headers::header_value(&passage.handle.uid));
+        fields.insert(headers::ARRIVED_AGO, HeaderValue::from(ago));
+        Ok(())
+    }
+
+    fn link(&self, member: &Member) -> Arc<Link> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&member.uid) {
+            return Arc::clone(link);
+        }
+        links.retain(|_, link| link.is_open());
+        let link = Arc::<Link>::default();
+        links.insert(member.uid.clone(), Arc::clone(&link));
+        link
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(Box::new(answer))
+    }
+}
+
+/// What an owner says first.
+enum FirstWord {
+    /// It sends the request on.
+    SentOn,
+    /// It answers without sending it on.
+    Answer(Response<h2::RecvStream>),
+}
+
+async fn first_word(response: &mut h2::client::ResponseFuture) -> Result<FirstWord, h2::Error> {
+    poll_fn(|cx| match response.poll_informational(cx) {
+        Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::CONTINUE => {
+            Poll::Ready(Ok(FirstWord::SentOn))
+        }
+        Poll::Ready(Some(Ok(_))) => {
+            // Nothing else is said in between today; look again at once.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+        Poll::Ready(None) => Pin::new(&mut *response).poll(cx).map_ok(FirstWord::Answer),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Why the owner would not have the request, if it says so.
+fn refused<B>(response: &Response<B>, token: &TokenFile) -> Option<Refused> {
+    let unsent = response.headers().get(headers::UNSENT)?;
+    if unsent == "not-a-peer" {
+        token.forget();
+        return Some(Refused::NotAPeer);
+    }
+    Some(Refused::NotOwner)
+}

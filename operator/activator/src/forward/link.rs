@@ -1,0 +1,122 @@
+//! The connection to one other activator, shared by all requests that are passed to it, and given
+//! up as soon as the other side does not answer any more.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
+use rouse_core::membership::Member;
+use tokio::time::{sleep, timeout};
+
+use super::Refused;
+use crate::upstream::{Dialer, Stream};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the other side is asked whether it is there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Bytes of an answer that may be on their way on one stream.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Bytes of all answers that may be on their way.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Streams that were given up and whose last frames may still come: a crowd of clients may leave at
+/// once.
+const MOST_RESET_STREAMS: usize = 10_000;
+
+/// The connection to one other activator.
+#[derive(Default)]
+pub(super) struct Link {
+    sender: Mutex<Option<SendRequest<Bytes>>>,
+    /// Whoever connects holds this.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Link {
+    /// A sender that may open a stream, on a connection that is made if there is none.
+    pub async fn sender(
+        &self,
+        member: &Member,
+        dialer: &Dialer,
+    ) -> Result<SendRequest<Bytes>, Refused> {
+        if let Some(sender) = self.open_sender().await {
+            return Ok(sender);
+        }
+        let _turn = self.connecting.lock().await;
+        if let Some(sender) = self.open_sender().await {
+            return Ok(sender);
+        }
+        let stream = dial(member, dialer).await?;
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_reset_streams(MOST_RESET_STREAMS)
+            .handshake(stream)
+            .await?;
+        let pings = connection.ping_pong();
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection to an activator");
+                    }
+                }
+                () = silent(pings) => tracing::info!("an activator does not answer any more"),
+            }
+        });
+        *self.slot() = Some(sender.clone());
+        Ok(sender.ready().await?)
+    }
+
+    /// Whether there was a connection when it was used last.
+    pub fn is_open(&self) -> bool {
+        self.slot().is_some()
+    }
+
+    async fn open_sender(&self) -> Option<SendRequest<Bytes>> {
+        let sender = self.slot().clone()?;
+        let ready = sender.ready().await;
+        if ready.is_err() {
+            // Closed, or closing for new requests: the next one connects anew.
+            *self.slot() = None;
+        }
+        ready.ok()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<SendRequest<Bytes>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+/// Connects to the peer port of `member`.
+pub(super) async fn dial(member: &Member, dialer: &Dialer) -> Result<Stream, Refused> {
+    let address = member.peer.parse().map_err(|_| Refused::Address(member.peer.clone()))?;
+    match timeout(CONNECT_TIMEOUT, dialer.dial(address)).await {
+        Ok(stream) => stream.map_err(Refused::Connect),
+        Err(_elapsed) => Err(Refused::ConnectTimeout),
+    }
+}
+
+/// Ends when the other side does not answer a ping in time.
+async fn silent(pings: Option<PingPong>) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        sleep(PING_INTERVAL).await;
+        match timeout(PING_INTERVAL, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Every failure of a request, and the one function that turns a failure into an answer: a problem
+//! document (RFC 9457) that says what happened, where, and what mends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode, StatusCode as S};
+use rouse_core::function::FunctionKey;
+use rouse_crds::v1alpha1::HttpMethod;
+use serde::Serialize;
+
+use crate::admission::{Refusal, StartFailure};
+use crate::body::ResponseBody;
+use crate::headers;
+
+/// What the types of problems start with.
+const TYPES: &str = "https://rouse.dev/problems/";
+
+/// When to ask again after a full queue or a missing owner: both change within moments.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to ask again after a start that failed: the kubelet itself waits about as long before it
+/// tries again.
+const AFTER_FAILED_START: Duration = Duration::from_secs(10);
+
+/// Who has to do something about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The client: its request can't be served as it is.
+    Client,
+    /// Rouse or the cluster.
+    Platform,
+    /// The Function: its pods, its settings.
+    Function,
+}
+
+/// Why a request gets no answer from its Function.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request is no proper HTTP request for a proxy.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The headers are larger or more than may be.
+    #[error(
+        "the request's headers have {bytes} bytes in {count} fields; {max_bytes} bytes in {max_count} fields are accepted"
+    )]
+    HeadersTooLarge {
+        /// Bytes of names and values.
+        bytes: usize,
+        /// Fields.
+        count: usize,
+        /// Bytes that are accepted.
+        max_bytes: usize,
+        /// Fields that are accepted.
+        max_count: usize,
+    },
+    /// Nothing answers to that host and path on that port.
+    #[error("{}", not_found(host, path, *.public))]
+    NotFound {
+        /// Host of the request.
+        host: String,
+        /// Path of the request.
+        path: String,
+        /// Whether it came in on the public port.
+        public: bool,
+    },
+    /// The host is a bare name.
+    #[error(
+        "the host {name:?} does not tell a namespace: call {name}.NAMESPACE or {name}.NAMESPACE.svc.{domain}, with the namespace of the Function for NAMESPACE"
+    )]
+    BareName {
+        /// The name.
+        name: String,
+        /// Domain of the cluster.
+        domain: String,
+    },
+    /// The Trigger does not name that method.
+    #[error("this host and path take {} only: use one of them, or add the method to spec.http.methods of the Trigger", allow(.0))]
+    MethodNotAllowed(Vec<HttpMethod>),
+    /// The method changes what a connection is for.
+    #[error("CONNECT asks for a tunnel, which functions do not offer: use another method")]
+    Connect,
+    /// The Function was deleted while the request waited.
+    #[error("the Function {0} was deleted while the request waited")]
+    Deleted(FunctionKey),
+    /// The queue is full.
+    #[error(
+        "{refusal} for the Function {function}: ask again later, or raise spec.buffer or spec.scaling.max"
+    )]
+    QueueFull {
+        /// The Function.
+        function: FunctionKey,
+        /// What is full.
+        refusal: Refusal,
+    },
+    /// A pod can't be started.
+    #[error("the Function {function} can't start: {}", .failure.message)]
+    StartFailed {
+        /// The Function.
+        function: FunctionKey,
+        /// Why.
+        failure: Arc<StartFailure>,
+    },
+    /// Nobody owns the Function.
+    #[error(
+        "no activator owned the Function {0} for as long as timeouts.activation allows: see whether pods of rouse-controller are running"
+    )]
+    NoOwner(FunctionKey),
+    /// No pod had a slot in time.
+    #[error("the request waited for a free slot in a pod of the Function {function} for {} (timeouts.activation): see the Function's status for a pod that does not start, or raise spec.scaling.max if its pods are busy", seconds(*.limit))]
+    ActivationTimeout {
+        /// The Function.
+        function: FunctionKey,
+        /// `timeouts.activation`.
+        limit: Duration,
+    },
+    /// The pods that had a slot accept no connection.
+    #[error(
+        "the Function {function} has a pod that accepts no connection ({pod}: {error}): see whether its container listens on spec.port"
+    )]
+    NotConnected {
+        /// The Function.
+        function: FunctionKey,
+        /// The last pod that was tried.
+        pod: Arc<str>,
+        /// What happened.
+        error: String,
+    },
+    /// The pod broke off before it answered.
+    #[error(
+        "pod {pod} of the Function {function} broke off before it answered ({error}); the request may have run and was not sent again: see the pod's log"
+    )]
+    PodBroke {
+        /// The Function.
+        function: FunctionKey,
+        /// The pod.
+        pod: Arc<str>,
+        /// What happened.
+        error: String,
+    },
+    /// The pod had not begun to answer in time.
+    #[error("pod {pod} of the Function {function} had not begun to answer within {} ({field}): see the pod's log, or raise that timeout", seconds(*.limit))]
+    AnswerTimeout {
+        /// The Function.
+        function: FunctionKey,
+        /// The pod.
+        pod: Arc<str>,
+        /// The timeout.
+        limit: Duration,
+        /// Its field.
+        field: &'static str,
+    },
+    /// The owner could not be reached in time.
+    #[error(
+        "the activator {peer}, which owns the Function {function}, could not be reached ({error}): see whether its pod is running and whether a NetworkPolicy is in the way"
+    )]
+    PeerUnreachable {
+        /// The Function.
+        function: FunctionKey,
+        /// Name of the activator's pod.
+        peer: String,
+        /// What happened.
+        error: String,
+    },
+    /// The owner broke off after it had sent the request on.
+    #[error(
+        "the activator {peer} broke off before the Function {function} answered ({error}); the request may have run and was not sent again"
+    )]
+    PeerBroke {
+        /// The Function.
+        function: FunctionKey,
+        /// Name of the activator's pod.
+        peer: String,
+        /// What happened.
+        error: String,
+    },
+    /// To another activator: this one can't send the request on now.
+    #[error(
+        "this activator does not own the Function or does not know it: ask where the membership says"
+    )]
+    NotOwner,
+    /// To another activator: it did not prove that it is one.
+    #[error(
+        "this port is for Rouse's own pods, which prove themselves by a token: call the Service rouse-activator instead"
+    )]
+    NotAPeer,
+}
+
+/// What decides an answer.
+struct Class {
+    status: StatusCode,
+    /// End of the type.
+    name: &'static str,
+    title: &'static str,
+    source: Source,
+    retry_after: Option<Duration>,
+}
+
+impl Class {
+    const fn new(
+        status: StatusCode,
+        name: &'static str,
+        title: &'static str,
+        source: Source,
+    ) -> Self {
+        Self { status, name, title, source, retry_after: None }
+    }
+
+    const fn after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+}
+
+const BAD_REQUEST: Class =
+    Class::new(S::BAD_REQUEST, "bad-request", "The request is malformed", Source::Client);
+const HEADERS_TOO_LARGE: Class = Class::new(
+    S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "headers-too-large",
+    "The request's headers are too large",
+    Source::Client,
+);
+const NOT_FOUND: Class =
+    Class::new(S::NOT_FOUND, "not-found", "No Function answers here", Source::Client);
+const BARE_NAME: Class = Class::new(
+    S::MISDIRECTED_REQUEST,
+    "bare-name",
+    "The host does not tell a namespace",
+    Source::Client,
+);
+const METHOD_NOT_ALLOWED: Class = Class::new(
+    S::METHOD_NOT_ALLOWED,
+    "method-not-allowed",
+    "The method is not allowed here",
+    Source::Client,
+);
+const DELETED: Class =
+    Class::new(S::NOT_FOUND, "function-deleted", "The Function was deleted", Source::Client);
+const QUEUE_FULL: Class =
+    Class::new(S::SERVICE_UNAVAILABLE, "queue-full", "The queue is full", Source::Function)
+        .after(SOON);
+const START_FAILED: Class = Class::new(
+    S::SERVICE_UNAVAILABLE,
+    "start-failed",
+    "The Function can't start",
+    Source::Function,
+)
+.after(AFTER_FAILED_START);
+const NO_OWNER: Class =
+    Class::new(S::SERVICE_UNAVAILABLE, "no-owner", "Nobody owns the Function", Source::Platform)
+        .after(SOON);
+const ACTIVATION_TIMEOUT: Class = Class::new(
+    S::GATEWAY_TIMEOUT,
+    "activation-timeout",
+    "No pod was free in time",
+    Source::Function,
+);
+const ANSWER_TIMEOUT: Class = Class::new(
+    S::GATEWAY_TIMEOUT,
+    "answer-timeout",
+    "The Function did not answer in time",
+    Source::Function,
+);
+const NOT_CONNECTED: Class = Class::new(
+    S::BAD_GATEWAY,
+    "not-connected",
+    "The Function accepts no connection",
+    Source::Function,
+);
+const POD_BROKE: Class =
+    Class::new(S::BAD_GATEWAY, "pod-broke", "The Function broke off", Source::Function);
+const PEER_UNREACHABLE: Class = Class::new(
+    S::SERVICE_UNAVAILABLE,
+    "peer-unreachable",
+    "The owner of the Function can't be reached",
+    Source::Platform,
+)
+.after(SOON);
+const PEER_BROKE: Class = Class::new(
+    S::BAD_GATEWAY,
+    "peer-broke",
+    "The owner of the Function broke off",
+    Source::Platform,
+);
+const NOT_OWNER: Class =
+    Class::new(S::MISDIRECTED_REQUEST, "not-owner", "Not the owner", Source::Platform);
+const NOT_A_PEER: Class =
+    Class::new(S::UNAUTHORIZED, "not-a-peer", "The caller is not known", Source::Client);
+
+impl Failure {
+    const fn class(&self) -> Class {
+        match self {
+            Self::BadRequest(_) => BAD_REQUEST,
+            Self::HeadersTooLarge { .. } => HEADERS_TOO_LARGE,
+            Self::NotFound { .. } => NOT_FOUND,
+            Self::BareName { .. } => BARE_NAME,
+            Self::MethodNotAllowed(_) | Self::Connect => METHOD_NOT_ALLOWED,
+            Self::Deleted(_) => DELETED,
+            Self::QueueFull { .. } => QUEUE_FULL,
+            Self::StartFailed { .. } => START_FAILED,
+            Self::NoOwner(_) => NO_OWNER,
+            Self::ActivationTimeout { .. } => ACTIVATION_TIMEOUT,
+            Self::AnswerTimeout { .. } => ANSWER_TIMEOUT,
+            Self::NotConnected { .. } => NOT_CONNECTED,
+            Self::PodBroke { .. } => POD_BROKE,
+            Self::PeerUnreachable { .. } => PEER_UNREACHABLE,
+            Self::PeerBroke { .. } => PEER_BROKE,
+            Self::NotOwner => NOT_OWNER,
+            Self::NotAPeer => NOT_A_PEER,
+        }
+    }
+
+    /// One word for metrics: the end of the problem's type.
+    pub const fn name(&self) -> &'static str {
+        self.class().name
+    }
+
+    /// Who has to do something about it.
+    pub const fn source(&self) -> Source {
+        self.class().source
+    }
+
+    /// Whether the same request may succeed if it is made again later.
+    pub const fn retryable(&self) -> bool {
+        self.class().retry_after.is_some()
+    }
+
+    /// One more word where the type alone does not tell the cause.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::StartFailed { failure, .. } => Some(failure.reason),
+            _ => None,
+        }
+    }
+}
+
+/// The document.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+/// The answer that tells of `failure`.
+pub fn respond(failure: &Failure) -> Response<ResponseBody> {
+    let class = failure.class();
+    let document = Document {
+        r#type: format!("{TYPES}{}", class.name),
+        title: class.title,
+        status: class.status.as_u16(),
+        detail: failure.to_string(),
+        reason: failure.reason(),
+    };
+    let text = serde_json::to_vec(&document).unwrap_or_default();
+    let mut response = Response::new(ResponseBody::text(text));
+    *response.status_mut() = class.status;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(after) = class.retry_after {
+        fields.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+    }
+    match failure {
+        Failure::MethodNotAllowed(methods) => {
+            fields.insert(ALLOW, headers::header_value(&allow(methods)));
+        }
+        Failure::Connect => {
+            let all = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+            fields.insert(ALLOW, HeaderValue::from_static(all));
+        }
+        Failure::NotOwner => {
+            fields.insert(headers::UNSENT, HeaderValue::from_static("not-owner"));
+        }
+        Failure::NotAPeer => {
+            fields.insert(headers::UNSENT, HeaderValue::from_static("not-a-peer"));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn not_found(host: &str, path: &str, public: bool) -> String {
+    if public {
+        format!(
+            "nothing outside the cluster may call host {host:?} with path {path:?}: see whether \
+             the Function has spec.exposure Public, and whether a Trigger names that host and path"
+        )
+    } else {
+        format!(
+            "nothing answers to host {host:?} with path {path:?}: see whether there is a Function \
+             NAME in NAMESPACE for the host NAME.NAMESPACE, or a Trigger for that host and path"
+        )
+    }
+}
+
+fn allow(methods: &[HttpMethod]) -> String {
+    let names: Vec<&str> = methods.iter().copied().map(method_name).collect();
+    names.join(", ")
+}
+
+const fn method_name(method: HttpMethod) -> &'static str {
+    match method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Head => "HEAD",
+        HttpMethod::Post => "POST",
+        HttpMethod::Put => "PUT",
+        HttpMethod::Patch => "PATCH",
+        HttpMethod::Delete => "DELETE",
+        HttpMethod::Options => "OPTIONS",
+        HttpMethod::Trace => "TRACE",
+        HttpMethod::Connect => "CONNECT",
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! A request from its head to the head of its answer, phase by phase: receive, route, own or
+//! forward, admit, send, respond. Nothing here listens and nothing here decides how many pods run.
+
+mod admit;
+mod exchange;
+mod receive;
+mod respond;
+mod route;
+mod send;
+mod tunnel;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response, StatusCode};
+use rouse_core::routing::{Listener, RouteTable};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::forward::Forwarder;
+use crate::function::FunctionHandle;
+use crate::headers::ClientFacts;
+use crate::problem::{self, Failure};
+use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
+use crate::upstream::{Dialer, SentOn, Upstream};
+
+use self::exchange::Exchange;
+
+/// The routes in force; the control side puts others in their place.
+pub type Routes = Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>;
+
+/// What a proxy is made of.
+#[derive(Debug)]
+pub struct ProxyConfig {
+    /// The routes in force.
+    pub routes: Routes,
+    /// DNS domain of the cluster, for what is told to callers.
+    pub cluster_domain: String,
+    /// File with the token by which this activator proves itself to others.
+    pub token_file: PathBuf,
+    /// What is counted.
+    pub metrics: Arc<RequestMetrics>,
+    /// How connections are made.
+    pub dialer: Dialer,
+}
+
+/// Carries requests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxy(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    routes: Routes,
+    cluster_domain: String,
+    metrics: Arc<RequestMetrics>,
+    upstream: Upstream,
+    forwarder: Forwarder,
+    /// Connections that left HTTP; the server waits for them.
+    tunnels: TaskTracker,
+}
+
+impl Proxy {
+    /// A proxy that serves nobody yet.
+    pub fn new(config: ProxyConfig) -> Self {
+        let ProxyConfig { routes, cluster_domain, token_file, metrics, dialer } = config;
+        Self(Arc::new(Inner {
+            routes,
+            cluster_domain,
+            upstream: Upstream::new(dialer.clone(), Arc::clone(&metrics)),
+            forwarder: Forwarder::new(token_file, dialer, Arc::clone(&metrics)),
+            metrics,
+            tunnels: TaskTracker::new(),
+        }))
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
+        &self.0.metrics
+    }
+
+    pub(crate) fn tunnels(&self) -> &TaskTracker {
+        &self.0.tunnels
+    }
+
+    /// Answers a request of a client that came in on `listener`.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        listener: Listener,
+        client: &ClientFacts,
+    ) -> Response<ResponseBody> {
+        let arrived = Instant::now();
+        let entry = Entry::from(listener);
+        let admitted = receive::receive(request).and_then(|mut received| {
+            let table = self.0.routes.load();
+            let handle = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
+            client.apply(received.request.headers_mut());
+            Ok((received, handle))
+        });
+        match admitted {
+            Ok((received, handle)) => {
+                let exchange = Exchange::new(handle, &self.0.metrics, entry, arrived);
+                self.answer(exchange, received).await
+            }
+            Err(failure) => self.refuse(&failure, entry),
+        }
+    }
+
+    /// Answers a request that another activator passes on because this one owns its Function.
+    /// `sent_on` is told once it may no longer be passed on elsewhere.
+    pub(crate) async fn handle_forwarded(
+        &self,
+        request: Request<RequestBody>,
+        sent_on: Option<SentOn>,
+    ) -> Response<ResponseBody> {
+        let forwarded = receive::receive_forwarded(request).and_then(|(received, told)| {
+            let handle = route::find_told(&self.0.routes.load(), &told)?;
+            Ok((received, told, handle))
+        });
+        match forwarded {
+            Ok((received, told, handle)) => {
+                let arrived = told.arrived;
+                let mut exchange = Exchange::new(handle, &self.0.metrics, Entry::peer, arrived);
+                exchange.sent_on = sent_on;
+                self.answer(exchange, received).await
+            }
+            Err(failure) => self.refuse(&failure, Entry::peer),
+        }
+    }
+
+    async fn answer(
+        &self,
+        exchange: Exchange,
+        received: receive::Received,
+    ) -> Response<ResponseBody> {
+        let mut ending =
+            Ending { series: Arc::clone(&exchange.series), entry: exchange.entry, status: None };
+        let answered = self.0.drive(exchange, received).await;
+        let response = answered.unwrap_or_else(|failure| self.refuse(&failure, ending.entry));
+        ending.status = Some(response.status());
+        response
+    }
+
+    fn refuse(&self, failure: &Failure, entry: Entry) -> Response<ResponseBody> {
+        self.0.metrics.note_problem(failure.name(), entry);
+        tracing::debug!(problem = failure.name(), %failure, "request refused");
+        problem::respond(failure)
+    }
+}
+
+/// Counts a request when it has its answer's head, or when its client has left before.
+struct Ending {
+    series: Arc<FunctionSeries>,
+    entry: Entry,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.series.note_end(self.entry, self.status);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! One request on its way: who owns its Function, here or elsewhere, followed until it has its
+//! answer. Ownership may move while it waits; nothing is lost by that, and nothing sent twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use rouse_core::function::Timeouts;
+use rouse_core::membership::Member;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Inner;
+use super::receive::{Received, Upgrade};
+use crate::body::{RequestBody, ResponseBody};
+use crate::forward::{Outcome, Passage};
+use crate::function::{FunctionHandle, Owner};
+use crate::problem::Failure;
+use crate::request_metrics::{Entry, FunctionSeries, InFlight, RequestMetrics};
+use crate::upstream::SentOn;
+
+/// First pause before an owner that could not be reached, or a pod that accepts no connection, is
+/// tried again; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// What is known of a request apart from itself.
+pub(super) struct Exchange {
+    pub handle: Arc<FunctionHandle>,
+    pub series: Arc<FunctionSeries>,
+    pub timeouts: Timeouts,
+    pub entry: Entry,
+    pub arrived: Instant,
+    /// Until when it may wait for a slot.
+    pub deadline: Instant,
+    /// Told once the request may no longer be passed on elsewhere.
+    pub sent_on: Option<SentOn>,
+    /// Its place in the counts, which goes with the answer.
+    pub in_flight: Option<InFlight>,
+    /// The change of protocol that the client asks for.
+    pub upgrade: Option<Upgrade>,
+    /// Memory that its head takes while it waits.
+    pub head_bytes: u64,
+    /// Whether the client's connection takes short answers whole, read or not.
+    pub buffers_short: bool,
+}
+
+impl Exchange {
+    pub fn new(
+        handle: Arc<FunctionHandle>,
+        metrics: &Arc<RequestMetrics>,
+        entry: Entry,
+        arrived: Instant,
+    ) -> Self {
+        let timeouts = handle.timeouts();
+        let series = Arc::clone(handle.series(metrics));
+        Self {
+            timeouts,
+            entry,
+            arrived,
+            deadline: arrived + timeouts.activation,
+            sent_on: None,
+            in_flight: Some(series.begin()),
+            upgrade: None,
+            head_bytes: 0,
+            buffers_short: false,
+            series,
+            handle,
+        }
+    }
+
+    /// What is said when a pod was waited for in vain.
+    pub fn activation_timeout(&self) -> Failure {
+        Failure::ActivationTimeout {
+            function: self.handle.key.clone(),
+            limit: self.timeouts.activation,
+        }
+    }
+}
+
+/// What became of one attempt.
+pub(super) enum Turn {
+    /// The request has its answer.
+    Answered(Response<ResponseBody>),
+    /// It was not sent, and why: ask again where the membership says.
+    Again(Request<RequestBody>, Failure),
+}
+
+/// Pauses that grow.
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// How long to wait this time.
+    pub fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+impl Inner {
+    /// Follows the owner of the Function until the request has its answer.
+    pub(super) async fn drive(
+        &self,
+        mut exchange: Exchange,
+        received: Received,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let mut request = received.request;
+        exchange.head_bytes = received.head_bytes;
+        exchange.upgrade = received.upgrade;
+        exchange.buffers_short = received.http1;
+        let mut owner = exchange.handle.watch_owner();
+        let mut pause = Pause::default();
+        loop {
+            let current = owner.borrow_and_update().clone();
+            let turn = match current {
+                Owner::Here(gate) => self.serve(&gate, request, &mut exchange).await?,
+                // Whoever passed it on looks again; passing it on further might go in circles.
+                _ if exchange.entry == Entry::peer => return Err(Failure::NotOwner),
+                Owner::Peer(member) => self.forward(&member, request, &mut exchange).await?,
+                Owner::Nobody => Turn::Again(request, no_owner(&exchange)),
+            };
+            let (unsent, why) = match turn {
+                Turn::Answered(response) => return Ok(response),
+                Turn::Again(_, _) if exchange.entry == Entry::peer => {
+                    return Err(Failure::NotOwner);
+                }
+                Turn::Again(unsent, why) => (unsent, why),
+            };
+            request = unsent;
+            let _waiting = exchange.series.begin_waiting();
+            let change = async {
+                tokio::select! {
+                    // The sender lives in the handle that this request holds.
+                    _ = owner.changed() => {}
+                    () = pause_for(&why, &mut pause) => {}
+                }
+            };
+            timeout_at(exchange.deadline, change).await.map_err(|_elapsed| why)?;
+        }
+    }
+
+    /// Passes the request to the activator that owns the Function.
+    async fn forward(
+        &self,
+        member: &Member,
+        request: Request<RequestBody>,
+        exchange: &mut Exchange,
+    ) -> Result<Turn, Failure> {
+        let function = || exchange.handle.key.clone();
+        let passage = Passage {
+            member,
+            handle: &exchange.handle,
+            arrived: exchange.arrived,
+            deadline: exchange.deadline,
+            answer_limit: exchange.timeouts.first_byte,
+            upgrade: exchange.upgrade.as_ref().map(|upgrade| &upgrade.protocol),
+        };
+        let waiting = exchange.series.begin_waiting();
+        let outcome = self.forwarder.forward(&passage, request).await;
+        drop(waiting);
+        let peer = || member.name.clone();
+        match outcome {
+            Outcome::Answered(answer) => {
+                self.respond_forwarded(*answer, exchange).map(Turn::Answered)
+            }
+            Outcome::Unsent { request, error } => {
+                let failure =
+                    Failure::PeerUnreachable { function: function(), peer: peer(), error };
+                Ok(Turn::Again(*request, failure))
+            }
+            Outcome::Late => Err(exchange.activation_timeout()),
+            Outcome::Broken { error } => {
+                Err(Failure::PeerBroke { function: function(), peer: peer(), error })
+            }
+        }
+    }
+}
+
+/// What is said when an owner was waited for in vain.
+pub(super) fn no_owner(exchange: &Exchange) -> Failure {
+    Failure::NoOwner(exchange.handle.key.clone())
+}
+
+/// Ends when it is time to try again even though the membership stands as it did. Where there is
+/// nobody to try that is never.
+async fn pause_for(why: &Failure, pause: &mut Pause) {
+    match why {
+        Failure::PeerUnreachable { .. } => sleep(pause.next()).await,
+        _ => std::future::pending().await,
+    }
+}

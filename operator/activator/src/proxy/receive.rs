@@ -1,0 +1,155 @@
+//! The first phase: what a request says must be one thing only, and nothing that only Rouse may
+//! say. Odd requests are refused, not repaired. Pure, but for the clock.
+
+use std::time::Duration;
+
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::uri::Authority;
+use http::{Method, Request, Version};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::headers;
+use crate::problem::Failure;
+
+/// Bytes that the names and values of a request's headers may have together.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// Headers that a request may have; the server below reads at most 100.
+const MAX_HEADER_COUNT: usize = 96;
+
+/// Bytes that a waiting request takes apart from its headers and target: its task and its place.
+const HEAD_OVERHEAD: usize = 4096;
+
+/// Longest time that another activator may say a request has waited already.
+const MAX_AGO: Duration = Duration::from_hours(24);
+
+/// A request that may be passed on: its host in the header `Host`, its path alone as its target.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub request: Request<RequestBody>,
+    /// Memory that its head takes while it waits.
+    pub head_bytes: u64,
+    /// The change of protocol that the client asks for.
+    pub upgrade: Option<Upgrade>,
+    /// Whether the client speaks HTTP/1.
+    pub http1: bool,
+}
+
+/// A change of protocol.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    /// What the connection changes to.
+    pub protocol: HeaderValue,
+    /// The client's connection, once it has changed.
+    pub client: OnUpgrade,
+}
+
+/// What another activator says of a request that it passes on.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// `NAME.NAMESPACE`.
+    pub function: String,
+    pub uid: String,
+    /// When the request came to the first activator.
+    pub arrived: Instant,
+}
+
+/// Checks and cleans the request of a client.
+pub(super) fn receive(mut request: Request<RequestBody>) -> Result<Received, Failure> {
+    if request.method() == Method::CONNECT {
+        return Err(Failure::Connect);
+    }
+    let bytes = measure(&request)?;
+    settle_host(&mut request)?;
+    let http1 = request.version() < Version::HTTP_2;
+    let version = request.version();
+    let protocol = headers::sanitise_request(request.headers_mut(), version);
+    let upgrade =
+        protocol.map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
+    request.extensions_mut().clear();
+    headers::speak_http1(&mut request);
+    let head_bytes = u64::try_from(bytes + HEAD_OVERHEAD).unwrap_or(u64::MAX);
+    Ok(Received { request, head_bytes, upgrade, http1 })
+}
+
+/// Checks and cleans a request that a proven activator passes on.
+pub(super) fn receive_forwarded(
+    request: Request<RequestBody>,
+) -> Result<(Received, Told), Failure> {
+    let text = |name| {
+        let value: Option<&HeaderValue> = request.headers().get(name);
+        value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let told = (|| {
+        let ago = text(headers::ARRIVED_AGO)?.parse().ok().map(Duration::from_millis)?;
+        let now = Instant::now();
+        Some(Told {
+            function: text(headers::FUNCTION)?,
+            uid: text(headers::FUNCTION_UID)?,
+            arrived: now.checked_sub(ago.min(MAX_AGO)).unwrap_or(now),
+        })
+    })();
+    let told = told.ok_or(Failure::BadRequest(
+        "the request does not say which Function it is passed on for",
+    ))?;
+    Ok((receive(request)?, told))
+}
+
+/// Bytes of the head. Fails above the limits.
+fn measure<B>(request: &Request<B>) -> Result<usize, Failure> {
+    let fields = request.headers();
+    let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > MAX_HEADER_BYTES || fields.len() > MAX_HEADER_COUNT {
+        return Err(Failure::HeadersTooLarge {
+            bytes,
+            count: fields.len(),
+            max_bytes: MAX_HEADER_BYTES,
+            max_count: MAX_HEADER_COUNT,
+        });
+    }
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    Ok(bytes + target)
+}
+
+/// Leaves the host in one place: the header `Host`, as the client wrote it.
+fn settle_host<B>(request: &mut Request<B>) -> Result<(), Failure> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let header = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::BadRequest("the request has more than one Host header"));
+    }
+    let target = request.uri().authority().map(Authority::as_str);
+    let host = match (header, target) {
+        (Some(header), Some(target)) => {
+            if !header.as_bytes().eq_ignore_ascii_case(target.as_bytes()) {
+                return Err(Failure::BadRequest(
+                    "the request names one host in its target and another in its Host header",
+                ));
+            }
+            None
+        }
+        (Some(_), None) => None,
+        (None, Some(target)) => Some(headers::header_value(target)),
+        (None, None) => return Err(Failure::BadRequest("the request names no host")),
+    };
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    if names_host(request.headers()) {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest("the request's host is no name or address, with or without a port"))
+    }
+}
+
+fn names_host(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).map(HeaderValue::as_bytes) else { return false };
+    let simple = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if host.is_empty() || host.len() > 512 {
+        return false;
+    }
+    let odd = |b: &u8| !simple(b) && !matches!(b, b':' | b'[' | b']');
+    host.iter().all(simple) || (!host.iter().any(odd) && Authority::try_from(host).is_ok())
+}

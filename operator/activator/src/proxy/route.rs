@@ -1,0 +1,68 @@
+//! The second phase: which Function a request is for. Pure.
+
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderValue};
+use http::{Method, Request};
+use rouse_core::routing::{Listener, Route, RouteTable};
+use rouse_crds::v1alpha1::HttpMethod;
+
+use super::receive::Told;
+use crate::function::FunctionHandle;
+use crate::problem::Failure;
+
+/// The Function that `request` is for.
+pub(super) fn find<B>(
+    table: &RouteTable<Arc<FunctionHandle>>,
+    listener: Listener,
+    request: &Request<B>,
+    cluster_domain: &str,
+) -> Result<Arc<FunctionHandle>, Failure> {
+    let host = request.headers().get(HOST).map(HeaderValue::to_str);
+    let Some(Ok(host)) = host else {
+        return Err(Failure::BadRequest("the request names no host"));
+    };
+    let path = request.uri().path();
+    match table.find(listener, host, path, method(request.method())) {
+        Route::Found(handle) => Ok(Arc::clone(handle)),
+        Route::MethodNotAllowed(methods) => Err(Failure::MethodNotAllowed(methods.to_vec())),
+        Route::Ambiguous => {
+            let name = host.split(':').next().unwrap_or(host).trim_end_matches('.');
+            let (name, domain) = (name.to_ascii_lowercase(), cluster_domain.to_owned());
+            Err(Failure::BareName { name, domain })
+        }
+        Route::NotFound => Err(Failure::NotFound {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            public: listener == Listener::Public,
+        }),
+    }
+}
+
+/// The Function that another activator says a request is for. One of another UID is another
+/// Function: the two activators have seen different states, and the other has to look again.
+pub(super) fn find_told(
+    table: &RouteTable<Arc<FunctionHandle>>,
+    told: &Told,
+) -> Result<Arc<FunctionHandle>, Failure> {
+    match table.find(Listener::Cluster, &told.function, "/", Some(HttpMethod::Get)) {
+        Route::Found(handle) if *handle.uid == *told.uid => Ok(Arc::clone(handle)),
+        _ => Err(Failure::NotOwner),
+    }
+}
+
+/// The method, where a Trigger can name it.
+fn method(method: &Method) -> Option<HttpMethod> {
+    match *method {
+        Method::GET => Some(HttpMethod::Get),
+        Method::HEAD => Some(HttpMethod::Head),
+        Method::POST => Some(HttpMethod::Post),
+        Method::PUT => Some(HttpMethod::Put),
+        Method::PATCH => Some(HttpMethod::Patch),
+        Method::DELETE => Some(HttpMethod::Delete),
+        Method::OPTIONS => Some(HttpMethod::Options),
+        Method::TRACE => Some(HttpMethod::Trace),
+        Method::CONNECT => Some(HttpMethod::Connect),
+        _ => None,
+    }
+}

@@ -1,0 +1,139 @@
+//! The ports for requests: accepting connections, serving each in a task of its own, and leaving
+//! without a lost request. What a request means is the proxy's business.
+
+mod client;
+mod drain;
+mod peer;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rouse_core::routing::Listener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+pub use self::drain::Drain;
+pub use self::peer::{CheckPeer, Peer, PeerDenied, PeerService, Reports};
+
+use self::drain::Phase;
+use crate::proxy::Proxy;
+
+/// Pause after accepting failed, which it does for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The ports, open.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For callers in the cluster.
+    pub cluster: TcpListener,
+    /// For callers outside.
+    pub public: TcpListener,
+    /// For other activators and the controller.
+    pub peer: TcpListener,
+}
+
+/// Who a port is for.
+#[derive(Clone, Copy, Debug)]
+enum Port {
+    Client(Listener),
+    Peer,
+}
+
+/// Serves the ports.
+#[derive(Debug)]
+pub struct Server {
+    proxy: Proxy,
+    peers: PeerService,
+    drain: Drain,
+}
+
+/// What all connections share.
+struct Shared {
+    proxy: Proxy,
+    peers: PeerService,
+    clients: client::Builder,
+    phase: watch::Sender<Phase>,
+    connections: TaskTracker,
+    /// Requests whose answers have not ended.
+    requests: TaskTracker,
+}
+
+impl Server {
+    /// A server of what `proxy` and `peers` answer, that leaves as `drain` says.
+    pub const fn new(proxy: Proxy, peers: PeerService, drain: Drain) -> Self {
+        Self { proxy, peers, drain }
+    }
+
+    /// Serves until `shutdown` is done and all that was begun has ended or the time for it is over.
+    pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
+        let shared = Arc::new(Shared {
+            proxy: self.proxy,
+            peers: self.peers,
+            clients: client::builder(),
+            phase: watch::Sender::new(Phase::Serving),
+            connections: TaskTracker::new(),
+            requests: TaskTracker::new(),
+        });
+        let mut accepting = JoinSet::new();
+        let Listeners { cluster, public, peer } = listeners;
+        for (listener, port) in [
+            (cluster, Port::Client(Listener::Cluster)),
+            (public, Port::Client(Listener::Public)),
+            (peer, Port::Peer),
+        ] {
+            accepting.spawn(accept(Arc::clone(&shared), listener, port));
+        }
+        shutdown.await;
+        drain::run(&shared, &self.drain, accepting).await;
+    }
+}
+
+/// Accepts connections until the port is to be closed.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, port: Port) {
+    let mut phase = shared.phase.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            // Whoever has connected by the time the port closes is served.
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase >= Phase::Finishing) => return,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                // Answers are small and waited for; without it they are only slower.
+                drop(stream.set_nodelay(true));
+                spawn(&shared, stream, from, port);
+            }
+            Err(error) => {
+                if !is_of_connection(&error) {
+                    tracing::warn!(%error, ?port, "accepting a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, stream: TcpStream, from: std::net::SocketAddr, port: Port) {
+    let own = Arc::clone(shared);
+    shared.connections.spawn(async move {
+        let _counted = own.proxy.metrics().begin_connection();
+        match port {
+            Port::Client(listener) => client::serve(&own, stream, listener, from).await,
+            Port::Peer => peer::serve(&own, stream).await,
+        }
+    });
+}
+
+/// Whether the error is of one connection that went away while it waited, not of the port.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Connections of clients: HTTP/1.1 and HTTP/2 with prior knowledge on one port, and changes of
+//! protocol.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rouse_core::routing::Listener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::drain::Phase;
+use crate::body::{RequestBody, ResponseBody};
+use crate::headers::ClientFacts;
+
+/// What makes connections out of streams.
+pub(super) type Builder = auto::Builder<TokioExecutor>;
+
+/// How long a connection of HTTP/1.1 may take for the head of its next request: it may stand idle
+/// for as long, which is longer than the idle connections of common clients live (90 s).
+const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Bytes that are read ahead on a connection of HTTP/1.1, and most that a head may have.
+const BUFFER: usize = 64 * 1024;
+
+/// Streams that a connection of HTTP/2 may have at once.
+const STREAMS: u32 = 256;
+
+/// Bytes of one request's body that may be on their way.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of all requests' bodies on a connection that may be on their way.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Bytes that the headers of a request may have on HTTP/2.
+const HEADER_LIST: u32 = 64 * 1024;
+
+/// How often a connection of HTTP/2 asks whether the client is still there, and how long the answer
+/// may take.
+const PING: Duration = Duration::from_secs(20);
+
+/// Settings of all connections.
+pub(super) fn builder() -> Builder {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADER_LIST);
+    builder
+}
+
+/// What the requests of one connection share.
+struct Connection {
+    shared: Arc<Shared>,
+    listener: Listener,
+    facts: ClientFacts,
+    /// Whether a request has come.
+    used: AtomicBool,
+    /// Whether the client speaks HTTP/2.
+    http2: AtomicBool,
+    /// A first request has come.
+    first: Notify,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve<I>(shared: &Arc<Shared>, io: I, listener: Listener, from: SocketAddr)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connection = Arc::new(Connection {
+        shared: Arc::clone(shared),
+        listener,
+        facts: ClientFacts::new(listener, from),
+        used: AtomicBool::new(false),
+        http2: AtomicBool::new(false),
+        first: Notify::new(),
+    });
+    let own = Arc::clone(&connection);
+    let service = service_fn(move |request| answer(Arc::clone(&own), request));
+    let serving = shared.clients.serve_connection_with_upgrades(TokioIo::new(io), service);
+    let mut serving = pin!(serving);
+    let mut phase = shared.phase.subscribe();
+    let mut told = false;
+    // A connection that never says anything is not read by what looks at heads.
+    let mut silence = pin!(tokio::time::sleep(HEAD_TIMEOUT));
+    loop {
+        let now = *phase.borrow_and_update();
+        let http2 = connection.http2.load(Ordering::Relaxed);
+        if !told && (now >= Phase::Closing || (now >= Phase::Leaving && http2)) {
+            // HTTP/2 can say that no more requests will be taken without losing any; HTTP/1.1 says
+            // it with an answer, and otherwise only by closing.
+            told = true;
+            serving.as_mut().graceful_shutdown();
+        }
+        if now == Phase::Ended {
+            return;
+        }
+        let unused = !connection.used.load(Ordering::Relaxed);
+        tokio::select! {
+            served = serving.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "connection of a client");
+                }
+                return;
+            }
+            _ = phase.changed() => {}
+            () = connection.first.notified(), if unused => {}
+            () = silence.as_mut(), if unused => return,
+        }
+    }
+}
+
+/// Boxed: a connection would keep room for the future for all its life.
+fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> BoxFuture<'static, Result<Response<ResponseBody>, Infallible>> {
+    async move {
+        let version = request.version();
+        if !connection.used.swap(true, Ordering::Relaxed) {
+            connection.http2.store(version == Version::HTTP_2, Ordering::Relaxed);
+            connection.first.notify_one();
+        }
+        let busy = connection.shared.requests.token();
+        let request = request.map(RequestBody::Client);
+        let Connection { shared, listener, facts, .. } = &*connection;
+        let mut response = shared.proxy.handle(request, *listener, facts).await;
+        leave(&mut response, version, *shared.phase.borrow());
+        Ok(response.map(|body| body.holding(busy)))
+    }
+    .boxed()
+}
+
+/// Tells a client of HTTP/1.1 to use another connection for its next request.
+pub(super) fn leave<B>(response: &mut Response<B>, version: Version, phase: Phase) {
+    let closes = response.status() != StatusCode::SWITCHING_PROTOCOLS && version < Version::HTTP_2;
+    if closes && phase >= Phase::Leaving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}

@@ -1,0 +1,275 @@
+//! Connections of other activators and of the controller, which prove themselves with each request.
+//!
+//! HTTP/2 is spoken by the `h2` library itself, so that `100 Continue` can be said at the moment a
+//! request is sent on (see `forward`).
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io::{self, Cursor};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rouse_core::report::REPORTS_PATH;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::client::leave;
+use super::drain::Phase;
+use crate::body::{PeerBody, RequestBody, ResponseBody, pump};
+use crate::headers;
+use crate::problem::{self, Failure};
+use crate::request_metrics::Entry;
+use crate::upstream::SentOn;
+
+/// How long a connection may take to say its first word, and one of HTTP/1.1 for each head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What every connection of HTTP/2 starts with, as far as it takes to tell it from others.
+const PREFACE: &[u8] = b"PRI";
+
+/// Requests that one other activator may pass on at once: those that wait for it among them.
+const STREAMS: u32 = 100_000;
+
+/// Requests of another activator that its clients may give up at a time.
+const MOST_RESET_STREAMS: usize = 10_000;
+
+/// Bytes of one request's body that may be on their way.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of all requests' bodies on a connection that may be on their way.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Who called on the port for peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Another activator.
+    Activator,
+    /// A controller.
+    Controller,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerDenied {
+    /// It is none of Rouse's own.
+    Unknown,
+    /// It can't be told now.
+    Unavailable,
+}
+
+/// Tells by its token who a caller is.
+pub type CheckPeer = dyn Fn(String) -> BoxFuture<'static, Result<Peer, PeerDenied>> + Send + Sync;
+
+/// Answers with a stream of reports.
+pub type Reports = dyn Fn() -> Response<ResponseBody> + Send + Sync;
+
+/// What the port for peers needs of the rest of the activator.
+#[derive(Clone)]
+pub struct PeerService {
+    /// Tells by its token who a caller is. It should answer at once for one that it knows.
+    pub check: Arc<CheckPeer>,
+    /// Answers `GET /v1/reports`.
+    pub reports: Arc<Reports>,
+}
+
+impl fmt::Debug for PeerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerService")
+    }
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve<I>(shared: &Arc<Shared>, mut io: I)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let first = match timeout(HEAD_TIMEOUT, first_bytes(&mut io)).await {
+        Ok(Ok(first)) if !first.is_empty() => first,
+        _ => return,
+    };
+    let http2 = first == PREFACE;
+    let (reader, writer) = split(io);
+    let io = join(Cursor::new(first).chain(reader), writer);
+    let served = if http2 { serve_http2(shared, io).await } else { serve_http1(shared, io).await };
+    if let Err(error) = served {
+        tracing::debug!(error, "connection of a peer");
+    }
+}
+
+async fn first_bytes<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Vec<u8>> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        let room = u64::try_from(PREFACE.len() - first.len()).unwrap_or(0);
+        if (&mut *io).take(room).read_buf(&mut first).await? == 0 {
+            break;
+        }
+    }
+    Ok(first)
+}
+
+async fn serve_http1<I>(shared: &Arc<Shared>, io: I) -> Result<(), String>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(|request: Request<hyper::body::Incoming>| async {
+        let version = request.version();
+        let mut response = answer(shared, request.map(RequestBody::Client), None).await;
+        leave(&mut response, version, *shared.phase.borrow());
+        Ok::<_, Infallible>(response)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    let mut phase = shared.phase.subscribe();
+    loop {
+        match *phase.borrow_and_update() {
+            Phase::Ended => return Ok(()),
+            Phase::Closing => serving.as_mut().graceful_shutdown(),
+            _ => {}
+        }
+        tokio::select! {
+            served = serving.as_mut() => return served.map_err(|error| error.to_string()),
+            _ = phase.changed() => {}
+        }
+    }
+}
+
+async fn serve_http2<I>(shared: &Arc<Shared>, io: I) -> Result<(), String>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake = h2::server::Builder::new()
+        .max_concurrent_streams(STREAMS)
+        .max_concurrent_reset_streams(MOST_RESET_STREAMS)
+        .max_pending_accept_reset_streams(MOST_RESET_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake::<_, Bytes>(io);
+    let connection = timeout(HEAD_TIMEOUT, handshake).await.map_err(|error| error.to_string())?;
+    let mut connection = connection.map_err(|error| error.to_string())?;
+    let mut phase = shared.phase.subscribe();
+    let mut streams = JoinSet::new();
+    let mut told = false;
+    loop {
+        let now = *phase.borrow_and_update();
+        if now >= Phase::Leaving && !told {
+            told = true;
+            connection.graceful_shutdown();
+        }
+        if now == Phase::Ended {
+            return Ok(());
+        }
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    streams.spawn(serve_stream(Arc::clone(shared), request, respond));
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(()),
+            },
+            Some(_) = streams.join_next(), if !streams.is_empty() => {}
+            _ = phase.changed() => {}
+        }
+    }
+}
+
+async fn serve_stream(
+    shared: Arc<Shared>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let respond = Arc::new(Mutex::new(respond));
+    let teller = Arc::clone(&respond);
+    let sent_on: SentOn = Arc::new(move || {
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::CONTINUE;
+        // A stream that is gone needs not be told.
+        drop(lock(&teller).send_informational(interim));
+    });
+    let request = request.map(|body| RequestBody::Peer(PeerBody::new(body)));
+    let given_up = std::future::poll_fn(|cx| lock(&respond).poll_reset(cx));
+    let response = tokio::select! {
+        response = answer(&shared, request, Some(sent_on)) => response,
+        _ = given_up => return,
+    };
+    let (parts, body) = response.into_parts();
+    let mut head = Response::from_parts(parts, ());
+    *head.version_mut() = Version::HTTP_2;
+    let sent = lock(&respond).send_response(head, body.is_end_stream());
+    let pumped = match sent {
+        Ok(stream) if !body.is_end_stream() => pump(body, stream).await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = pumped {
+        tracing::debug!(%error, "answering an activator");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers a request of whoever proves to be a peer.
+async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<RequestBody>,
+    sent_on: Option<SentOn>,
+) -> Response<ResponseBody> {
+    let forwarded = request.headers().contains_key(headers::FUNCTION_UID);
+    let peer = match token(request.headers()) {
+        Some(token) => (shared.peers.check)(token).await,
+        None => Err(PeerDenied::Unknown),
+    };
+    let failure = match peer {
+        Ok(Peer::Activator) if forwarded => {
+            let busy = shared.requests.token();
+            let response = shared.proxy.handle_forwarded(request, sent_on).await;
+            return response.map(|body| body.holding(busy));
+        }
+        Ok(_) if *request.method() == Method::GET && request.uri().path() == REPORTS_PATH => {
+            return (shared.peers.reports)().map(|body| until_closing(shared, body));
+        }
+        Ok(_) | Err(PeerDenied::Unknown) => Failure::NotAPeer,
+        Err(PeerDenied::Unavailable) => Failure::NotOwner,
+    };
+    shared.proxy.metrics().note_problem(failure.name(), Entry::peer);
+    problem::respond(&failure)
+}
+
+/// Reports have no end of their own: nobody waits for them when the server leaves.
+fn until_closing(shared: &Shared, body: ResponseBody) -> ResponseBody {
+    let mut phase = shared.phase.subscribe();
+    let closing = async move {
+        // The sender lives as long as the connection; without it there is nobody to report to.
+        drop(phase.wait_for(|phase| *phase >= Phase::Closing).await);
+    };
+    let frames = body.into_data_stream().map_ok(Frame::data).take_until(closing.boxed());
+    ResponseBody::stream(StreamBody::new(frames).boxed_unsync())
+}
+
+/// The token by which a caller proves itself: activators pass the client's own authorization on.
+fn token(headers: &HeaderMap) -> Option<String> {
+    let own = headers.get(headers::PEER_TOKEN).and_then(|value| value.to_str().ok());
+    let bearer = headers.get(AUTHORIZATION).map(HeaderValue::to_str);
+    let bearer = bearer.and_then(Result::ok).and_then(|value| value.strip_prefix("Bearer "));
+    own.or(bearer).map(str::to_owned)
+}

@@ -1,0 +1,252 @@
+//! Connections to pods, and sending a request over one. A connection belongs to one pod for good:
+//! it is kept with the pod, never by address, and goes with it.
+
+mod dial;
+mod pool;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rouse_crds::v1alpha1::Protocol;
+use tokio::time::{Instant, timeout};
+
+pub use dial::{Dialer, Stream};
+pub use pool::Connections;
+pub(crate) use pool::Lease;
+
+use crate::body::RequestBody;
+use crate::headers;
+use crate::pod::Pod;
+use crate::request_metrics::{RequestMetrics, Target};
+
+/// How long a connection may take to be made. Within a cluster it takes less than a millisecond;
+/// a lost packet costs a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often an HTTP/2 connection in use asks whether the pod is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long the answer to that may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Bytes of an answer that may be on their way on one HTTP/2 stream.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Bytes of all answers that may be on their way on one HTTP/2 connection.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody accepts.
+    #[error("connecting: {0}")]
+    Io(#[from] io::Error),
+    /// Nobody answers.
+    #[error("connecting: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// The other side accepts and then does not speak the protocol, or is just closing.
+    #[error("opening an HTTP connection: {0}")]
+    Handshake(hyper::Error),
+}
+
+/// A request that was certainly not sent, and why.
+#[derive(Debug)]
+pub struct Unsent {
+    /// The request as it was given.
+    pub request: Request<RequestBody>,
+    /// Why it was not sent.
+    pub error: ConnectError,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// It was certainly not sent: it may go elsewhere.
+    Unsent(Box<Unsent>),
+    /// It may have been sent: it must not be sent again.
+    Broken(hyper::Error),
+}
+
+/// The head of a pod's answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// The connection, where it can serve another request after this one.
+    pub(crate) lease: Option<Lease>,
+    /// When the request was given to the connection.
+    pub sent: Instant,
+}
+
+/// Told before the first byte of a request may go to a pod.
+pub type SentOn = Arc<dyn Fn() + Send + Sync>;
+
+/// Sends requests to pods.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    dialer: Dialer,
+    metrics: Arc<RequestMetrics>,
+}
+
+impl Upstream {
+    /// Sends by connections that `dialer` makes.
+    pub const fn new(dialer: Dialer, metrics: Arc<RequestMetrics>) -> Self {
+        Self { dialer, metrics }
+    }
+
+    /// Sends `request` to `pod` in the pod's protocol and waits for the head of the answer;
+    /// `sent_on` is told just before.
+    pub async fn send(
+        &self,
+        pod: &Arc<Pod>,
+        mut request: Request<RequestBody>,
+        sent_on: Option<&SentOn>,
+    ) -> Result<Reply, SendError> {
+        match pod.protocol {
+            Protocol::Http1 => {
+                headers::speak_http1(&mut request);
+                self.send_http1(pod, request, sent_on).await
+            }
+            Protocol::H2c => {
+                headers::speak_http2(&mut request);
+                self.send_http2(pod, request, sent_on).await
+            }
+        }
+    }
+
+    async fn send_http1(
+        &self,
+        pod: &Arc<Pod>,
+        mut request: Request<RequestBody>,
+        sent_on: Option<&SentOn>,
+    ) -> Result<Reply, SendError> {
+        loop {
+            let (mut sender, pooled) = match pod.connections.take_idle() {
+                Some(sender) => (sender, true),
+                None => match self.connect_http1(pod).await {
+                    Ok(sender) => (sender, false),
+                    Err(error) => return Err(unsent(request, error)),
+                },
+            };
+            if let Some(sent_on) = sent_on {
+                sent_on();
+            }
+            let sent = Instant::now();
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let lease = Some(Lease::new(Arc::clone(pod), sender));
+                    return Ok(Reply { response, lease, sent });
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // The pod closed a connection that stood idle, which is its right.
+                    Some(again) if pooled => request = again,
+                    Some(again) => {
+                        let error = ConnectError::Handshake(failed.into_error());
+                        return Err(unsent(again, error));
+                    }
+                    None => return Err(SendError::Broken(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn send_http2(
+        &self,
+        pod: &Arc<Pod>,
+        mut request: Request<RequestBody>,
+        sent_on: Option<&SentOn>,
+    ) -> Result<Reply, SendError> {
+        loop {
+            let (mut sender, shared) = match pod.connections.shared() {
+                Some(sender) => (sender, true),
+                None => match self.connect_http2(pod).await {
+                    Ok(sender) => (sender, false),
+                    Err(error) => return Err(unsent(request, error)),
+                },
+            };
+            if let Some(sent_on) = sent_on {
+                sent_on();
+            }
+            let sent = Instant::now();
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(Reply { response, lease: None, sent }),
+                Err(mut failed) => match failed.take_message() {
+                    Some(again) => {
+                        pod.connections.forget_shared();
+                        if !shared {
+                            let error = ConnectError::Handshake(failed.into_error());
+                            return Err(unsent(again, error));
+                        }
+                        request = again;
+                    }
+                    None => return Err(SendError::Broken(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn connect_http1(
+        &self,
+        pod: &Pod,
+    ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
+        let stream = self.dial(pod).await?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "connection to a pod");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Makes the one connection that all requests to the pod share, once at a time.
+    async fn connect_http2(
+        &self,
+        pod: &Pod,
+    ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+        let _turn = pod.connections.connecting.lock().await;
+        if let Some(sender) = pod.connections.shared() {
+            return Ok(sender);
+        }
+        let stream = self.dial(pod).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to a pod");
+            }
+        });
+        pod.connections.share(sender.clone());
+        Ok(sender)
+    }
+
+    async fn dial(&self, pod: &Pod) -> Result<Stream, ConnectError> {
+        let dialled = timeout(CONNECT_TIMEOUT, self.dialer.dial(pod.address)).await;
+        let stream = match dialled {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => Err(ConnectError::Io(error)),
+            Err(_elapsed) => Err(ConnectError::Timeout),
+        };
+        self.metrics.note_connect_failure(Target::pod);
+        stream
+    }
+}
+
+fn unsent(request: Request<RequestBody>, error: ConnectError) -> SendError {
+    SendError::Unsent(Box::new(Unsent { request, error }))
+}
