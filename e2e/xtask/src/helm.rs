@@ -8,9 +8,9 @@ use anyhow::Result;
 use crate::tools::{self, catalog};
 use crate::{command, folders};
 
-/// Namespace and name of the release that the chores install.
+/// Namespace of the release that the chores install.
 pub const NAMESPACE: &str = "rouse-system";
-/// See [`NAMESPACE`].
+/// Name of that release.
 pub const RELEASE: &str = "rouse";
 /// Settings for the demo and the tests.
 const VALUES: &str = "e2e/values.yaml";

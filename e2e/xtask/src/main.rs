@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod command;
+mod demo;
 mod digest;
 mod folders;
 mod generate;
@@ -28,6 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// The whole product from nothing: a cluster, Rouse on it, a Function that sleeps and wakes
+    Demo(demo::Arguments),
     /// A real single-node Kubernetes on this machine
     Cluster(cluster::Arguments),
     /// The operator's image and the sample Function's, as OCI archives
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
         Chore::Generate(arguments) => generate::run(&arguments),
+        Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Test(arguments) => return suite::run(&arguments),
     };

@@ -123,7 +123,7 @@ impl Local {
 }
 
 /// Where the cluster's own `kubectl` is.
-fn kubectl_path() -> Result<PathBuf> {
+pub fn kubectl_path() -> Result<PathBuf> {
     tools::path(&catalog::KUBERNETES, "kubectl")
 }
 

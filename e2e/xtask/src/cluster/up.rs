@@ -40,6 +40,8 @@ pub fn up(layout: &Layout) -> Result<()> {
         return Ok(());
     }
     network::check_ports(&starting)?;
+    let (count, root) = (starting.len(), layout.root().display());
+    term::note(format!("Starting {count} daemons in {root}; this takes some 15 s."));
     network::set_up(layout)?;
     start_down(layout, ground.iter().chain([&api]))?;
     wait(layout, "containerd to answer", || {

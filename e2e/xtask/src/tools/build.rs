@@ -30,18 +30,16 @@ pub fn ensure(recipes: &[&'static Recipe]) -> Result<()> {
     check_go()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let minutes: f64 = missing.iter().map(|recipe| recipe.minutes(cores)).sum();
+    let minutes = minutes.ceil();
     let names: Vec<_> =
         missing.iter().map(|recipe| format!("{} {}", recipe.name, recipe.version)).collect();
     term::note(format!(
-        "Building from Go modules, once, about {} min on {cores} cores: {}",
-        minutes.ceil(),
+        "Building from Go modules, once, about {minutes} min on {cores} idle cores: {}",
         names.join(", ")
     ));
-    let (logs, started) = (cache.join("log"), Instant::now());
-    std::fs::create_dir_all(&logs)?;
-    build_all(&missing, &cache, &logs)?;
-    let elapsed = term::clock(started.elapsed());
-    term::note(format!("Built all in {elapsed} min, kept in {}", cache.join("tools").display()));
+    std::fs::create_dir_all(cache.join("log"))?;
+    build_all(&missing, &cache, minutes)?;
+    term::note(format!("Built all; kept in {}", cache.join("tools").display()));
     Ok(())
 }
 
@@ -66,7 +64,7 @@ fn parse_go_version(said: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn build_all(recipes: &[&'static Recipe], cache: &Path, logs: &Path) -> Result<()> {
+fn build_all(recipes: &[&'static Recipe], cache: &Path, minutes: f64) -> Result<()> {
     let waiting = Mutex::new(recipes.iter().copied());
     let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
     let (sender, events) = mpsc::channel();
@@ -77,24 +75,25 @@ fn build_all(recipes: &[&'static Recipe], cache: &Path, logs: &Path) -> Result<(
                 while let Some(recipe) = next() {
                     // The receiver outlives the senders: it is read until the last is gone.
                     let _ = sender.send((recipe.name, None));
-                    let outcome = build(recipe, cache, &logs.join(format!("{}.log", recipe.name)));
-                    let failed = outcome.is_err();
+                    let log = cache.join("log").join(format!("{}.log", recipe.name));
+                    let outcome = build(recipe, cache, &log);
+                    // After a failure nobody begins another part.
+                    while outcome.is_err() && next().is_some() {}
                     let _ = sender.send((recipe.name, Some(outcome)));
-                    if failed {
-                        return;
-                    }
                 }
             });
         }
         drop(sender);
-        watch(&events)
+        watch(&events, minutes)
     })
 }
 
+/// A part that is begun, or how it ended.
 type Event = (&'static str, Option<Result<()>>);
 
-/// Prints what the builders do until the last is done; gives the first failure.
-fn watch(events: &mpsc::Receiver<Event>) -> Result<()> {
+/// Prints what the builders do until the last is done; gives the first failure. `minutes` is the
+/// estimate for all.
+fn watch(events: &mpsc::Receiver<Event>, minutes: f64) -> Result<()> {
     let started = Instant::now();
     let mut running: BTreeMap<&str, Instant> = BTreeMap::new();
     let mut failure = Ok(());
@@ -113,7 +112,8 @@ fn watch(events: &mpsc::Receiver<Event>) -> Result<()> {
             Err(RecvTimeoutError::Timeout) => {
                 let names: Vec<_> = running.keys().copied().collect();
                 let now = term::clock(started.elapsed());
-                term::note(format!("  {now}  building {}", names.join(" and ")));
+                let names = names.join(" and ");
+                term::note(format!("  {now} of about {minutes:.0}:00  building {names}"));
             }
             Err(RecvTimeoutError::Disconnected) => return failure,
         }
