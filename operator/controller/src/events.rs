@@ -1,0 +1,99 @@
+//! Events on Functions and Triggers: one for each change of what `Ready` says, no others.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use rouse_core::function::names::MANAGER_CONTROLLER;
+use rouse_crds::v1alpha1::ConditionType;
+
+use crate::error::chain;
+
+/// Longest note that the API server takes, in bytes.
+const MAX_NOTE: usize = 1024;
+
+/// Publishes events.
+#[derive(Clone)]
+pub(crate) struct Announcer {
+    recorder: Recorder,
+}
+
+impl Announcer {
+    pub fn new(client: Client, instance: &str) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER_CONTROLLER.to_owned(),
+            instance: Some(instance.to_owned()),
+        };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Publishes what changed of `Ready`, if anything did. Events are a courtesy: one that can't be
+    /// published is logged and forgotten.
+    pub async fn announce(
+        &self,
+        object: ObjectReference,
+        before: &[Condition],
+        after: &[Condition],
+    ) {
+        let Some(event) = event_of(before, after) else { return };
+        if let Err(error) = self.recorder.publish(&event, &object).await {
+            tracing::debug!(name = object.name, error = chain(&error), "event not published");
+        }
+    }
+}
+
+fn event_of(before: &[Condition], after: &[Condition]) -> Option<Event> {
+    let ready = |conditions: &[Condition]| {
+        conditions.iter().find(|c| c.type_ == ConditionType::Ready.as_str()).cloned()
+    };
+    let (before, after) = (ready(before), ready(after)?);
+    let is_ready = after.status == "True";
+    let same = before
+        .as_ref()
+        .map_or(is_ready, |before| before.status == after.status && before.reason == after.reason);
+    (!same).then(|| Event {
+        type_: if is_ready { EventType::Normal } else { EventType::Warning },
+        reason: after.reason,
+        note: Some(cut(after.message)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    })
+}
+
+fn cut(mut note: String) -> String {
+    if note.len() > MAX_NOTE {
+        let end = (0..=MAX_NOTE).rev().find(|end| note.is_char_boundary(*end));
+        note.truncate(end.unwrap_or_default());
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn ready(status: &str, reason: &str) -> Vec<Condition> {
+        vec![Condition {
+            type_: "Ready".into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: "ü".repeat(1000),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }]
+    }
+
+    #[test]
+    fn only_changes_are_announced() {
+        assert!(event_of(&[], &ready("True", "Asleep")).is_none(), "a good start is no news");
+        assert!(event_of(&ready("True", "Asleep"), &ready("True", "Asleep")).is_none());
+        let woken = event_of(&ready("True", "Asleep"), &ready("True", "Serving")).unwrap();
+        assert_eq!((woken.type_, woken.reason.as_str()), (EventType::Normal, "Serving"));
+        let failed = event_of(&[], &ready("False", "NameTaken")).unwrap();
+        assert_eq!(failed.type_, EventType::Warning);
+        assert!(failed.note.unwrap().len() <= MAX_NOTE);
+    }
+}

@@ -1,0 +1,85 @@
+//! Reads all that there is of a Function from the stores. It asks the API server nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use rouse_core::function::names::LABEL_REVISION;
+use rouse_core::function::plan::{Observed, SeenDeployment, SeenRecord, SeenRevision, SeenService};
+use rouse_core::report::FunctionReport;
+use rouse_crds::v1alpha1::{Function, FunctionStatus};
+
+use crate::context::{Children, Context};
+use crate::index::{ObjectKey, controlling_function};
+use crate::objects::Service;
+
+/// All that there is of a Function.
+pub(crate) struct Fetched {
+    pub status: Option<FunctionStatus>,
+    pub report: Option<Arc<FunctionReport>>,
+    report_live: bool,
+    service: SeenService,
+    revisions: BTreeMap<String, SeenRevision>,
+}
+
+impl Fetched {
+    /// The same, as the plan wants it.
+    pub fn observed(&self) -> Observed<'_> {
+        Observed {
+            status: self.status.as_ref(),
+            service: self.service.clone(),
+            revisions: self.revisions.clone(),
+            report: self.report.as_deref(),
+            report_live: self.report_live,
+        }
+    }
+}
+
+/// Reads what there is of `function`.
+pub(crate) fn fetch(context: &Context, function: &Function) -> Fetched {
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    let key = ObjectKey::of(&function.metadata);
+    let (report, report_live) = match context.reports.get(uid) {
+        Some(held) => (Some(held.report), held.live),
+        None => (None, false),
+    };
+    let service = context.children.services.get(&key);
+    Fetched {
+        status: function.status.clone(),
+        report,
+        report_live,
+        service: see_service(service.as_deref(), &key, uid),
+        revisions: see_revisions(&context.children, uid),
+    }
+}
+
+fn see_service(service: Option<&Service>, key: &ObjectKey, uid: &str) -> SeenService {
+    let Some(service) = service else { return SeenService::Absent };
+    match controlling_function(&service.metadata) {
+        Some(owner) if owner.uid == uid => SeenService::Ours(service.seen()),
+        Some(owner) if owner.name == *key.name => SeenService::Predecessor,
+        _ => SeenService::Foreign,
+    }
+}
+
+fn see_revisions(children: &Children, uid: &str) -> BTreeMap<String, SeenRevision> {
+    let mut revisions: BTreeMap<String, SeenRevision> = BTreeMap::new();
+    for deployment in children.deployments.owned_by(uid) {
+        if let Some(revision) = deployment.labels().get(LABEL_REVISION) {
+            let at_zero = deployment.at_zero();
+            revisions.entry(revision.clone()).or_default().deployment =
+                Some(SeenDeployment { child: deployment.seen(), at_zero });
+        }
+    }
+    for record in children.records.owned_by(uid) {
+        if let Some(revision) = record.labels().get(LABEL_REVISION) {
+            let template = record.data.value().get_mut("template").map(serde_json::Value::take);
+            revisions.entry(revision.clone()).or_default().record = Some(SeenRecord {
+                child: record.seen(),
+                number: record.revision,
+                template: template.unwrap_or_default(),
+            });
+        }
+    }
+    revisions
+}

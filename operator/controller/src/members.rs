@@ -1,0 +1,288 @@
+//! The membership of activators: decides who is in it from their pods, and publishes it as a
+//! ConfigMap. The only writer of that ConfigMap.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use rouse_core::function::names::{MANAGER_CONTROLLER, MEMBERSHIP_CONFIG_MAP, MEMBERSHIP_KEY};
+use rouse_core::membership::{Member, Membership};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff::delay;
+use crate::context::{Context, Shared};
+use crate::error::{Error, chain};
+use crate::index::{ObjectKey, version};
+
+/// How long a member whose container runs may be unready before it is dropped: moving its Functions
+/// costs more than a readiness probe that came too late.
+const UNREADY_GRACE: Duration = Duration::from_secs(10);
+
+/// Since when members are unready, by the UID of their pods.
+type Unready = HashMap<String, Instant>;
+
+/// Keeps the membership right, and tells `published` what it is. Never ends.
+pub(crate) async fn run(context: Shared, published: watch::Sender<Membership>) {
+    context.pods.ready().await;
+    context.memberships.ready().await;
+    let mut seen = context.membership_seen.subscribe();
+    let mut unready = Unready::new();
+    let mut failures = 0;
+    loop {
+        seen.mark_unchanged();
+        let (current, next, mut again) = decide(&context, &published.borrow(), &mut unready);
+        if next == current {
+            publish(&context, &published, current);
+        } else {
+            match write(&context, &next).await {
+                Ok(written) => {
+                    failures = 0;
+                    context.memberships.assume(written);
+                    tracing::info!(
+                        version = next.version,
+                        members = next.members.len(),
+                        "membership"
+                    );
+                    publish(&context, &published, next);
+                }
+                Err(error) => {
+                    failures += 1;
+                    let wait = delay(error.class(), failures, MEMBERSHIP_CONFIG_MAP);
+                    tracing::warn!(reason = error.reason(), error = chain(&error), "membership");
+                    again = Some(Instant::now() + wait);
+                }
+            }
+        }
+        tokio::select! {
+            changed = seen.changed() => if changed.is_err() { return },
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+        }
+    }
+}
+
+fn publish(context: &Context, published: &watch::Sender<Membership>, now: Membership) {
+    context.metrics.set_members(now.members.len());
+    published.send_if_modified(|before| {
+        let changed = *before != now;
+        *before = now;
+        changed
+    });
+}
+
+/// The membership as it stands, as it shall be, and when to look again.
+fn decide(
+    context: &Context,
+    known: &Membership,
+    unready: &mut Unready,
+) -> (Membership, Membership, Option<Instant>) {
+    let stored = context.memberships.get(&key(context));
+    let current = read(stored.as_deref(), known);
+    let pods = context.pods.all();
+    let pods: Vec<PodSeen> = pods.iter().filter_map(|pod| PodSeen::of(pod)).collect();
+    let port = context.config.peer_port;
+    let (members, again) = decide_members(&pods, &current, port, (unready, Instant::now()));
+    let next = current.next(members);
+    (current, next, again)
+}
+
+fn key(context: &Context) -> ObjectKey {
+    ObjectKey::new(&context.config.namespace, MEMBERSHIP_CONFIG_MAP)
+}
+
+/// The membership that `stored` holds. Versions never go back, so where somebody deleted or broke
+/// it the next one is greater than all that this process knows of.
+fn read(stored: Option<&ConfigMap>, known: &Membership) -> Membership {
+    let Some(stored) = stored else {
+        return Membership { version: known.version, members: Vec::new() };
+    };
+    let text = stored.data.as_ref().and_then(|data| data.get(MEMBERSHIP_KEY));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| Membership {
+        // Greater than the number of changes that the object ever saw.
+        version: version(&stored.metadata).unwrap_or_default().max(known.version),
+        members: Vec::new(),
+    })
+}
+
+/// What matters of an activator's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PodSeen {
+    uid: String,
+    name: String,
+    ip: IpAddr,
+    ready: bool,
+    /// Its container runs, and nobody deletes it.
+    running: bool,
+}
+
+impl PodSeen {
+    /// None for a pod that has no address yet.
+    fn of(pod: &Pod) -> Option<Self> {
+        let status = pod.status.as_ref()?;
+        let ready = status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let runs =
+            status.container_statuses.iter().flatten().all(|container| {
+                container.state.as_ref().is_some_and(|state| state.running.is_some())
+            });
+        let staying = pod.metadata.deletion_timestamp.is_none();
+        Some(Self {
+            uid: pod.metadata.uid.clone()?,
+            name: pod.metadata.name.clone()?,
+            ip: status.pod_ip.as_ref()?.parse().ok()?,
+            ready,
+            running: runs && staying && status.phase.as_deref() == Some("Running"),
+        })
+    }
+}
+
+/// Who is in: pods that are ready; and for a while those that were in, whose container runs but is
+/// not ready. Who is being deleted, or whose container ended, goes at once: its connections are
+/// gone, or will be.
+fn decide_members(
+    pods: &[PodSeen],
+    current: &Membership,
+    port: u16,
+    (unready, now): (&mut Unready, Instant),
+) -> (Vec<Member>, Option<Instant>) {
+    let mut again: Option<Instant> = None;
+    let mut members = Vec::new();
+    unready.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
+    for pod in pods.iter().filter(|pod| pod.running) {
+        let member = Member {
+            uid: pod.uid.clone(),
+            name: pod.name.clone(),
+            peer: SocketAddr::new(pod.ip, port).to_string(),
+        };
+        if pod.ready {
+            unready.remove(&pod.uid);
+            members.push(member);
+        } else if current.members.contains(&member) {
+            let until = *unready.entry(pod.uid.clone()).or_insert(now) + UNREADY_GRACE;
+            if now < until {
+                members.push(member);
+                again = Some(again.map_or(until, |at| at.min(until)));
+            }
+        }
+    }
+    (members, again)
+}
+
+/// Writes `next` over the version that it was decided from.
+async fn write(context: &Context, next: &Membership) -> Result<ConfigMap, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.config.namespace);
+    let text = serde_json::to_string(next)?;
+    let data = BTreeMap::from([(MEMBERSHIP_KEY, text)]);
+    let stored = context.memberships.get(&key(context));
+    let version = stored.and_then(|stored| stored.metadata.resource_version.clone());
+    let written = if let Some(resource_version) = version {
+        let body: Value = json!({
+            "metadata": {"resourceVersion": resource_version},
+            "data": data,
+        });
+        let params = PatchParams {
+            field_manager: Some(MANAGER_CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        api.patch(MEMBERSHIP_CONFIG_MAP, &params, &Patch::Merge(&body)).await
+    } else {
+        let body: ConfigMap = serde_json::from_value(json!({
+            "metadata": {"name": MEMBERSHIP_CONFIG_MAP, "labels": {
+                "app.kubernetes.io/name": "rouse",
+                "app.kubernetes.io/component": "controller",
+                "app.kubernetes.io/part-of": "rouse",
+            }},
+            "data": data,
+        }))?;
+        let params =
+            PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), dry_run: false };
+        api.create(&params, &body).await
+    };
+    let written = written.map_err(Error::Membership)?;
+    context.metrics.wrote("ConfigMap", "apply");
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: u16 = 8082;
+
+    fn pod(i: u8, ready: bool, running: bool) -> PodSeen {
+        PodSeen {
+            uid: format!("uid-{i}"),
+            name: format!("activator-{i}"),
+            ip: IpAddr::from([10, 0, 0, i]),
+            ready,
+            running,
+        }
+    }
+
+    fn uids(members: &[Member]) -> Vec<&str> {
+        members.iter().map(|member| member.uid.as_str()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_ready_pods_come_in() {
+        let pods = [pod(1, true, true), pod(2, false, true), pod(3, true, false)];
+        let mut unready = Unready::new();
+        let now = Instant::now();
+        let none = Membership::default();
+        let (members, again) = decide_members(&pods, &none, PORT, (&mut unready, now));
+        assert_eq!(uids(&members), ["uid-1"]);
+        assert_eq!(members[0].peer, "10.0.0.1:8082");
+        assert_eq!(again, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_may_be_unready_for_a_while_and_goes_at_once_when_it_ends() {
+        let current = Membership::default().next(
+            decide_members(
+                &[pod(1, true, true), pod(2, true, true)],
+                &Membership::default(),
+                PORT,
+                (&mut Unready::new(), Instant::now()),
+            )
+            .0,
+        );
+        let mut unready = Unready::new();
+        let start = Instant::now();
+        let mut decide = |pods: &[PodSeen], now: Instant| {
+            let (members, again) = decide_members(pods, &current, PORT, (&mut unready, now));
+            (uids(&members).join(" "), again)
+        };
+        let shaky = [pod(1, false, true), pod(2, true, true)];
+        let deadline = start + UNREADY_GRACE;
+        assert_eq!(decide(&shaky, start), ("uid-1 uid-2".into(), Some(deadline)));
+        let later = start + UNREADY_GRACE / 2;
+        assert_eq!(decide(&shaky, later), ("uid-1 uid-2".into(), Some(deadline)));
+        assert_eq!(decide(&shaky, deadline), ("uid-2".into(), None));
+        assert_eq!(
+            decide(&[pod(1, false, false), pod(2, true, true)], start),
+            ("uid-2".into(), None),
+            "terminating or ended"
+        );
+    }
+
+    #[test]
+    fn versions_never_go_back() {
+        let known = Membership { version: 7, members: vec![] };
+        assert_eq!(read(None, &known).version, 7);
+        let mut stored = ConfigMap::default();
+        stored.metadata.resource_version = Some("1234".into());
+        assert_eq!(read(Some(&stored), &known).version, 1234);
+        stored.data = Some(BTreeMap::from([(
+            MEMBERSHIP_KEY.to_owned(),
+            r#"{"version": 9, "members": []}"#.to_owned(),
+        )]));
+        assert_eq!(read(Some(&stored), &known).version, 9);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the leader remembers of Functions between reconciles: what was refused and when to try
+//! again, how often it failed, what it wrote last. All of it may be lost; it only saves requests.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rouse_core::function::plan::{ChildKind, Write};
+use rouse_core::function::status::Trouble;
+use rouse_crds::v1alpha1::Function;
+use tokio::time::Instant;
+
+use crate::backoff::delay;
+use crate::error::Class;
+use crate::index::version;
+
+/// The memory of all Functions, by UID.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    functions: Mutex<HashMap<String, Entry>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    failures: u32,
+    refusals: HashMap<(ChildKind, String), Refusal>,
+    written: Option<Arc<Function>>,
+}
+
+/// A write that is not worth trying again for a while.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// When it is worth a try.
+    pub until: Instant,
+    /// What the status says of it; none where the write was taken, but changed on its way, as
+    /// admission webhooks do.
+    pub trouble: Option<Trouble>,
+    digest: u64,
+    failures: u32,
+}
+
+impl Memory {
+    /// Counts a failed reconcile; how many there were in a row.
+    pub fn failed(&self, uid: &str) -> u32 {
+        let mut functions = self.lock();
+        let entry = functions.entry(uid.to_owned()).or_default();
+        entry.failures = entry.failures.saturating_add(1);
+        entry.failures
+    }
+
+    pub fn succeeded(&self, uid: &str) {
+        if let Some(entry) = self.lock().get_mut(uid) {
+            entry.failures = 0;
+        }
+    }
+
+    /// Whether the very same write was refused lately.
+    pub fn refusal(&self, uid: &str, write: &Write) -> Option<Refusal> {
+        let functions = self.lock();
+        let refusal = functions.get(uid)?.refusals.get(&key(write))?;
+        let same = refusal.digest == digest(write) && Instant::now() < refusal.until;
+        same.then(|| refusal.clone())
+    }
+
+    /// Remembers that `write` was refused, or taken but changed where there is no `trouble`.
+    pub fn refuse(&self, uid: &str, write: &Write, trouble: Option<Trouble>) -> Refusal {
+        let mut functions = self.lock();
+        let refusals = &mut functions.entry(uid.to_owned()).or_default().refusals;
+        let digest = digest(write);
+        let before = refusals.get(&key(write)).filter(|before| before.digest == digest);
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let until = Instant::now() + delay(Class::Invalid, failures, uid);
+        let refusal = Refusal { until, trouble, digest, failures };
+        refusals.insert(key(write), refusal.clone());
+        refusal
+    }
+
+    pub fn accept(&self, uid: &str, write: &Write) {
+        if let Some(entry) = self.lock().get_mut(uid) {
+            entry.refusals.remove(&key(write));
+        }
+    }
+
+    /// Keeps a Function as a write of its status left it.
+    pub fn wrote(&self, uid: &str, function: Function) {
+        self.lock().entry(uid.to_owned()).or_default().written = Some(Arc::new(function));
+    }
+
+    /// The newer of what the watch brought and what was written last.
+    pub fn newest(&self, watched: Arc<Function>) -> Arc<Function> {
+        let mut functions = self.lock();
+        let uid = watched.metadata.uid.as_deref().unwrap_or_default();
+        let Some(entry) = functions.get_mut(uid) else { return watched };
+        let Some(written) = &entry.written else { return watched };
+        if version(&written.metadata) > version(&watched.metadata) {
+            return written.clone();
+        }
+        entry.written = None;
+        watched
+    }
+
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Forgets all Functions but those that `is_there`.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_there(uid));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(write: &Write) -> (ChildKind, String) {
+    (write.kind, write.name.clone())
+}
+
+/// Only ever compared within this process.
+fn digest(write: &Write) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    write.body.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use rouse_core::function::plan::Verb;
+    use serde_json::json;
+
+    use super::*;
+
+    fn write(body: &str) -> Write {
+        let kind = ChildKind::Deployment;
+        Write { kind, name: "x".into(), verb: Verb::Create, body: json!(body) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_write_waits_longer_each_time_and_another_does_not() {
+        let memory = Memory::default();
+        assert!(memory.refusal("u", &write("a")).is_none());
+        let first = memory.refuse("u", &write("a"), None).until - Instant::now();
+        assert!(memory.refusal("u", &write("a")).is_some());
+        assert!(memory.refusal("u", &write("b")).is_none(), "something else is worth a try");
+        assert!(memory.refusal("v", &write("a")).is_none());
+        tokio::time::advance(first).await;
+        assert!(memory.refusal("u", &write("a")).is_none(), "the wait is over");
+        let second = memory.refuse("u", &write("a"), None).until - Instant::now();
+        assert!(second > first);
+        memory.accept("u", &write("a"));
+        assert!(memory.refuse("u", &write("a"), None).until - Instant::now() < second);
+    }
+
+    #[test]
+    fn what_was_written_counts_until_the_watch_has_it() {
+        let memory = Memory::default();
+        let function = |version: u32| {
+            let function: Function = serde_json::from_value(json!({
+                "apiVersion": "rouse.dev/v1alpha1", "kind": "Function",
+                "metadata": {"name": "f", "uid": "u", "resourceVersion": version.to_string()},
+                "spec": {"image": "i"},
+            }))
+            .unwrap();
+            function
+        };
+        let newest = |version| version_of(&memory.newest(Arc::new(function(version))));
+        assert_eq!(newest(1), Some(1));
+        memory.wrote("u", function(10));
+        assert_eq!(newest(9), Some(10));
+        assert_eq!(newest(11), Some(11));
+        assert_eq!(newest(9), Some(9), "the watch never goes back");
+    }
+
+    fn version_of(function: &Function) -> Option<u64> {
+        version(&function.metadata)
+    }
+
+    #[test]
+    fn failures_count_until_a_success() {
+        let memory = Memory::default();
+        assert_eq!((memory.failed("u"), memory.failed("u")), (1, 2));
+        memory.succeeded("u");
+        assert_eq!(memory.failed("u"), 1);
+        memory.forget("u");
+        memory.retain(|_| false);
+        assert_eq!(memory.failed("u"), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! One reconcile of a Function: fetch, validate, decide, apply, write the status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use rouse_core::function::plan::{Plan, decide};
+use rouse_core::function::status::{Situation, Trouble, compute, trouble_of};
+use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
+use rouse_crds::v1alpha1::Function;
+use tokio::time::Instant;
+
+use crate::apply::{Applied, apply};
+use crate::backoff::delay;
+use crate::context::{Context, Shared};
+use crate::error::{Error, chain};
+use crate::fetch::{Fetched, fetch};
+use crate::index::ObjectKey;
+use crate::status::write_function_status;
+
+/// A look without a reason, in case that a watch failed us. It costs no request.
+const RESYNC: Duration = Duration::from_hours(1);
+
+/// Reconciles `function` and counts how it went.
+pub(crate) async fn reconcile(function: Arc<Function>, context: Shared) -> Result<Action, Error> {
+    context.children.ready().await;
+    let started = Instant::now();
+    let outcome = reconcile_once(&function, &context).await;
+    let word = outcome.as_ref().map_or_else(Error::reason, |_| "ok");
+    context.metrics.reconciled("Function", word, started.elapsed());
+    outcome
+}
+
+async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<Action, Error> {
+    let function = context.memory.newest(function.clone());
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    if function.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let fetched = fetch(context, &function);
+    let (key, applied) = match validate(&function) {
+        Ok(validated) => {
+            let plan = decide(&validated, &fetched.observed(), &context.config.activator_host);
+            let ValidatedFunction { key, .. } = validated;
+            let applied = carry_out(context, &key, uid, plan).await?;
+            (key, Ok(applied))
+        }
+        Err(invalid) => {
+            let ObjectKey { namespace, name } = ObjectKey::of(&function.metadata);
+            let message = invalid.to_string();
+            let trouble = Trouble { reason: "Invalid", message, passing: false };
+            (FunctionKey { namespace, name }, Err(trouble))
+        }
+    };
+    let retry_at = applied.as_ref().ok().and_then(|applied| applied.retry_at);
+    let situation = situation(context, &function, &fetched, (&key, &applied));
+    write_function_status(context, &function, &compute(&situation)).await?;
+    context.memory.succeeded(uid);
+    let wait = retry_at.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
+    Ok(Action::requeue(wait))
+}
+
+/// Carries the plan out. What the plan itself finds wrong comes before what is refused.
+async fn carry_out(
+    context: &Context,
+    key: &FunctionKey,
+    uid: &str,
+    plan: Plan,
+) -> Result<Applied, Error> {
+    let known = trouble_of(&plan.outlook, key);
+    let mut applied = apply(context, key, uid, plan).await?;
+    applied.trouble = known.or(applied.trouble);
+    Ok(applied)
+}
+
+fn situation<'a>(
+    context: &'a Context,
+    function: &'a Function,
+    fetched: &'a Fetched,
+    (key, applied): (&'a FunctionKey, &'a Result<Applied, Trouble>),
+) -> Situation<'a> {
+    let (outlook, trouble) = match applied {
+        Ok(applied) => (Some(&applied.outlook), applied.trouble.as_ref()),
+        Err(trouble) => (None, Some(trouble)),
+    };
+    Situation {
+        key,
+        generation: function.metadata.generation,
+        exposure: function.spec.exposure,
+        public_domain: context.config.host_policy.public_domain.as_deref(),
+        previous: fetched.status.as_ref(),
+        outlook,
+        trouble,
+        report: fetched.report.as_deref(),
+        now: Timestamp::now(),
+    }
+}
+
+/// When to try again after an error.
+#[expect(clippy::needless_pass_by_value, reason = "kube's controller passes them so")]
+pub(crate) fn on_error(function: Arc<Function>, error: &Error, context: Shared) -> Action {
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    let failures = context.memory.failed(uid);
+    let wait = delay(error.class(), failures, uid);
+    tracing::warn!(
+        function = %ObjectKey::of(&function.metadata),
+        reason = error.reason(),
+        error = chain(error),
+        retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        "reconcile failed"
+    );
+    Action::requeue(wait)
+}

@@ -1,0 +1,195 @@
+//! Connects to every member's peer port and reads its stream of reports. It only reads; a stream
+//! that breaks is opened again after a while.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rouse_core::membership::{Member, Membership};
+use rouse_core::report::{REPORTS_PATH, ReportLine};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::backoff::delay;
+use crate::context::Shared;
+use crate::error::{Class, chain};
+use crate::line::{Lines, TooLong};
+
+/// How long connecting and the head of the answer may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream may be silent: three of the activators' heartbeats.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Most failures that lengthen the wait, which is then about eight seconds: a member that is there
+/// again is heard soon.
+const MAX_FAILURES: u32 = 5;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("reading the peer token")]
+    Token(#[source] std::io::Error),
+    #[error("connecting")]
+    Connect(#[source] std::io::Error),
+    #[error("no answer in time")]
+    Silent,
+    #[error("building the request")]
+    Request(#[from] http::Error),
+    #[error("talking to the activator")]
+    Http(#[from] hyper::Error),
+    #[error("the activator answered {0}")]
+    Refused(StatusCode),
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    #[error("a line that is no report")]
+    Line(#[from] serde_json::Error),
+    #[error("the activator ended the stream")]
+    Ended,
+}
+
+/// Follows all members. Never ends.
+pub(crate) async fn run(context: Shared, mut membership: watch::Receiver<Membership>) {
+    let mut streams = JoinSet::new();
+    let mut by_member: BTreeMap<Member, AbortHandle> = BTreeMap::new();
+    let mut number = 0;
+    loop {
+        let members = membership.borrow_and_update().members.clone();
+        by_member.retain(|member, stream| {
+            let stays = members.contains(member);
+            if !stays {
+                stream.abort();
+            }
+            stays
+        });
+        for member in members {
+            by_member.entry(member).or_insert_with_key(|member| {
+                number += 1;
+                streams.spawn(follow(context.clone(), member.clone(), number))
+            });
+        }
+        for (namespace, name) in context.reports.spoken_for() {
+            context.requests.send(&namespace, &name).await;
+        }
+        while streams.try_join_next().is_some() {}
+        if membership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Marks a member's reports as no longer live, whichever way its stream ends.
+struct Following<'a> {
+    context: &'a Shared,
+    member: &'a Member,
+    stream: u64,
+}
+
+impl<'a> Following<'a> {
+    fn start(context: &'a Shared, member: &'a Member, stream: u64) -> Self {
+        context.metrics.report_stream(1);
+        Self { context, member, stream }
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.context.metrics.report_stream(-1);
+        self.context.reports.end_stream(&self.member.uid, self.stream);
+    }
+}
+
+/// Follows one member, stream after stream. `first` numbers its streams; members that come later
+/// have greater numbers.
+async fn follow(context: Shared, member: Member, first: u64) {
+    let mut failures = 0;
+    for attempt in 0.. {
+        let stream = (first << 32) + attempt;
+        let opened = open(&member.peer, &context.config.peer_token_file).await;
+        let error = match opened {
+            Err(error) => error,
+            Ok(body) => {
+                failures = 0;
+                let _following = Following::start(&context, &member, stream);
+                tracing::info!(member = member.name, peer = member.peer, "reports");
+                read(&context, &member, stream, body).await
+            }
+        };
+        failures = (failures + 1).min(MAX_FAILURES);
+        let wait = delay(Class::Transient, failures, &member.uid);
+        tracing::info!(member = member.name, error = chain(&error), "no reports");
+        sleep(wait).await;
+    }
+}
+
+/// Opens a stream. The token is read anew each time: it is replaced before it expires.
+async fn open(peer: &str, token_file: &Path) -> Result<Incoming, StreamError> {
+    let token = tokio::fs::read_to_string(token_file).await.map_err(StreamError::Token)?;
+    let connect = async {
+        let stream = TcpStream::connect(peer).await.map_err(StreamError::Connect)?;
+        stream.set_nodelay(true).map_err(StreamError::Connect)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the body that is read below, or with the sender.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = chain(&error), "connection to an activator");
+            }
+        });
+        let request = Request::get(REPORTS_PATH)
+            .header(HOST, peer)
+            .header(AUTHORIZATION, format!("Bearer {}", token.trim()))
+            .body(Empty::<Bytes>::new())?;
+        let answer = sender.send_request(request).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer.into_body()),
+            status => Err(StreamError::Refused(status)),
+        }
+    };
+    timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| StreamError::Silent)?
+}
+
+/// Reads reports until the stream ends; why it did.
+async fn read(context: &Shared, member: &Member, stream: u64, mut body: Incoming) -> StreamError {
+    let mut lines = Lines::default();
+    loop {
+        let frame = match timeout(SILENCE, body.frame()).await {
+            Err(_) => return StreamError::Silent,
+            Ok(None) => return StreamError::Ended,
+            Ok(Some(Err(error))) => return error.into(),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        if let Some(chunk) = frame.data_ref() {
+            lines.push(chunk);
+        }
+        loop {
+            let line = match lines.next() {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => return error.into(),
+            };
+            match serde_json::from_slice(&line) {
+                Ok(line) => take(context, member, stream, line).await,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+}
+
+async fn take(context: &Shared, member: &Member, stream: u64, line: ReportLine) {
+    context.metrics.report_line(match line {
+        ReportLine::Function(_) => "function",
+        ReportLine::Released { .. } => "released",
+        ReportLine::Synced => "synced",
+        ReportLine::Heartbeat => "heartbeat",
+    });
+    if let Some((namespace, name)) = context.reports.accept(&member.uid, stream, line) {
+        context.requests.send(&namespace, &name).await;
+    }
+}

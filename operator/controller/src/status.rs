@@ -1,0 +1,78 @@
+//! Writes the status of Functions and Triggers: the only writer, and only of what changed.
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
+use rouse_core::function::names::MANAGER_CONTROLLER;
+use rouse_crds::v1alpha1::{Function, FunctionStatus, Trigger, TriggerStatus};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// Writes the status of `function` if it differs from `status`; whether it did.
+pub(crate) async fn write_function_status(
+    context: &Context,
+    function: &Function,
+    status: &FunctionStatus,
+) -> Result<bool, Error> {
+    if is_same(function.status.as_ref(), status)? {
+        return Ok(false);
+    }
+    let written = write(context, function, status).await?;
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    context.memory.wrote(uid, written);
+    let before = function.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    context.announcer.announce(function.object_ref(&()), before, &status.conditions).await;
+    Ok(true)
+}
+
+/// Writes the status of `trigger` if it differs from `status`; whether it did.
+pub(crate) async fn write_trigger_status(
+    context: &Context,
+    trigger: &Trigger,
+    status: &TriggerStatus,
+) -> Result<bool, Error> {
+    if is_same(trigger.status.as_ref(), status)? {
+        return Ok(false);
+    }
+    let written = write(context, trigger, status).await?;
+    context.triggers.assume(written);
+    let before = trigger.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    context.announcer.announce(trigger.object_ref(&()), before, &status.conditions).await;
+    Ok(true)
+}
+
+fn is_same<S: Serialize>(before: Option<&S>, after: &S) -> Result<bool, Error> {
+    let Some(before) = before else { return Ok(false) };
+    Ok(serde_json::to_value(before)? == serde_json::to_value(after)?)
+}
+
+/// Server-side apply to the very object and version that the status was computed from.
+async fn write<K>(context: &Context, object: &K, status: &impl Serialize) -> Result<K, Error>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let meta = object.meta();
+    let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+    let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+    let body: Value = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+        },
+        "status": serde_json::to_value(status)?,
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let params = PatchParams::apply(MANAGER_CONTROLLER).force();
+    let written = api.patch_status(name, &params, &Patch::Apply(&body)).await;
+    let written = written.map_err(Error::Status)?;
+    context.metrics.wrote("Status", "apply");
+    Ok(written)
+}
