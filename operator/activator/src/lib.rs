@@ -3,13 +3,22 @@
 
 pub mod admission;
 pub mod body;
+pub mod control;
 mod forward;
 pub mod function;
 mod headers;
+pub mod instances;
+pub mod observe;
+mod ownership;
+mod peer_auth;
 pub mod pod;
 pub mod problem;
 pub mod proxy;
+mod readiness;
+mod reports;
 pub mod request_metrics;
+mod scaler;
 pub mod server;
 mod server_timing;
+pub mod table;
 pub mod upstream;

@@ -1,0 +1,195 @@
+//! The control side of the activator: one task that follows the cluster, keeps the table of routes
+//! and the owners of Functions up to date, and runs the tasks of those that are owned here. It
+//! carries no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::FutureExt;
+use futures::stream::{Stream, StreamExt};
+use prometheus_client::registry::Registry;
+use rouse_core::trigger::HostPolicy;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::instances::Instances;
+use crate::instances::client::{ClientError, build_client};
+use crate::instances::kubernetes::Kubernetes;
+use crate::observe::index::Index;
+use crate::observe::{Observation, watch_cluster};
+use crate::ownership::{Ownership, World};
+use crate::peer_auth::PeerAuth;
+use crate::reports::Reports;
+use crate::scaler::metrics::ControlMetrics;
+use crate::server::PeerService;
+use crate::table::{SharedTable, build_table};
+
+/// Observations that are taken in before anything is made of them, at most.
+const BATCH: usize = 1000;
+/// The building of tables may take this part of the time, as one over it.
+const REBUILD_SHARE: u32 = 10;
+
+/// What the control side must be told.
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// How to reach the API server.
+    pub kube: kube::Config,
+    /// Namespace that Rouse runs in.
+    pub namespace: String,
+    /// UID of this activator's pod, by which the membership names it.
+    pub uid: String,
+    /// What the administrator says about hosts.
+    pub hosts: HostPolicy,
+}
+
+/// What the request side needs of the control side.
+#[derive(Clone)]
+pub struct ControlHandles {
+    /// The routes in force; empty until `synced`.
+    pub routes: SharedTable,
+    /// Whether everything has been listed, so that an unknown host is really unknown. It is true
+    /// before there is a membership: requests then wait for one.
+    pub synced: watch::Receiver<bool>,
+    /// What the port for peers answers with.
+    pub peers: PeerService,
+}
+
+/// The control side, to be run.
+pub struct Control {
+    client: kube::Client,
+    namespace: String,
+    director: Director<Kubernetes>,
+}
+
+/// What keeps the table and the owners up to date.
+struct Director<I> {
+    index: Index,
+    ownership: Ownership<I>,
+    hosts: HostPolicy,
+    routes: SharedTable,
+    synced: watch::Sender<bool>,
+    routes_are_stale: bool,
+    /// When the table may be built again.
+    rebuild_at: Instant,
+}
+
+impl Control {
+    /// Builds the control side and what the request side needs of it. Nothing runs yet.
+    pub fn new(
+        config: ControlConfig,
+        registry: &mut Registry,
+    ) -> Result<(Self, ControlHandles), ClientError> {
+        let ControlConfig { kube, namespace, uid, hosts } = config;
+        let client = build_client(&kube)?;
+        let reports = Reports::default();
+        let auth = PeerAuth::new(client.clone(), &namespace);
+        let world = World {
+            instances: Arc::new(Kubernetes::new(client.clone())),
+            reports: reports.clone(),
+            metrics: ControlMetrics::register(registry),
+        };
+        let director = Director::new(Ownership::new(&uid, world), hosts);
+        let handles = ControlHandles {
+            routes: Arc::clone(&director.routes),
+            synced: director.synced.subscribe(),
+            peers: peer_service(auth, reports),
+        };
+        Ok((Self { client, namespace, director }, handles))
+    }
+
+    /// Follows the cluster for as long as it is polled: also while the process drains, for it must
+    /// know until its last request who owns what.
+    pub async fn run(self) {
+        let Self { client, namespace, director } = self;
+        director.run(watch_cluster(&client, &namespace)).await;
+    }
+}
+
+fn peer_service(auth: PeerAuth, reports: Reports) -> PeerService {
+    PeerService {
+        check: Arc::new(move |token| {
+            let auth = auth.clone();
+            async move { auth.check(&token).await }.boxed()
+        }),
+        reports: Arc::new(move || reports.respond()),
+    }
+}
+
+impl<I: Instances> Director<I> {
+    fn new(ownership: Ownership<I>, hosts: HostPolicy) -> Self {
+        Self {
+            index: Index::default(),
+            ownership,
+            hosts,
+            routes: SharedTable::default(),
+            synced: watch::Sender::new(false),
+            routes_are_stale: false,
+            rebuild_at: Instant::now(),
+        }
+    }
+
+    async fn run(mut self, mut observations: impl Stream<Item = Observation> + Unpin) {
+        loop {
+            tokio::select! {
+                observation = observations.next() => {
+                    let Some(observation) = observation else { return };
+                    self.take_in(observation, &mut observations);
+                }
+                () = self.ownership.mend(&self.index) => {}
+                () = sleep_until(self.rebuild_at), if self.routes_are_stale => {}
+            }
+            self.settle();
+        }
+    }
+
+    /// Takes in an observation and those that are there already.
+    fn take_in(
+        &mut self,
+        first: Observation,
+        rest: &mut (impl Stream<Item = Observation> + Unpin),
+    ) {
+        self.index.apply(first, Instant::now());
+        for _ in 1..BATCH {
+            let Some(Some(next)) = rest.next().now_or_never() else { return };
+            self.index.apply(next, Instant::now());
+        }
+    }
+
+    /// Makes what is known come into force. Before everything was listed that is nothing: half of
+    /// the pods, or of the Functions, would be taken for all.
+    fn settle(&mut self) {
+        if !self.index.is_synced() {
+            return;
+        }
+        let changes = self.index.take_changes();
+        for uid in &changes.functions {
+            self.ownership.update(uid, &self.index);
+        }
+        if changes.membership {
+            self.ownership.set_membership(&self.index);
+        }
+        self.routes_are_stale |= changes.routes;
+        self.rebuild_routes();
+        if !*self.synced.borrow() && !self.routes_are_stale {
+            tracing::info!(functions = self.index.functions().count(), "synced");
+            self.synced.send_replace(true);
+        }
+    }
+
+    /// Builds the table if it is time to: at once when little happens, and in a tenth of the time
+    /// when Functions come by the thousand.
+    fn rebuild_routes(&mut self) {
+        let begun = Instant::now();
+        if !self.routes_are_stale || begun < self.rebuild_at {
+            return;
+        }
+        let table = build_table(&self.index, &self.hosts, |uid| self.ownership.handle(uid));
+        self.routes.store(Arc::new(table));
+        self.routes_are_stale = false;
+        let took: Duration = begun.elapsed();
+        self.rebuild_at = begun + took * REBUILD_SHARE;
+    }
+}
+
+#[cfg(test)]
+mod tests;

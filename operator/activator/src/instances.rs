@@ -1,0 +1,92 @@
+//! What a Function's task does to the world, and how it asks a pod. Behind a trait, so that tests
+//! bring a cluster of their own, and another kind of instances than pods can come.
+
+pub mod client;
+pub mod kubernetes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rouse_crds::v1alpha1::Protocol;
+
+/// A Deployment whose pods are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentRef {
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object.
+    pub name: Arc<str>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object.
+    pub name: Arc<str>,
+}
+
+/// A scale that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scaled {
+    /// Version of the Deployment that has it.
+    pub version: u64,
+}
+
+/// Why a scale was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScaleError {
+    /// There is no such Deployment (yet, or any more).
+    #[error("there is no such deployment")]
+    Missing,
+    /// The API server refuses it, and will do so again.
+    #[error("the API server refuses the scale: {0}")]
+    Refused(String),
+    /// It may work later. Whether it was written is not known.
+    #[error("writing the scale failed: {message}")]
+    Unavailable {
+        /// What went wrong.
+        message: String,
+        /// When the API server wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A deletion cost that was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("writing the deletion cost failed: {0}")]
+pub struct CostError(pub String);
+
+/// Whom to ask whether it is ready, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Where its container listens.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Path that must answer; none where an accepted connection is enough.
+    pub path: Option<Arc<str>>,
+}
+
+/// The world of a Function's task.
+pub trait Instances: Send + Sync + 'static {
+    /// Sets the number of pods of `deployment`. Ends within a few seconds, one way or the other,
+    /// and tries once.
+    fn apply_scale(
+        &self,
+        deployment: &DeploymentRef,
+        replicas: u32,
+    ) -> impl Future<Output = Result<Scaled, ScaleError>> + Send;
+
+    /// Sets what the loss of `pod` costs when a Deployment shrinks: the lowest goes first.
+    fn apply_deletion_cost(
+        &self,
+        pod: &PodRef,
+        cost: i32,
+    ) -> impl Future<Output = Result<(), CostError>> + Send;
+
+    /// Whether the pod is ready, asked once. Ends within a second or so.
+    fn fetch_readiness(&self, question: &Question) -> impl Future<Output = bool> + Send;
+}

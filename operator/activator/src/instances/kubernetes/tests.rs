@@ -1,0 +1,107 @@
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::Value;
+use tower_test::mock;
+
+use super::*;
+
+type ApiServer = mock::Handle<Request<Body>, Response<Body>>;
+
+fn cluster() -> (Kubernetes, ApiServer) {
+    let (service, server) = mock::pair();
+    (Kubernetes::new(Client::new(service, "default")), server)
+}
+
+fn deployment() -> DeploymentRef {
+    DeploymentRef { namespace: "shop".into(), name: "f-abc".into() }
+}
+
+/// Answers the next request and returns it with its body.
+async fn answer(server: &mut ApiServer, status: u16, body: Value) -> (Request<()>, Value) {
+    let (request, respond) = server.next_request().await.expect("a request");
+    let response =
+        Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+    respond.send_response(response.unwrap());
+    let (head, body) = request.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (Request::from_parts(head, ()), serde_json::from_slice(&bytes).unwrap())
+}
+
+fn failure(code: u16, retry_after: u32) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "the reason",
+        "reason": "Whatever", "code": code, "details": {"retryAfterSeconds": retry_after}})
+}
+
+#[tokio::test]
+async fn a_scale_is_one_merge_patch_under_our_name() {
+    let (cluster, mut server) = cluster();
+    let scaled = json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {"name": "f-abc", "resourceVersion": "42"}, "spec": {"replicas": 3}});
+    let target = deployment();
+    let (written, (request, body)) =
+        tokio::join!(cluster.apply_scale(&target, 3), answer(&mut server, 200, scaled));
+    assert_eq!(written, Ok(Scaled { version: 42 }));
+    assert_eq!(request.method(), Method::PATCH);
+    assert_eq!(
+        request.uri(),
+        "/apis/apps/v1/namespaces/shop/deployments/f-abc/scale?&fieldManager=rouse-activator"
+    );
+    assert_eq!(request.headers()["content-type"], "application/merge-patch+json");
+    assert_eq!(body, json!({"spec": {"replicas": 3}}));
+}
+
+#[tokio::test]
+async fn an_answer_is_an_error_that_says_what_to_do() {
+    for (code, expected) in [
+        (404, ScaleError::Missing),
+        (403, ScaleError::Refused("the reason".into())),
+        (422, ScaleError::Refused("the reason".into())),
+        (
+            429,
+            ScaleError::Unavailable {
+                message: "the reason".into(),
+                retry_after: Some(Duration::from_secs(7)),
+            },
+        ),
+    ] {
+        let (cluster, mut server) = cluster();
+        let target = deployment();
+        let (written, _) = tokio::join!(
+            cluster.apply_scale(&target, 1),
+            answer(&mut server, code, failure(code, 7))
+        );
+        assert_eq!(written, Err(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_is_given_up() {
+    let (cluster, mut server) = cluster();
+    let silent = async {
+        let (_request, respond) = server.next_request().await.expect("a request");
+        std::future::pending::<()>().await;
+        drop(respond);
+    };
+    let target = deployment();
+    tokio::select! {
+        written = cluster.apply_scale(&target, 1) => {
+            assert!(matches!(written, Err(ScaleError::Unavailable { retry_after: None, .. })));
+        }
+        () = silent => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_cost_is_an_annotation_and_a_pod_that_is_gone_needs_none() {
+    let (cluster, mut server) = cluster();
+    let pod = PodRef { namespace: "shop".into(), name: "p".into() };
+    let (written, (request, body)) = tokio::join!(
+        cluster.apply_deletion_cost(&pod, -100),
+        answer(&mut server, 404, failure(404, 0))
+    );
+    assert_eq!(written, Ok(()));
+    assert_eq!(request.uri().path(), "/api/v1/namespaces/shop/pods/p");
+    let annotations = json!({"controller.kubernetes.io/pod-deletion-cost": "-100"});
+    assert_eq!(body, json!({"metadata": {"annotations": annotations}}));
+}

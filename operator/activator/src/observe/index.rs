@@ -1,0 +1,378 @@
+//! What is known of the cluster, in one place: synchronous, owned by one task, told of everything
+//! in order. It notes what changed; it does no IO and decides nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use kube::runtime::watcher::Event;
+use rouse_core::function::FunctionKey;
+use rouse_core::membership::Membership;
+use rouse_core::trigger::{HttpClaim, TriggerKey};
+use tokio::time::Instant;
+
+use super::Observation;
+use super::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings, TriggerSeen};
+
+/// A Function with settings that are in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionView {
+    /// Namespace and name.
+    pub key: FunctionKey,
+    /// UID of the object.
+    pub uid: Arc<str>,
+    /// What the last valid spec asks for.
+    pub settings: Settings,
+    /// The newest revision that has ever answered, by the status.
+    pub latest_ready: Option<Arc<str>>,
+    /// The newest revision, by the status.
+    pub latest_created: Option<Arc<str>>,
+}
+
+/// A pod, and when the steps of its start were seen on this clock. A step that was not seen, since
+/// the pod was there before, is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// The pod.
+    pub seen: PodSeen,
+    /// It was there.
+    pub created: Option<Instant>,
+    /// It had a node.
+    pub scheduled: Option<Instant>,
+    /// It had an address.
+    pub addressed: Option<Instant>,
+    /// It began to fail as it fails now.
+    pub failing: Option<Instant>,
+}
+
+/// All that the owner of a Function needs to know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The Function.
+    pub function: Arc<FunctionView>,
+    /// Its Deployments, one for each revision that has one.
+    pub deployments: Vec<Arc<DeploymentSeen>>,
+    /// Its pods.
+    pub pods: Vec<Arc<PodView>>,
+    /// Version of the membership under which it is owned.
+    pub membership: u64,
+}
+
+/// What changed since it was last asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// UIDs of Functions that came, went, or changed in themselves or in their children.
+    pub functions: HashSet<Arc<str>>,
+    /// Whether routes may be others.
+    pub routes: bool,
+    /// Whether the membership is another.
+    pub membership: bool,
+}
+
+/// What is known of the cluster.
+#[derive(Debug, Default)]
+pub struct Index {
+    functions: HashMap<Arc<str>, Arc<FunctionView>>,
+    claims: BTreeMap<TriggerKey, Option<HttpClaim>>,
+    children: HashMap<Arc<str>, Children>,
+    membership: Arc<Membership>,
+    listed: Listed,
+    changes: Changes,
+}
+
+#[derive(Debug, Default)]
+struct Children {
+    deployments: BTreeMap<Arc<str>, Arc<DeploymentSeen>>,
+    pods: BTreeMap<Arc<str>, Arc<PodView>>,
+}
+
+#[derive(Debug, Default)]
+struct Listed {
+    functions: Listing<Arc<str>>,
+    triggers: Listing<TriggerKey>,
+    deployments: Listing<Arc<str>>,
+    pods: Listing<Arc<str>>,
+    membership: Listing<()>,
+}
+
+/// Whether the objects of a kind have been listed wholly, and what a new list has had so far.
+#[derive(Debug)]
+struct Listing<K> {
+    complete: bool,
+    so_far: Option<HashSet<K>>,
+}
+
+impl<K> Default for Listing<K> {
+    fn default() -> Self {
+        Self { complete: false, so_far: None }
+    }
+}
+
+/// What an event says of one kind of objects.
+enum Told<T, K> {
+    /// The object is there, with whether it was just listed and not seen to change.
+    There(T, bool),
+    Gone(T),
+    /// The list is complete: what is not in it is gone.
+    Only(HashSet<K>),
+    Nothing,
+}
+
+impl<K: Eq + Hash> Listing<K> {
+    fn take<T>(&mut self, event: Event<T>, key: impl Fn(&T) -> K) -> Told<T, K> {
+        match event {
+            Event::Init => {
+                self.so_far = Some(HashSet::new());
+                Told::Nothing
+            }
+            Event::InitApply(object) => {
+                self.so_far.get_or_insert_default().insert(key(&object));
+                Told::There(object, true)
+            }
+            Event::InitDone => {
+                self.complete = true;
+                Told::Only(self.so_far.take().unwrap_or_default())
+            }
+            Event::Apply(object) => Told::There(object, false),
+            Event::Delete(object) => Told::Gone(object),
+        }
+    }
+}
+
+impl Index {
+    /// Takes in what happened.
+    pub fn apply(&mut self, observation: Observation, now: Instant) {
+        match observation {
+            Observation::Function(event) => self.apply_function(event),
+            Observation::Trigger(event) => self.apply_trigger(event),
+            Observation::Deployment(event) => self.apply_deployment(event),
+            Observation::Pod(event) => self.apply_pod(event, now),
+            Observation::Membership(event) => self.apply_membership(event),
+        }
+    }
+
+    /// Whether everything has been listed once. A membership that does not exist yet counts.
+    pub const fn is_synced(&self) -> bool {
+        let listed = &self.listed;
+        listed.functions.complete
+            && listed.triggers.complete
+            && listed.deployments.complete
+            && listed.pods.complete
+            && listed.membership.complete
+    }
+
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The Function with this UID.
+    pub fn function(&self, uid: &str) -> Option<&Arc<FunctionView>> {
+        self.functions.get(uid)
+    }
+
+    /// All Functions.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<FunctionView>> {
+        self.functions.values()
+    }
+
+    /// What all Triggers ask for.
+    pub fn claims(&self) -> Vec<HttpClaim> {
+        self.claims.values().flatten().cloned().collect()
+    }
+
+    /// The membership; empty before there was one.
+    pub const fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// All that the owner of the Function with this UID needs to know.
+    pub fn observed(&self, uid: &str) -> Option<Observed> {
+        let children = self.children.get(uid);
+        Some(Observed {
+            function: Arc::clone(self.functions.get(uid)?),
+            deployments: children
+                .map_or_else(Vec::new, |c| c.deployments.values().cloned().collect()),
+            pods: children.map_or_else(Vec::new, |c| c.pods.values().cloned().collect()),
+            membership: self.membership.version,
+        })
+    }
+
+    fn apply_function(&mut self, event: Event<FunctionSeen>) {
+        match self.listed.functions.take(event, |function| Arc::clone(&function.uid)) {
+            Told::There(function, _) => self.put_function(function),
+            Told::Gone(function) => self.remove_function(&function.uid),
+            Told::Only(listed) => {
+                let gone = self.functions.keys().filter(|uid| !listed.contains(*uid));
+                for uid in gone.cloned().collect::<Vec<_>>() {
+                    self.remove_function(&uid);
+                }
+                self.changes.routes = true;
+            }
+            Told::Nothing => {}
+        }
+    }
+
+    fn put_function(&mut self, seen: FunctionSeen) {
+        let former = self.functions.get(&seen.uid);
+        let settings = seen.settings.or_else(|| former.map(|former| former.settings.clone()));
+        let Some(settings) = settings else { return };
+        let public = settings.public;
+        let view = FunctionView {
+            key: seen.key,
+            uid: seen.uid,
+            settings,
+            latest_ready: seen.latest_ready,
+            latest_created: seen.latest_created,
+        };
+        if former.is_some_and(|former| **former == view) {
+            return;
+        }
+        self.changes.routes |= former.is_none_or(|former| former.settings.public != public);
+        self.changes.functions.insert(Arc::clone(&view.uid));
+        self.functions.insert(Arc::clone(&view.uid), Arc::new(view));
+    }
+
+    fn remove_function(&mut self, uid: &Arc<str>) {
+        if self.functions.remove(uid).is_some() {
+            self.changes.routes = true;
+            self.changes.functions.insert(Arc::clone(uid));
+        }
+    }
+
+    fn apply_trigger(&mut self, event: Event<TriggerSeen>) {
+        match self.listed.triggers.take(event, |trigger| trigger.key.clone()) {
+            Told::There(TriggerSeen { key, claim }, _) => {
+                let former = self.claims.get(&key);
+                self.changes.routes |= former != Some(&claim);
+                self.claims.insert(key, claim);
+            }
+            Told::Gone(trigger) => {
+                self.changes.routes |= self.claims.remove(&trigger.key).is_some();
+            }
+            Told::Only(listed) => {
+                self.claims.retain(|key, _| listed.contains(key));
+                self.changes.routes = true;
+            }
+            Told::Nothing => {}
+        }
+    }
+
+    fn apply_deployment(&mut self, event: Event<DeploymentSeen>) {
+        match self.listed.deployments.take(event, |deployment| Arc::clone(&deployment.uid)) {
+            Told::There(deployment, _) => {
+                let function = Arc::clone(&deployment.function_uid);
+                let children = self.children.entry(Arc::clone(&function)).or_default();
+                let deployment = Arc::new(deployment);
+                let former = children
+                    .deployments
+                    .insert(Arc::clone(&deployment.uid), Arc::clone(&deployment));
+                if former.is_none_or(|former| former != deployment) {
+                    self.changes.functions.insert(function);
+                }
+            }
+            Told::Gone(deployment) => {
+                self.prune(&deployment.function_uid, |children| {
+                    children.deployments.remove(&deployment.uid).is_some()
+                });
+            }
+            Told::Only(listed) => self.prune_all(|children| {
+                let before = children.deployments.len();
+                children.deployments.retain(|uid, _| listed.contains(uid));
+                children.deployments.len() < before
+            }),
+            Told::Nothing => {}
+        }
+    }
+
+    fn apply_pod(&mut self, event: Event<PodSeen>, now: Instant) {
+        match self.listed.pods.take(event, |pod| Arc::clone(&pod.uid)) {
+            Told::There(pod, found) => {
+                let function = Arc::clone(&pod.function_uid);
+                let children = self.children.entry(Arc::clone(&function)).or_default();
+                let former = children.pods.get(&pod.uid);
+                if former.is_some_and(|former| former.seen == pod) {
+                    return;
+                }
+                let view = PodView::next(former.map(AsRef::as_ref), pod, found, now);
+                children.pods.insert(Arc::clone(&view.seen.uid), Arc::new(view));
+                self.changes.functions.insert(function);
+            }
+            Told::Gone(pod) => {
+                self.prune(&pod.function_uid, |children| children.pods.remove(&pod.uid).is_some());
+            }
+            Told::Only(listed) => self.prune_all(|children| {
+                let before = children.pods.len();
+                children.pods.retain(|uid, _| listed.contains(uid));
+                children.pods.len() < before
+            }),
+            Told::Nothing => {}
+        }
+    }
+
+    fn apply_membership(&mut self, event: Event<Membership>) {
+        if let Told::There(membership, _) = self.listed.membership.take(event, |_| ())
+            && *self.membership != membership
+        {
+            self.membership = Arc::new(membership);
+            self.changes.membership = true;
+        }
+        // One that is gone stands until there is another: without a leader nobody moves.
+    }
+
+    fn prune(&mut self, function: &Arc<str>, remove: impl FnOnce(&mut Children) -> bool) {
+        let Some(children) = self.children.get_mut(function) else { return };
+        if remove(children) {
+            self.changes.functions.insert(Arc::clone(function));
+        }
+        if children.is_empty() {
+            self.children.remove(function);
+        }
+    }
+
+    fn prune_all(&mut self, mut remove: impl FnMut(&mut Children) -> bool) {
+        let changed = &mut self.changes.functions;
+        self.children.retain(|function, children| {
+            if remove(children) {
+                changed.insert(Arc::clone(function));
+            }
+            !children.is_empty()
+        });
+    }
+}
+
+impl Children {
+    fn is_empty(&self) -> bool {
+        self.deployments.is_empty() && self.pods.is_empty()
+    }
+}
+
+impl PodView {
+    /// The view of a pod that was last seen as `former`; `found` says that it was there before
+    /// anybody looked.
+    fn next(former: Option<&Self>, seen: PodSeen, found: bool, now: Instant) -> Self {
+        let fresh = (!(found && former.is_none())).then_some(now);
+        let step = |is: bool, was: Option<(bool, Option<Instant>)>| match was {
+            Some((true, at)) => at,
+            _ if is => fresh,
+            _ => None,
+        };
+        let cause = |pod: &PodSeen| pod.failure.as_ref().map(|failure| failure.cause);
+        let failing = match former {
+            _ if seen.failure.is_none() => None,
+            Some(former) if cause(&former.seen) == cause(&seen) => former.failing,
+            _ => Some(now),
+        };
+        let addressed = |pod: &PodSeen| pod.address.is_some();
+        Self {
+            created: step(true, former.map(|former| (true, former.created))),
+            scheduled: step(seen.scheduled, former.map(|f| (f.seen.scheduled, f.scheduled))),
+            addressed: step(addressed(&seen), former.map(|f| (addressed(&f.seen), f.addressed))),
+            failing,
+            seen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

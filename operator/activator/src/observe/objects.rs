@@ -1,0 +1,333 @@
+//! What the activator keeps of an object of the cluster: a small part, so that ten thousand
+//! sleeping Functions are cheap. Pure; objects that lack what Rouse gives to its own are none of
+//! its business and become nothing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rouse_core::function::names::{
+    ANNOTATION_DELETION_COST, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION, MEMBERSHIP_KEY,
+    port_protocol,
+};
+use rouse_core::function::start_failure::{self, StartFailure};
+use rouse_core::function::{FunctionKey, Timeouts, validate};
+use rouse_core::membership::Membership;
+use rouse_core::scaling::Policy;
+use rouse_core::trigger::{HttpClaim, TriggerKey};
+use rouse_crds::v1alpha1::{Exposure, Function, Protocol, Trigger};
+
+use crate::admission::Bounds;
+
+/// A Function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionSeen {
+    /// Namespace and name.
+    pub key: FunctionKey,
+    /// UID of the object.
+    pub uid: Arc<str>,
+    /// What the spec asks for; none where the spec is not valid.
+    pub settings: Option<Settings>,
+    /// The newest revision that has ever answered, by the status.
+    pub latest_ready: Option<Arc<str>>,
+    /// The newest revision, by the status.
+    pub latest_created: Option<Arc<str>>,
+}
+
+/// What the spec of a Function asks of the activator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// When to scale.
+    pub policy: Policy,
+    /// What goes through and what waits.
+    pub bounds: Bounds,
+    /// How long each part of a request may take.
+    pub timeouts: Timeouts,
+    /// Path that a ready pod answers; none where an accepted connection is enough.
+    pub readiness_path: Option<Arc<str>>,
+    /// Whether the public port reaches it.
+    pub public: bool,
+}
+
+impl FunctionSeen {
+    /// What is kept of `function`.
+    pub fn of(function: &Function) -> Option<Self> {
+        let meta = &function.metadata;
+        let key = FunctionKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+        let settings = validate(function)
+            .inspect_err(|error| tracing::warn!(function = %key, %error, "not valid"))
+            .ok()
+            .map(|valid| Settings {
+                policy: Policy::of(&valid),
+                bounds: Bounds { concurrency: valid.concurrency, buffer: valid.buffer },
+                timeouts: valid.timeouts,
+                readiness_path: valid.readiness_path.map(Arc::from),
+                public: valid.exposure == Exposure::Public,
+            });
+        let revision = |pick: fn(&rouse_crds::v1alpha1::FunctionStatus) -> &Option<String>| {
+            function.status.as_ref().and_then(|status| pick(status).as_deref().map(Arc::from))
+        };
+        Some(Self {
+            key,
+            uid: meta.uid.as_deref()?.into(),
+            settings,
+            latest_ready: revision(|status| &status.latest_ready),
+            latest_created: revision(|status| &status.latest_created),
+        })
+    }
+}
+
+/// A Trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriggerSeen {
+    /// Namespace and name.
+    pub key: TriggerKey,
+    /// What it asks for; none where it is of a kind that the activator does not route.
+    pub claim: Option<HttpClaim>,
+}
+
+impl TriggerSeen {
+    /// What is kept of `trigger`.
+    pub fn of(trigger: &Trigger) -> Option<Self> {
+        let meta = &trigger.metadata;
+        let key = TriggerKey { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
+        Some(Self { key, claim: HttpClaim::of(trigger) })
+    }
+}
+
+/// The Deployment of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentSeen {
+    /// UID of the object.
+    pub uid: Arc<str>,
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// UID of the Function.
+    pub function_uid: Arc<str>,
+    /// Hash of the revision.
+    pub revision: Arc<str>,
+    /// Pods that it is told to have.
+    pub replicas: u32,
+    /// Grows with each change of the object.
+    pub version: u64,
+    /// Why its pods are not even made.
+    pub failure: Option<StartFailure>,
+}
+
+impl DeploymentSeen {
+    /// What is kept of `deployment`.
+    pub fn of(deployment: &Deployment) -> Option<Self> {
+        let meta = &deployment.metadata;
+        let replicas = deployment.spec.replicas.unwrap_or(1);
+        Some(Self {
+            uid: meta.uid.as_deref()?.into(),
+            namespace: meta.namespace.as_deref()?.into(),
+            name: meta.name.as_deref()?.into(),
+            function_uid: label(meta, LABEL_FUNCTION_UID)?,
+            revision: label(meta, LABEL_REVISION)?,
+            replicas: u32::try_from(replicas).unwrap_or_default(),
+            version: version(meta),
+            failure: start_failure::of_deployment(deployment),
+        })
+    }
+}
+
+/// A pod of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSeen {
+    /// UID of the object.
+    pub uid: Arc<str>,
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// UID of the Function.
+    pub function_uid: Arc<str>,
+    /// Hash of the revision.
+    pub revision: Arc<str>,
+    /// When the object was made, by the API server's clock.
+    pub made: Option<Timestamp>,
+    /// Whether it has a node.
+    pub scheduled: bool,
+    /// Where its container listens, once that is known.
+    pub address: Option<SocketAddr>,
+    /// What its container speaks.
+    pub protocol: Protocol,
+    /// It was told to stop, or has ended.
+    pub going: bool,
+    /// The kubelet holds it for ready.
+    pub ready: bool,
+    /// How often its container has ended.
+    pub exits: u32,
+    /// Why it does not start.
+    pub failure: Option<StartFailure>,
+    /// What the controller of `ReplicaSet`s shall think that its loss costs.
+    pub deletion_cost: i32,
+}
+
+impl PodSeen {
+    /// What is kept of `pod`.
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let meta = &pod.metadata;
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let (port, protocol) = port_of(pod)?;
+        let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(parse_ip);
+        let cost = meta.annotations.as_ref().and_then(|all| all.get(ANNOTATION_DELETION_COST));
+        Some(Self {
+            uid: meta.uid.as_deref()?.into(),
+            namespace: meta.namespace.as_deref()?.into(),
+            name: meta.name.as_deref()?.into(),
+            function_uid: label(meta, LABEL_FUNCTION_UID)?,
+            revision: label(meta, LABEL_REVISION)?,
+            made: meta.creation_timestamp.as_ref().map(|time| time.0),
+            scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
+            address: ip.map(|ip| SocketAddr::new(ip, port)),
+            protocol,
+            going: meta.deletion_timestamp.is_some()
+                || matches!(phase, Some("Failed" | "Succeeded")),
+            ready: status.is_some_and(is_ready),
+            exits: start_failure::exits(pod),
+            failure: start_failure::of_pod(pod),
+            deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
+        })
+    }
+}
+
+/// The membership that `config_map` holds.
+pub fn membership_of(config_map: &ConfigMap) -> Option<Membership> {
+    let text = config_map.data.as_ref()?.get(MEMBERSHIP_KEY)?;
+    serde_json::from_str(text)
+        .inspect_err(|error| tracing::warn!(%error, "the membership does not parse"))
+        .ok()
+}
+
+fn label(meta: &ObjectMeta, name: &str) -> Option<Arc<str>> {
+    meta.labels.as_ref()?.get(name).map(|value| value.as_str().into())
+}
+
+/// Versions of one object are numbers that grow; the API promises it since Kubernetes 1.35 and
+/// etcd did before.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+fn port_of(pod: &Pod) -> Option<(u16, Protocol)> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let own = containers.iter().find(|container| container.name == CONTAINER)?;
+    let port = own.ports.as_ref()?.first()?;
+    Some((u16::try_from(port.container_port).ok()?, port_protocol(port.name.as_deref())))
+}
+
+fn parse_ip(ip: &str) -> Option<IpAddr> {
+    ip.parse().ok()
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Option<PodSeen> {
+        let mut object = json!({
+            "metadata": {"name": "p", "namespace": "shop", "uid": "pod-1", "labels": {
+                LABEL_FUNCTION_UID: "fn-1", LABEL_REVISION: "abc"}},
+            "spec": {"containers": [
+                {"name": "sidecar", "ports": [{"containerPort": 9}]},
+                {"name": CONTAINER, "ports": [{"containerPort": 8080, "name": "http1"}]}]},
+        });
+        change(&mut object);
+        PodSeen::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_pod_comes_up_field_by_field() {
+        let young = pod(|_| {}).unwrap();
+        assert_eq!((&*young.function_uid, &*young.revision), ("fn-1", "abc"));
+        assert!(!young.scheduled && !young.going && !young.ready && young.address.is_none());
+        let up = pod(|object| {
+            object["spec"]["nodeName"] = json!("n");
+            object["status"] = json!({"podIP": "10.0.0.7", "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True"}]});
+        })
+        .unwrap();
+        assert!(up.scheduled && up.ready && !up.going);
+        assert_eq!(up.address, Some(([10, 0, 0, 7], 8080).into()));
+        let v6 = pod(|object| object["status"] = json!({"podIP": "fd00::7"})).unwrap();
+        assert_eq!(v6.address.unwrap().to_string(), "[fd00::7]:8080");
+    }
+
+    #[test]
+    fn a_pod_that_stops_or_has_ended_is_going() {
+        let stopping = pod(|object| {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        });
+        assert!(stopping.unwrap().going);
+        for phase in ["Failed", "Succeeded"] {
+            assert!(pod(|object| object["status"] = json!({"phase": phase})).unwrap().going);
+        }
+    }
+
+    #[test]
+    fn the_port_tells_the_protocol() {
+        let h2c = pod(|object| {
+            object["spec"]["containers"][1]["ports"] = json!([{"containerPort": 1, "name": "h2c"}]);
+        });
+        assert_eq!(h2c.unwrap().protocol, Protocol::H2c);
+        assert_eq!(pod(|_| {}).unwrap().protocol, Protocol::Http1);
+    }
+
+    #[test]
+    fn a_pod_without_our_labels_or_container_is_not_ours() {
+        assert!(pod(|object| object["metadata"]["labels"] = json!({})).is_none());
+        assert!(pod(|object| object["spec"]["containers"][1]["name"] = json!("x")).is_none());
+    }
+
+    #[test]
+    fn a_deployment_without_replicas_has_one() {
+        let object = json!({
+            "metadata": {"name": "f-abc", "namespace": "shop", "uid": "d", "resourceVersion": "17",
+                "labels": {LABEL_FUNCTION_UID: "fn-1", LABEL_REVISION: "abc"}},
+            "spec": {"selector": {}, "template": {}},
+        });
+        let seen = DeploymentSeen::of(&serde_json::from_value(object).unwrap()).unwrap();
+        assert_eq!((seen.replicas, seen.version), (1, 17));
+    }
+
+    #[test]
+    fn a_function_that_is_not_valid_has_no_settings() {
+        let function = |after: &str| {
+            let object = json!({
+                "apiVersion": "rouse.dev/v1alpha1", "kind": "Function",
+                "metadata": {"name": "f", "namespace": "shop", "uid": "fn-1"},
+                "spec": {"image": "x", "scaling": {"idle": {"after": after}}},
+                "status": {"latestCreated": "abc"},
+            });
+            FunctionSeen::of(&serde_json::from_value(object).unwrap()).unwrap()
+        };
+        assert!(function("90s").settings.is_some());
+        assert_eq!(function("soon").settings, None);
+        assert_eq!(function("soon").latest_created.as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn a_membership_that_does_not_parse_is_none() {
+        let of = |text: &str| {
+            let object = json!({"data": {MEMBERSHIP_KEY: text}});
+            membership_of(&serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(of("{\"version\": 3, \"members\": []}").unwrap().version, 3);
+        assert_eq!(of("{"), None);
+    }
+}

@@ -1,0 +1,334 @@
+//! What this activator tells the controller: the latest report of each owned Function, as a stream
+//! of JSON lines for whoever asks. A slow reader gets the latest, not all; memory is bounded by the
+//! number of Functions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use rouse_core::report::{FunctionReport, ReportLine};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::body::{BodyError, ResponseBody};
+
+/// Silence after which a stream says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Lines that are sent at once.
+const MOST_LINES: usize = 256;
+/// Releases that are remembered for readers that have not had them. A reader that lags further has
+/// its stream ended, and begins anew.
+const MOST_RELEASES: usize = 4096;
+
+/// The latest report of each owned Function. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    latest: Mutex<Latest>,
+    /// The number of the newest entry.
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    newest: u64,
+    /// Entries by their numbers; each UID has one at most.
+    entries: BTreeMap<u64, Entry>,
+    numbers: HashMap<Arc<str>, u64>,
+    releases: usize,
+    /// The newest entry that was dropped unread.
+    dropped: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Function(Arc<FunctionReport>),
+    Released { uid: Arc<str>, membership: u64 },
+}
+
+impl Entry {
+    fn membership(&self) -> u64 {
+        match self {
+            Self::Function(report) => report.membership,
+            Self::Released { membership, .. } => *membership,
+        }
+    }
+}
+
+impl Reports {
+    /// Puts the report in the place of what was told of that Function before.
+    pub fn publish(&self, report: FunctionReport) {
+        let uid: Arc<str> = report.uid.as_str().into();
+        self.put(uid, Entry::Function(Arc::new(report)));
+    }
+
+    /// Says that a Function that was owned under the version `membership` is so no longer. Has no
+    /// effect where it is owned again since.
+    pub fn release(&self, uid: &Arc<str>, membership: u64) {
+        let owned_again = {
+            let latest = self.lock();
+            let entry = latest.numbers.get(uid).and_then(|number| latest.entries.get(number));
+            entry.is_none_or(|entry| entry.membership() > membership)
+        };
+        if !owned_again {
+            self.put(Arc::clone(uid), Entry::Released { uid: Arc::clone(uid), membership });
+        }
+    }
+
+    /// The answer to a request for the stream.
+    pub fn respond(&self) -> Response<ResponseBody> {
+        let reader = Reader::new(self.clone());
+        let frames = stream::unfold(reader, |mut reader| async move {
+            let lines = reader.next().await?;
+            Some((Ok::<_, BodyError>(Frame::data(lines)), reader))
+        });
+        let mut response =
+            Response::new(ResponseBody::stream(StreamBody::new(frames).boxed_unsync()));
+        let kind = HeaderValue::from_static("application/x-ndjson");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    /// The latest report of a Function.
+    #[cfg(test)]
+    pub fn latest(&self, uid: &str) -> Option<FunctionReport> {
+        let latest = self.lock();
+        match latest.entries.get(latest.numbers.get(uid)?)? {
+            Entry::Function(report) => Some((**report).clone()),
+            Entry::Released { .. } => None,
+        }
+    }
+
+    fn put(&self, uid: Arc<str>, entry: Entry) {
+        let mut latest = self.lock();
+        latest.newest += 1;
+        let number = latest.newest;
+        latest.remove(&uid);
+        latest.releases += usize::from(matches!(entry, Entry::Released { .. }));
+        latest.entries.insert(number, entry);
+        latest.numbers.insert(uid, number);
+        latest.drop_old_releases();
+        drop(latest);
+        self.shared.newest.send_replace(number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    fn remove(&mut self, uid: &str) -> Option<u64> {
+        let number = self.numbers.remove(uid)?;
+        let entry = self.entries.remove(&number);
+        self.releases -= usize::from(matches!(entry, Some(Entry::Released { .. })));
+        Some(number)
+    }
+
+    fn drop_old_releases(&mut self) {
+        while self.releases > MOST_RELEASES {
+            let oldest = self.entries.values().find_map(|entry| match entry {
+                Entry::Released { uid, .. } => Some(Arc::clone(uid)),
+                Entry::Function(_) => None,
+            });
+            let Some(number) = oldest.and_then(|uid| self.remove(&uid)) else { return };
+            self.dropped = self.dropped.max(number);
+        }
+    }
+}
+
+/// One reader of the stream.
+struct Reader {
+    reports: Reports,
+    newest: watch::Receiver<u64>,
+    /// The newest entry when the reader came.
+    came_at: u64,
+    /// The last entry that it had.
+    had: u64,
+    synced: bool,
+}
+
+impl Reader {
+    fn new(reports: Reports) -> Self {
+        let newest = reports.shared.newest.subscribe();
+        let came_at = reports.lock().newest;
+        Self { reports, newest, came_at, had: 0, synced: false }
+    }
+
+    /// The next lines; none when the reader lags too far.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            self.newest.mark_unchanged();
+            let lines = self.collect()?;
+            if !lines.is_empty() {
+                return Some(lines);
+            }
+            match timeout(HEARTBEAT, self.newest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some(encode([ReportLine::Heartbeat])),
+            }
+        }
+    }
+
+    fn collect(&mut self) -> Option<Bytes> {
+        let latest = self.reports.lock();
+        if latest.dropped > self.had.max(self.came_at) {
+            return None;
+        }
+        let after = (std::ops::Bound::Excluded(self.had), std::ops::Bound::Unbounded);
+        let mut taken = Vec::new();
+        let mut reached_end = true;
+        for (number, entry) in latest.entries.range(after) {
+            if taken.len() == MOST_LINES {
+                reached_end = false;
+                break;
+            }
+            self.had = *number;
+            match entry {
+                Entry::Function(report) => taken.push(Ok(Arc::clone(report))),
+                Entry::Released { uid, .. } if *number > self.came_at => {
+                    taken.push(Err(uid.to_string()));
+                }
+                Entry::Released { .. } => {}
+            }
+        }
+        if reached_end {
+            self.had = latest.newest;
+        }
+        drop(latest);
+        // Encoding needs no lock.
+        let told = taken.into_iter().map(|taken| match taken {
+            Ok(report) => ReportLine::Function(Box::new((*report).clone())),
+            Err(uid) => ReportLine::Released { uid },
+        });
+        let synced = !self.synced && reached_end;
+        self.synced |= synced;
+        Some(encode(told.chain(synced.then_some(ReportLine::Synced))))
+    }
+}
+
+fn encode(lines: impl IntoIterator<Item = ReportLine>) -> Bytes {
+    let mut bytes = BytesMut::new().writer();
+    for line in lines {
+        let before = bytes.get_ref().len();
+        if let Err(error) = serde_json::to_writer(&mut bytes, &line) {
+            tracing::error!(%error, "encoding a report failed");
+            bytes.get_mut().truncate(before);
+            continue;
+        }
+        bytes.get_mut().put_u8(b'\n');
+    }
+    bytes.into_inner().freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use rouse_core::function::FunctionKey;
+
+    use super::*;
+
+    fn report(uid: &str, membership: u64, serving: &str) -> FunctionReport {
+        FunctionReport {
+            key: FunctionKey::new("shop", uid),
+            uid: uid.into(),
+            membership,
+            serving: Some(serving.into()),
+            revisions: BTreeMap::new(),
+            last_activation: None,
+            last_error: None,
+        }
+    }
+
+    async fn read(reader: &mut Reader) -> Vec<String> {
+        let bytes = reader.next().await.expect("the stream goes on");
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        text.lines()
+            .map(|line| match serde_json::from_str(line).unwrap() {
+                ReportLine::Function(report) => {
+                    format!("{}={}", report.uid, report.serving.unwrap())
+                }
+                ReportLine::Released { uid } => format!("-{uid}"),
+                ReportLine::Synced => "synced".into(),
+                ReportLine::Heartbeat => "heartbeat".into(),
+            })
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_gets_all_then_synced_then_changes() {
+        let reports = Reports::default();
+        reports.publish(report("a", 1, "r1"));
+        reports.publish(report("b", 1, "r1"));
+        let mut reader = Reader::new(reports.clone());
+        assert_eq!(read(&mut reader).await, ["a=r1", "b=r1", "synced"]);
+        reports.publish(report("a", 1, "r2"));
+        assert_eq!(read(&mut reader).await, ["a=r2"]);
+        reports.release(&"b".into(), 1);
+        assert_eq!(read(&mut reader).await, ["-b"]);
+        assert_eq!(read(&mut reader).await, ["heartbeat"]);
+        let mut late = Reader::new(reports);
+        assert_eq!(read(&mut late).await, ["a=r2", "synced"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_the_latest() {
+        let reports = Reports::default();
+        let mut reader = Reader::new(reports.clone());
+        assert_eq!(read(&mut reader).await, ["synced"]);
+        for i in 0..1000 {
+            reports.publish(report("a", 1, &format!("r{i}")));
+        }
+        assert_eq!(read(&mut reader).await, ["a=r999"]);
+        assert_eq!(reports.lock().entries.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_functions_come_in_parts_and_are_synced_once() {
+        let reports = Reports::default();
+        for i in 0..=MOST_LINES {
+            reports.publish(report(&i.to_string(), 1, "r"));
+        }
+        let mut reader = Reader::new(reports);
+        assert_eq!(read(&mut reader).await.len(), MOST_LINES);
+        let rest = read(&mut reader).await;
+        assert_eq!((rest.len(), rest.last().map(String::as_str)), (2, Some("synced")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_that_comes_late_does_not_undo_a_newer_ownership() {
+        let reports = Reports::default();
+        reports.publish(report("a", 1, "r1"));
+        reports.publish(report("a", 3, "r1"));
+        reports.release(&"a".into(), 1);
+        reports.release(&"never-told".into(), 1);
+        let mut reader = Reader::new(reports);
+        assert_eq!(read(&mut reader).await, ["a=r1", "synced"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_lags_behind_too_many_releases_is_ended() {
+        let reports = Reports::default();
+        let mut reader = Reader::new(reports.clone());
+        assert_eq!(read(&mut reader).await, ["synced"]);
+        for i in 0..=MOST_RELEASES {
+            let uid: Arc<str> = i.to_string().into();
+            reports.publish(report(&uid, 1, "r"));
+            reports.release(&uid, 1);
+        }
+        assert!(reader.next().await.is_none());
+        assert_eq!(reports.lock().entries.len(), MOST_RELEASES);
+        let mut anew = Reader::new(reports);
+        assert_eq!(read(&mut anew).await, ["synced"]);
+    }
+}

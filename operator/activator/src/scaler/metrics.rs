@@ -1,0 +1,228 @@
+//! What the tasks of owned Functions count.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use rouse_core::function::FunctionKey;
+use rouse_core::function::start_failure::Cause;
+use rouse_core::report::FunctionReport;
+use rouse_core::scaling::{Decision, Reason};
+use rouse_crds::v1alpha1::Activation;
+
+use crate::instances::{ScaleError, Scaled};
+
+/// Bounds of the phases of an activation, in seconds.
+const PHASE_BUCKETS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+type Phases = Family<PhaseLabel, Histogram, fn() -> Histogram>;
+
+/// The families of all Functions.
+#[derive(Clone, Debug)]
+pub struct ControlMetrics {
+    desired: Family<FunctionLabels, Gauge>,
+    ready: Family<FunctionLabels, Gauge>,
+    decisions: Family<ReasonLabel, Counter>,
+    scale_writes: Family<OutcomeLabel, Counter>,
+    start_failures: Family<CauseLabel, Counter>,
+    phases: Phases,
+    /// Functions that this activator owns.
+    pub owned: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FunctionLabels {
+    namespace: Arc<str>,
+    function: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: DebugLabel<Reason>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    reason: DebugLabel<Cause>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: DebugLabel<Outcome>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+/// What became of a scale write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    Written,
+    Missing,
+    Refused,
+    Unavailable,
+}
+
+/// A closed enum as the value of a label: the name of the variant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct DebugLabel<T>(T);
+
+impl<T: Debug> EncodeLabelValue for DebugLabel<T> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use std::fmt::Write;
+        write!(encoder, "{:?}", self.0)
+    }
+}
+
+impl ControlMetrics {
+    /// Makes all families known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let phases: fn() -> Histogram = || Histogram::new(PHASE_BUCKETS);
+        let metrics = Self {
+            desired: Family::default(),
+            ready: Family::default(),
+            decisions: Family::default(),
+            scale_writes: Family::default(),
+            start_failures: Family::default(),
+            phases: Family::new_with_constructor(phases),
+            owned: Gauge::default(),
+        };
+        registry.register(
+            "rouse_function_desired_pods",
+            "Pods that an owned Function was last told to have",
+            metrics.desired.clone(),
+        );
+        registry.register(
+            "rouse_function_ready_pods",
+            "Pods of an owned Function that answer",
+            metrics.ready.clone(),
+        );
+        registry.register(
+            "rouse_scale_decisions",
+            "Decisions that changed the number of pods, by reason",
+            metrics.decisions.clone(),
+        );
+        registry.register(
+            "rouse_scale_writes",
+            "Writes of a Deployment's scale, by outcome",
+            metrics.scale_writes.clone(),
+        );
+        registry.register(
+            "rouse_start_failures",
+            "Starts that could not succeed, by reason",
+            metrics.start_failures.clone(),
+        );
+        registry.register(
+            "rouse_activation_seconds",
+            "Time from the request that woke a Function to each phase of its pod's start",
+            metrics.phases.clone(),
+        );
+        registry.register(
+            "rouse_owned_functions",
+            "Functions that this activator owns",
+            metrics.owned.clone(),
+        );
+        metrics
+    }
+
+    /// The part of one Function. Its own families go with it.
+    pub fn of(&self, key: &FunctionKey) -> ScalerMetrics {
+        let labels = FunctionLabels {
+            namespace: Arc::clone(&key.namespace),
+            function: Arc::clone(&key.name),
+        };
+        ScalerMetrics { all: self.clone(), labels, desired: None }
+    }
+}
+
+/// What the task of one Function counts.
+#[derive(Debug)]
+pub struct ScalerMetrics {
+    all: ControlMetrics,
+    labels: FunctionLabels,
+    desired: Option<u32>,
+}
+
+impl ScalerMetrics {
+    /// A decision was made.
+    pub fn decided(&mut self, decision: &Decision) {
+        if self.desired.replace(decision.desired).unwrap_or_default() != decision.desired {
+            let reason = DebugLabel(decision.reason);
+            self.all.decisions.get_or_create(&ReasonLabel { reason }).inc();
+            tracing::debug!(
+                namespace = %self.labels.namespace,
+                function = %self.labels.function,
+                desired = decision.desired,
+                reason = ?decision.reason,
+                "scaling",
+            );
+        }
+    }
+
+    /// A scale was written, or not.
+    pub fn scale_written(&self, result: &Result<Scaled, ScaleError>) {
+        let outcome = DebugLabel(match result {
+            Ok(_) => Outcome::Written,
+            Err(ScaleError::Missing) => Outcome::Missing,
+            Err(ScaleError::Refused(_)) => Outcome::Refused,
+            Err(ScaleError::Unavailable { .. }) => Outcome::Unavailable,
+        });
+        self.all.scale_writes.get_or_create(&OutcomeLabel { outcome }).inc();
+        if let Err(error) = result {
+            tracing::warn!(
+                namespace = %self.labels.namespace,
+                function = %self.labels.function,
+                %error,
+                "writing the scale failed, trying again later",
+            );
+        }
+    }
+
+    /// A start can't succeed.
+    pub fn start_failed(&self, cause: Cause) {
+        let reason = DebugLabel(cause);
+        self.all.start_failures.get_or_create(&CauseLabel { reason }).inc();
+    }
+
+    /// A Function was woken.
+    pub fn activated(&self, activation: &Activation) {
+        let phases = [
+            ("scaled", activation.scaled_millis),
+            ("created", activation.created_millis),
+            ("scheduled", activation.scheduled_millis),
+            ("addressed", activation.addressed_millis),
+            ("listening", activation.listening_millis),
+            ("first_byte", activation.first_byte_millis),
+        ];
+        for (phase, millis) in phases {
+            if let Some(millis) = millis {
+                let seconds = f64::from(millis) / 1000.0;
+                self.all.phases.get_or_create(&PhaseLabel { phase }).observe(seconds);
+            }
+        }
+    }
+
+    /// The controller is told this.
+    pub fn report(&self, report: &FunctionReport) {
+        let sum = |count: fn(&rouse_core::report::RevisionReport) -> u32| -> i64 {
+            report.revisions.values().map(|revision| i64::from(count(revision))).sum()
+        };
+        self.all.desired.get_or_create(&self.labels).set(sum(|revision| revision.desired));
+        self.all.ready.get_or_create(&self.labels).set(sum(|revision| revision.ready));
+    }
+}
+
+impl Drop for ScalerMetrics {
+    fn drop(&mut self) {
+        self.all.desired.remove(&self.labels);
+        self.all.ready.remove(&self.labels);
+    }
+}

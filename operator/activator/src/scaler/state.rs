@@ -1,0 +1,560 @@
+//! What the task of one owned Function knows, and what it does next. Synchronous: it is told what
+//! happened, changes the gate, and answers with what is to be done. The clock comes in as an
+//! argument; nothing here does IO.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rouse_core::function::start_failure::StartFailure;
+use rouse_core::function::switch::{self, Plan, RevisionSeen};
+use rouse_core::report::FunctionReport;
+use rouse_core::scaling::{self, Decision, Moment, Seen};
+use rouse_crds::v1alpha1::{Activation, LastError};
+use tokio::time::Instant;
+
+use super::activation::{Clocks, build_activation};
+use super::draining::{Shrinking, choose_victims, decide_shrinking};
+use super::metrics::ScalerMetrics;
+use super::pods::{Asking, Pods, Tracked};
+use super::replicas::Replicas;
+use super::reporting::{Publisher, Reported, build_report};
+use crate::admission::{self, Gate, Load};
+use crate::instances::{CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::observe::index::Observed;
+
+/// What the loss of a pod that shall go costs; all others cost 0.
+const VICTIM_COST: i32 = -100;
+/// After as many failures a pod goes without its cost: it is idle, and its grace covers the rest.
+const MOST_COST_FAILURES: u32 = 3;
+/// How long a soft target holds requests back for pods that were asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Shortest and longest pause between two looks at the load of an awake Function.
+const SAMPLE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// Something to be done.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Ask a pod, or ask it no more.
+    Ask(Asking),
+    /// Tell a Deployment how many pods to have.
+    Scale {
+        /// The revision.
+        revision: Arc<str>,
+        /// Its Deployment.
+        deployment: DeploymentRef,
+        /// Pods.
+        replicas: u32,
+    },
+    /// Set the deletion cost of a pod.
+    SetCost {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// The pod.
+        pod: PodRef,
+        /// Its cost.
+        cost: i32,
+    },
+    /// Tell the controller.
+    Publish(Box<FunctionReport>),
+}
+
+/// Something that was done.
+#[derive(Debug)]
+pub enum Done {
+    /// A pod answered.
+    Answered {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// How often its container had ended.
+        exits: u32,
+        /// When it answered.
+        at: Instant,
+    },
+    /// A scale was written, or not.
+    Scaled {
+        /// The revision.
+        revision: Arc<str>,
+        /// What became of it.
+        result: Result<Scaled, ScaleError>,
+    },
+    /// A cost was written, or not.
+    CostSet {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// The cost.
+        cost: i32,
+        /// What became of it.
+        result: Result<(), CostError>,
+    },
+}
+
+/// The state of one owned Function.
+#[derive(Debug)]
+pub struct Scaler {
+    gate: Arc<Gate>,
+    observed: Arc<Observed>,
+    origin: Instant,
+    spread: f64,
+    scaling: scaling::State,
+    switch: switch::State,
+    pods: Pods,
+    replicas: BTreeMap<Arc<str>, Replicas>,
+    /// Load that was seen after the last decision.
+    carried_peak: u32,
+    /// Whether the gate turns requests away since no start can succeed.
+    failing: bool,
+    /// Whether the gate holds a burst back for pods on their way.
+    expecting: bool,
+    last_error: Option<LastError>,
+    last_activation: Option<Activation>,
+    publisher: Publisher,
+    metrics: ScalerMetrics,
+}
+
+impl Scaler {
+    /// The state of a Function that is owned from `now` on. What runs already counts as busy.
+    /// [`Scaler::observe`] comes next.
+    pub fn new(
+        gate: Arc<Gate>,
+        observed: Arc<Observed>,
+        metrics: ScalerMetrics,
+        now: Instant,
+    ) -> Self {
+        let running = observed.deployments.iter().map(|deployment| deployment.replicas).max();
+        let scaling = match running {
+            None | Some(0) => scaling::State::default(),
+            Some(replicas) => scaling::State::found_running(Moment::ZERO, replicas),
+        };
+        let spread = spread(&observed.function.uid);
+        Self {
+            gate,
+            observed,
+            origin: now,
+            spread,
+            scaling,
+            switch: switch::State::default(),
+            pods: Pods::default(),
+            replicas: BTreeMap::new(),
+            carried_peak: 0,
+            failing: false,
+            expecting: false,
+            last_error: None,
+            last_activation: None,
+            publisher: Publisher::default(),
+            metrics,
+        }
+    }
+
+    /// Takes in what was observed.
+    pub fn observe(&mut self, observed: Arc<Observed>) -> Vec<Action> {
+        self.observed = observed;
+        self.gate.configure(self.observed.function.settings.bounds);
+        self.observe_deployments();
+        self.pods.observe(&self.observed, &self.gate).into_iter().map(Action::Ask).collect()
+    }
+
+    /// Takes in what was done.
+    pub fn finish(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Answered { uid, exits, at } => self.finish_asking(&uid, exits, at),
+            Done::Scaled { revision, result } => {
+                self.metrics.scale_written(&result);
+                self.pods.end_write(&revision, now);
+                if let Some(replicas) = self.replicas.get_mut(&revision) {
+                    replicas.end_write(result, now);
+                }
+            }
+            Done::CostSet { uid, cost, result } => self.pods.end_cost(&uid, cost, result.is_ok()),
+        }
+    }
+
+    /// Decides what to do now, and when to decide again if nothing happens before.
+    pub fn step(&mut self, clocks: &Clocks) -> (Vec<Action>, Option<Instant>) {
+        let now = clocks.instant;
+        let (load, decision) = self.decide_scale(now);
+        let (plan, seen) = self.decide_plan(decision.desired, now);
+        let mut actions = self.ask(&plan);
+        self.route(&plan, &load, &decision, now);
+        let load = self.look_again();
+        let targets = self.write_scales(&plan, &load, now, &mut actions);
+        self.settle_failure(&plan, &seen, clocks);
+        let expecting_until = self.expect_pods(&plan, now);
+        self.note_activation(&load, clocks);
+        let wake_at = self.next_moment(&load, &decision, &targets, now);
+        let report = self.report(&plan, &targets, &load);
+        let (report, publish_at) = self.publisher.offer(report, now);
+        actions.extend(report.map(Action::Publish));
+        (actions, [wake_at, publish_at, expecting_until].into_iter().flatten().min())
+    }
+
+    fn observe_deployments(&mut self) {
+        let deployments = &self.observed.deployments;
+        self.replicas.retain(|revision, replicas| {
+            deployments.iter().any(|seen| seen.revision == *revision && replicas.is_of(seen))
+        });
+        for seen in deployments {
+            self.replicas
+                .entry(Arc::clone(&seen.revision))
+                .or_insert_with(|| Replicas::new(seen, self.spread))
+                .observe(seen);
+        }
+    }
+
+    fn finish_asking(&mut self, uid: &str, exits: u32, at: Instant) {
+        let raise = self.pods.get(uid).and_then(|pod| {
+            let replicas = self.replicas.get(&pod.view().seen.revision)?;
+            replicas.raise_of(pod.view().created?)
+        });
+        self.pods.answered(uid, exits, at, raise);
+    }
+
+    fn decide_scale(&mut self, now: Instant) -> (Load, Decision) {
+        let load = self.gate.take_load();
+        let seen = Seen {
+            peak: load.peak.max(self.carried_peak),
+            load: load.in_flight.saturating_add(load.waiting),
+        };
+        self.carried_peak = 0;
+        let policy = &self.observed.function.settings.policy;
+        let moment = now.saturating_duration_since(self.origin);
+        let decision = scaling::decide(policy, seen, &mut self.scaling, moment);
+        self.metrics.decided(&decision);
+        (load, decision)
+    }
+
+    fn decide_plan(
+        &mut self,
+        desired: u32,
+        now: Instant,
+    ) -> (Plan, BTreeMap<Arc<str>, RevisionSeen>) {
+        let revisions: BTreeMap<Arc<str>, RevisionSeen> = self
+            .replicas
+            .keys()
+            .map(|revision| (Arc::clone(revision), self.revision_seen(revision, now)))
+            .collect();
+        let function = &self.observed.function;
+        let seen = switch::Seen {
+            latest_ready: function.latest_ready.as_ref(),
+            latest_created: function.latest_created.as_ref(),
+            revisions: &revisions,
+            desired,
+        };
+        (switch::decide(seen, &mut self.switch), revisions)
+    }
+
+    fn revision_seen(&self, revision: &str, now: Instant) -> RevisionSeen {
+        let answering = self.pods.of(revision).filter(|(_, pod)| pod.is_dependable(now)).count();
+        let failures = || self.failures(revision, now);
+        RevisionSeen {
+            answering: u32::try_from(answering).unwrap_or(u32::MAX),
+            failing: failures().any(|failure| !failure.cause.is_capacity()),
+            crowded: failures().any(|failure| failure.cause.is_capacity()),
+        }
+    }
+
+    /// Why pods of a revision don't start: those that are there, then those that are not.
+    fn failures<'a>(
+        &'a self,
+        revision: &'a str,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a StartFailure> {
+        let of_pods = self.pods.of(revision).filter_map(move |(_, pod)| pod.failure(now));
+        let replicas = self.replicas.get(revision);
+        let wanted = move |_: &&StartFailure| {
+            replicas.is_some_and(|replicas| replicas.known() > 0 || replicas.is_refused())
+        };
+        of_pods.chain(replicas.and_then(Replicas::failure).filter(wanted))
+    }
+
+    fn ask(&mut self, plan: &Plan) -> Vec<Action> {
+        let path = self.observed.function.settings.readiness_path.as_ref();
+        let asking = self.pods.ask(path, |revision| plan.pods_of(revision) > 0);
+        asking.into_iter().map(Action::Ask).collect()
+    }
+
+    /// Opens and closes pods. The alarm comes first: whoever comes to a gate whose last pod was
+    /// closed must wake this task.
+    fn route(&mut self, plan: &Plan, load: &Load, decision: &Decision, now: Instant) {
+        self.gate.set_alarm(self.alarm(decision.desired));
+        let mut victims = BTreeSet::new();
+        for revision in self.replicas.keys() {
+            let facts = self.pods.facts(revision, load, now);
+            victims.append(&mut choose_victims(&facts, plan.pods_of(revision)));
+        }
+        let routed = |uid: &str, pod: &Tracked| {
+            !victims.contains(uid) && plan.routes_to(&pod.view().seen.revision)
+        };
+        self.pods.route(&self.gate, now, routed);
+    }
+
+    /// Load above which the decision would be another.
+    fn alarm(&self, desired: u32) -> u32 {
+        let policy = &self.observed.function.settings.policy;
+        if desired >= policy.scaling.max {
+            return u32::MAX;
+        }
+        desired.saturating_mul(policy.per_pod())
+    }
+
+    /// The load as it is now that pods were closed.
+    fn look_again(&mut self) -> Load {
+        let load = self.gate.take_load();
+        self.carried_peak = load.peak;
+        load
+    }
+
+    /// Begins the writes that bring each Deployment to its number; answers with these numbers.
+    fn write_scales(
+        &mut self,
+        plan: &Plan,
+        load: &Load,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> BTreeMap<Arc<str>, u32> {
+        let mut targets = BTreeMap::new();
+        for (revision, replicas) in &mut self.replicas {
+            let wanted = plan.pods_of(revision);
+            let facts = self.pods.facts(revision, load, now);
+            let victims = choose_victims(&facts, wanted);
+            let shrinking = decide_shrinking(&facts, &victims, wanted);
+            let target = wanted.max(shrinking.replicas.min(replicas.known()));
+            targets.insert(Arc::clone(revision), target);
+            // Somebody came after the last pod was closed: the next step, which that one has
+            // called for, opens it again.
+            let awaited = plan.serving.as_ref() == Some(revision) && load.waiting > 0;
+            if replicas.is_writing() || (target == 0 && awaited) {
+                continue;
+            }
+            let shrinks = target < replicas.known();
+            if shrinks && target > 0 && !settle_costs(&mut self.pods, revision, &shrinking, actions)
+            {
+                continue;
+            }
+            if replicas.begin_write(target, now) {
+                if shrinks {
+                    self.pods.condemn(&shrinking.batch);
+                }
+                actions.push(Action::Scale {
+                    revision: Arc::clone(revision),
+                    deployment: replicas.target().clone(),
+                    replicas: target,
+                });
+            }
+        }
+        targets
+    }
+
+    /// Turns requests away while the serving revision can't start, and lets them hope otherwise.
+    fn settle_failure(
+        &mut self,
+        plan: &Plan,
+        seen: &BTreeMap<Arc<str>, RevisionSeen>,
+        clocks: &Clocks,
+    ) {
+        let now = clocks.instant;
+        self.note_error(plan, seen, clocks);
+        let open = self.pods.open_count() > 0;
+        let failure = plan.serving.as_ref().filter(|_| !open).and_then(|serving| {
+            let hopeful = self.pods.of(serving).any(|(_, pod)| pod.failure(now).is_none());
+            if hopeful { None } else { self.failures(serving, now).next() }
+        });
+        match failure {
+            Some(failure) => {
+                if !self.failing {
+                    self.gate.end_activation();
+                }
+                self.gate.fail(Arc::new(admission::StartFailure {
+                    reason: failure.cause.as_str(),
+                    message: failure.message.clone(),
+                }));
+                self.failing = true;
+            }
+            None if self.failing => {
+                self.gate.hope();
+                self.failing = false;
+            }
+            None => {}
+        }
+    }
+
+    /// Keeps the last error for the report. One of the same revision and cause stays as it was
+    /// first told; one that is over goes when a pod of its revision serves.
+    fn note_error(
+        &mut self,
+        plan: &Plan,
+        seen: &BTreeMap<Arc<str>, RevisionSeen>,
+        clocks: &Clocks,
+    ) {
+        let current = [plan.serving.as_ref(), plan.candidate.as_ref()];
+        let failing = current.into_iter().flatten().find_map(|revision| {
+            self.failures(revision, clocks.instant)
+                .next()
+                .map(|failure| (revision, failure.clone()))
+        });
+        if let Some((revision, failure)) = failing {
+            let same = self.last_error.as_ref().is_some_and(|last| {
+                last.reason == failure.cause.as_str() && *last.revision == **revision
+            });
+            if !same {
+                self.metrics.start_failed(failure.cause);
+                self.last_error = Some(last_error(revision, &failure, clocks.wall));
+            }
+        } else if let Some(last) = &self.last_error {
+            let revision = &*last.revision;
+            let current = current.into_iter().flatten().any(|r| **r == *revision);
+            let serves = seen.get(revision).is_some_and(|seen| seen.answering > 0);
+            if serves || !current {
+                self.last_error = None;
+            }
+        }
+    }
+
+    /// Holds a burst back for the pods that are on their way, but not for those that can't come;
+    /// answers how long.
+    fn expect_pods(&mut self, plan: &Plan, now: Instant) -> Option<Instant> {
+        let until = plan.serving.as_ref().and_then(|serving| {
+            let open = self.pods.of(serving).filter(|(_, pod)| pod.is_open()).count();
+            let lacking = usize::try_from(plan.pods_of(serving)).is_ok_and(|wanted| open < wanted);
+            let possible = self.failures(serving, now).next().is_none();
+            let raised = self.replicas.get(serving)?.raised_at()?;
+            Some(raised + PATIENCE).filter(|ends| *ends > now && lacking && possible)
+        });
+        if self.expecting != until.is_some() {
+            self.expecting = until.is_some();
+            self.gate.expect_pods(self.expecting);
+        }
+        until
+    }
+
+    fn note_activation(&mut self, load: &Load, clocks: &Clocks) {
+        let Some(mark) = &load.activation else { return };
+        let busy = load.in_flight > 0 || load.waiting > 0;
+        if mark.first_byte.is_none() {
+            let nobody_waits_for_it = !busy && (self.pods.open_count() > 0 || self.is_asleep());
+            if nobody_waits_for_it {
+                self.gate.end_activation();
+            }
+            return;
+        }
+        let woken = self
+            .pods
+            .iter()
+            .filter_map(|(_, pod)| Some((pod, pod.start()?)))
+            .filter(|(_, start)| start.listening.is_some_and(|at| at >= mark.arrived))
+            .min_by_key(|(_, start)| start.listening);
+        let activation = woken.and_then(|(pod, start)| {
+            build_activation(mark, &pod.view().seen.revision, start, clocks)
+        });
+        if let Some(activation) = activation {
+            self.metrics.activated(&activation);
+            self.last_activation = Some(activation);
+        }
+        self.gate.end_activation();
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.replicas.values().all(|replicas| replicas.known() == 0)
+    }
+
+    /// When to decide again if nothing happens. A Function asleep has no such moment.
+    fn next_moment(
+        &self,
+        load: &Load,
+        decision: &Decision,
+        targets: &BTreeMap<Arc<str>, u32>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let busy = load.in_flight > 0 || load.waiting > 0;
+        let (shortest, longest) = SAMPLE_PAUSES;
+        let window = self.observed.function.settings.policy.scaling.stable_window;
+        let sample = now + (window / 10).clamp(shortest, longest);
+        let writes = self.replicas.iter().map(|(revision, replicas)| {
+            let target = targets.get(revision).copied().unwrap_or_default();
+            replicas.wake_at(target, now)
+        });
+        let graces = self.pods.iter().map(|(_, pod)| pod.failure_counts_at());
+        [
+            decision.again_at.map(|moment| self.origin + moment),
+            decision.again_at.filter(|_| busy).map(|_| sample),
+            self.pods.reprieve_at(now),
+        ]
+        .into_iter()
+        .chain(writes)
+        .chain(graces)
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+    }
+
+    fn report(
+        &self,
+        plan: &Plan,
+        targets: &BTreeMap<Arc<str>, u32>,
+        load: &Load,
+    ) -> FunctionReport {
+        let reported = Reported {
+            observed: &self.observed,
+            plan,
+            targets,
+            pods: &self.pods,
+            load,
+            last_activation: self.last_activation.as_ref(),
+            last_error: self.last_error.as_ref(),
+        };
+        let report = build_report(&reported);
+        self.metrics.report(&report);
+        report
+    }
+}
+
+/// Sees to it that those of the batch cost less than those that stay; answers whether they do.
+fn settle_costs(
+    pods: &mut Pods,
+    revision: &str,
+    shrinking: &Shrinking,
+    actions: &mut Vec<Action>,
+) -> bool {
+    let mut settled = true;
+    let mut writes = Vec::new();
+    for (uid, pod) in pods.of(revision) {
+        let goes = shrinking.batch.contains(uid);
+        let right = if goes { pod.cost() <= VICTIM_COST } else { pod.cost() > VICTIM_COST };
+        let (writing, given_up) = pod.cost_settles(MOST_COST_FAILURES);
+        settled &= (right && !writing) || given_up;
+        if !right && !writing && !given_up {
+            let seen = &pod.view().seen;
+            let pod =
+                PodRef { namespace: Arc::clone(&seen.namespace), name: Arc::clone(&seen.name) };
+            let cost = if goes { VICTIM_COST } else { 0 };
+            writes.push(Action::SetCost { uid: Arc::clone(uid), pod, cost });
+        }
+    }
+    for write in &writes {
+        if let Action::SetCost { uid, .. } = write {
+            pods.begin_cost(uid);
+        }
+    }
+    actions.append(&mut writes);
+    settled
+}
+
+fn last_error(revision: &str, failure: &StartFailure, wall: Timestamp) -> LastError {
+    LastError {
+        time: Time(wall),
+        revision: revision.to_owned(),
+        reason: failure.cause.as_str().to_owned(),
+        message: failure.message.clone(),
+    }
+}
+
+/// A factor around 1, the same for a Function always.
+fn spread(uid: &str) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    let fraction = u8::try_from(hasher.finish() & 0xff).map_or(0.5, |byte| f64::from(byte) / 255.0);
+    0.75 + fraction / 2.0
+}
