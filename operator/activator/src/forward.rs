@@ -196,7 +196,7 @@ impl Forwarder {
     ) -> Result<(h2::client::ResponseFuture, h2::SendStream<Bytes>), Refused> {
         let mut head = Request::from_parts(parts.clone(), ());
         headers::speak_http2(&mut head);
-        self.tell(passage, &mut head).await?;
+        self.tell(passage, &mut head)?;
         let link = self.link(passage.member);
         let mut sender = link.sender(passage.member, &self.dialer).await.inspect_err(|_| {
             self.metrics.note_connect_failure(Target::peer);
@@ -223,7 +223,7 @@ impl Forwarder {
             error: error.to_string(),
         };
         let opening = async {
-            self.tell(passage, &mut head).await?;
+            self.tell(passage, &mut head)?;
             self.open_connection(passage.member).await
         };
         let mut sender = match timeout_at(passage.deadline, opening).await {
@@ -263,12 +263,8 @@ impl Forwarder {
     }
 
     /// Tells the owner what it must know.
-    async fn tell<B>(
-        &self,
-        passage: &Passage<'_>,
-        request: &mut Request<B>,
-    ) -> Result<(), Refused> {
-        let token = self.token.read().await.map_err(Refused::Token)?;
+    fn tell<B>(&self, passage: &Passage<'_>, request: &mut Request<B>) -> Result<(), Refused> {
+        let token = self.token.read().map_err(Refused::Token)?;
         let ago = u64::try_from(passage.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         let key = &passage.handle.key;
         let fields = request.headers_mut();

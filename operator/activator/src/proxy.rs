@@ -161,6 +161,3 @@ impl Drop for Ending {
         self.series.note_end(self.entry, self.status);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,12 +25,13 @@ impl TokenFile {
     }
 
     /// The token as it stands in the file, or stood there moments ago.
-    pub async fn read(&self) -> io::Result<HeaderValue> {
+    pub fn read(&self) -> io::Result<HeaderValue> {
         let fresh = self.slot().clone().filter(|(_, at)| at.elapsed() < FRESH);
         if let Some((token, _)) = fresh {
             return Ok(token);
         }
-        let text = tokio::fs::read_to_string(&self.path).await?;
+        // A kilobyte in memory: projected volumes are a tmpfs.
+        let text = std::fs::read_to_string(&self.path)?;
         let mut token = HeaderValue::from_str(text.trim()).map_err(io::Error::other)?;
         token.set_sensitive(true);
         *self.slot() = Some((token.clone(), Instant::now()));
@@ -44,5 +45,29 @@ impl TokenFile {
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<(HeaderValue, Instant)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_renewed_is_read_again() {
+        let path = std::env::temp_dir().join(format!("rouse-renewed-{}", std::process::id()));
+        std::fs::write(&path, "one\n").unwrap();
+        let file = TokenFile::new(path.clone());
+        assert_eq!(file.read().unwrap(), "one");
+        assert!(file.read().unwrap().is_sensitive());
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(file.read().unwrap(), "one");
+        tokio::time::advance(FRESH).await;
+        assert_eq!(file.read().unwrap(), "two");
+        std::fs::write(&path, "three\n").unwrap();
+        file.forget();
+        assert_eq!(file.read().unwrap(), "three");
+        std::fs::remove_file(&path).unwrap();
+        file.forget();
+        assert!(file.read().is_err());
     }
 }

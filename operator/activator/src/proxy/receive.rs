@@ -151,5 +151,10 @@ fn names_host(headers: &HeaderMap) -> bool {
         return false;
     }
     let odd = |b: &u8| !simple(b) && !matches!(b, b':' | b'[' | b']');
-    host.iter().all(simple) || (!host.iter().any(odd) && Authority::try_from(host).is_ok())
+    host.iter().all(simple) || (!host.iter().any(odd) && has_good_port(host))
+}
+
+fn has_good_port(host: &[u8]) -> bool {
+    Authority::try_from(host)
+        .is_ok_and(|authority| authority.port().is_some() || authority.host().len() == host.len())
 }

@@ -167,10 +167,11 @@ where
     let mut connection = connection.map_err(|error| error.to_string())?;
     let mut phase = shared.phase.subscribe();
     let mut streams = JoinSet::new();
-    let mut told = false;
+    let (mut used, mut told) = (false, false);
     loop {
         let now = *phase.borrow_and_update();
-        if now >= Phase::Leaving && !told {
+        // A new connection serves the request that it was made for.
+        if !told && (now >= Phase::Closing || (now >= Phase::Leaving && used)) {
             told = true;
             connection.graceful_shutdown();
         }
@@ -180,6 +181,7 @@ where
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    used = true;
                     streams.spawn(serve_stream(Arc::clone(shared), request, respond));
                 }
                 Some(Err(error)) => return Err(error.to_string()),

@@ -1,1 +1,11 @@
+//! The data path from the client's connection to the pod's, over connections in memory, so that
+//! every timer runs on the paused clock. Each test ends with every count at zero.
 
+mod answers;
+mod bodies;
+mod drain;
+mod forward;
+mod protocols;
+mod refusals;
+mod rig;
+mod waiting;

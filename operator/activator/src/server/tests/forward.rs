@@ -1,0 +1,435 @@
+//! Two activators: one that the client calls, one that owns the Function. Whatever happens to the
+//! owner, a request is answered once and runs at most once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::header::HeaderMap;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::TokioIo;
+use rouse_core::function::Timeouts;
+use rouse_core::membership::Member;
+use rouse_crds::v1alpha1::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::protocols::{tunnelling, upgrading};
+use super::rig::{self, Body, Rig, World, channel, data, get, http1_over, post, read, text};
+use crate::admission::Refusal;
+
+/// An activator that forwards, and one that owns.
+struct Pair {
+    near: Rig,
+    far: Rig,
+    member: Member,
+}
+
+fn pair() -> Pair {
+    let world = World::default();
+    let near = Rig::new(world.clone());
+    let far = Rig::new(world);
+    let member = far.join("far", rig::address(100));
+    far.own();
+    near.give_to(&member);
+    Pair { near, far, member }
+}
+
+impl Pair {
+    /// Sends a request to the activator that forwards, without waiting for the answer.
+    async fn begin(&self, request: Request<Body>) -> JoinHandle<(u16, String)> {
+        let mut sender = self.near.http1().await;
+        tokio::spawn(async move {
+            let response = sender.send_request(request).await.unwrap();
+            (response.status().as_u16(), read(response).await)
+        })
+    }
+
+    async fn at_rest(&self) {
+        self.near.at_rest().await;
+        self.far.at_rest().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_serves_what_another_passes_on() {
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        let pair = pair();
+        pair.far.pod(1, protocol, |request| {
+            let seen = format!("{:?}", {
+                let mut names: Vec<_> = request.headers().keys().map(ToString::to_string).collect();
+                names.sort();
+                names
+            });
+            assert!(!seen.contains("x-rouse"), "{seen}");
+            assert_eq!(request.headers()["authorization"], "Bearer mine");
+            assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
+            assert_eq!(request.uri().path_and_query().unwrap(), "/a%20b?c");
+            rig::echo(request)
+        });
+        let mut request = post("/a%20b?c", rig::full("body"));
+        request.headers_mut().insert("authorization", "Bearer mine".parse().unwrap());
+        request.headers_mut().insert("x-rouse-function-uid", "forged".parse().unwrap());
+        let response = pair.near.send(request).await;
+        assert!(!response.headers().keys().any(|name| name.as_str().starts_with("x-rouse")));
+        assert_eq!(read(response).await, "body");
+        let passed = "rouse_forwards_total{outcome=\"answered\"}";
+        assert_eq!(pair.near.metric(passed), Some(1.0));
+        pair.at_rest().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_share_one_connection_to_the_owner() {
+    let pair = pair();
+    pair.far.gate.configure(rig::bounds(1, 1000));
+    let begun = futures::future::join_all((0..200).map(|_| pair.begin(get("/")))).await;
+    pair.far.waiting(200).await;
+    pair.far.hello(1);
+    for answer in begun {
+        assert_eq!(answer.await.unwrap(), (200, "Hello".into()));
+    }
+    assert_eq!(pair.near.world.dials(), 2, "one to the owner, one from it to the pod");
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_stays_with_the_client_until_the_owner_has_a_slot() {
+    let pair = pair();
+    let (upload, body) = channel();
+    let answer = pair.begin(post("/", body)).await;
+    pair.far.waiting(1).await;
+    upload.send(data("one ")).await.unwrap();
+    let reads = upload.clone();
+    rig::settle().await;
+    pair.far.pod(1, Protocol::Http1, rig::echo);
+    reads.send(data("two")).await.unwrap();
+    drop((upload, reads));
+    assert_eq!(answer.await.unwrap(), (200, "one two".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_at_an_owner_follows_when_it_moves() {
+    let mut pair = pair();
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    pair.far.waiting(1).await;
+    // The owner of before learns of it first, then this one.
+    pair.far.gate.shut(Refusal::Moved);
+    rig::settle().await;
+    pair.near.own_anew();
+    pair.near.waiting(1).await;
+    pair.near.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_here_follows_when_the_function_moves_away() {
+    let pair = pair();
+    pair.near.own();
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    pair.near.waiting(1).await;
+    pair.near.give_to(&pair.member);
+    pair.near.gate.shut(Refusal::Moved);
+    pair.far.waiting(1).await;
+    pair.far.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_accepts_no_connection_is_tried_until_another_owns() {
+    let pair = pair();
+    pair.near.world.refuse(rig::address(100));
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(pair.near.world.dials() > 10, "it goes on trying");
+    assert!(pair.near.world.dials() < 200, "it does not hammer");
+    pair.near.own();
+    pair.near.waiting(1).await;
+    pair.near.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_comes_back_serves_the_request() {
+    let pair = pair();
+    pair.near.world.refuse(rig::address(100));
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    rig::settle().await;
+    pair.far.join("far", rig::address(100));
+    pair.far.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_cannot_be_reached_is_named_in_the_end() {
+    let pair = pair();
+    pair.near.world.refuse(rig::address(100));
+    let begun = Instant::now();
+    let (status, problem) = pair.near.get("/").await;
+    assert_eq!(status, 503);
+    assert!(problem.contains("problems/peer-unreachable\""), "{problem}");
+    assert!(problem.contains("activator far"), "{problem}");
+    assert_eq!(begun.elapsed(), rig::timeouts().activation);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_own_does_not_pass_on_further() {
+    let pair = pair();
+    pair.far.give_to(&pair.near.join("near", rig::address(101)));
+    let answer = pair.begin(get("/")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(pair.near.metric("rouse_forwards_total{outcome=\"answered\"}"), None);
+    pair.far.own();
+    pair.far.hello(1);
+    assert_eq!(answer.await.unwrap(), (200, "Hello".into()));
+    pair.at_rest().await;
+}
+
+/// An owner that reads the head of each request, says what `word` says, and dies.
+fn dying(world: &World, says_sent_on: bool) -> (Member, Arc<AtomicUsize>) {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&heads);
+    world.listen(rig::address(100), move |io| {
+        let counted = Arc::clone(&counted);
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(io).await.unwrap();
+            let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            if says_sent_on {
+                let interim = Response::builder().status(StatusCode::CONTINUE).body(()).unwrap();
+                respond.send_informational(interim).unwrap();
+            }
+            // Lets what was said go out.
+            let _ = tokio::time::timeout(Duration::from_millis(10), connection.accept()).await;
+        });
+    });
+    let peer = rig::address(100).to_string();
+    (Member { uid: "uid-dying".into(), name: "dying".into(), peer }, heads)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_outlives_an_owner_that_dies_before_it_sends_it_on() {
+    let pair = pair();
+    let (member, heads) = dying(&pair.near.world, false);
+    pair.near.give_to(&member);
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(heads.load(Ordering::SeqCst) >= 1);
+    pair.near.own();
+    pair.near.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_owner_sent_on_is_not_passed_on_again() {
+    let pair = pair();
+    let (member, heads) = dying(&pair.near.world, true);
+    pair.near.give_to(&member);
+    let (status, problem) = pair.near.get("/").await;
+    assert_eq!(status, 502);
+    assert!(problem.contains("problems/peer-broke\""), "{problem}");
+    assert_eq!(heads.load(Ordering::SeqCst), 1);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_freezes_is_given_up_and_another_asked() {
+    let pair = pair();
+    // Accepts, and then says nothing: no ping is answered.
+    pair.near.world.listen(rig::address(100), |io| {
+        tokio::spawn(async move {
+            let _kept = io;
+            std::future::pending::<()>().await;
+        });
+    });
+    let answer = pair.begin(post("/", rig::full("whole"))).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    pair.near.own();
+    pair.near.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_gone_from_the_owner_too() {
+    let pair = pair();
+    let answer = pair.begin(post("/", rig::full("body"))).await;
+    pair.far.waiting(1).await;
+    answer.abort();
+    pair.far.waiting(0).await;
+    let called = Arc::new(AtomicBool::new(false));
+    let call = Arc::clone(&called);
+    pair.far.pod(1, Protocol::Http1, move |_| {
+        call.store(true, Ordering::SeqCst);
+        async { text("") }.boxed()
+    });
+    pair.at_rest().await;
+    assert!(!called.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_in_the_middle_frees_the_owners_slot() {
+    let pair = pair();
+    let (answer, body) = channel();
+    let body = std::sync::Mutex::new(Some(body));
+    pair.far.pod(1, Protocol::Http1, move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        async { Response::new(body) }.boxed()
+    });
+    answer.send(data("one")).await.unwrap();
+    let mut response = pair.near.send(get("/")).await;
+    assert!(response.body_mut().frame().await.unwrap().is_ok());
+    pair.far.in_flight(1).await;
+    drop(response);
+    answer.closed().await;
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owners_problems_are_the_clients() {
+    let pair = pair();
+    pair.far
+        .handle
+        .set_timeouts(Timeouts { activation: Duration::from_secs(2), ..rig::timeouts() });
+    let begun = Instant::now();
+    let (status, problem) = pair.near.get("/").await;
+    assert_eq!(status, 504);
+    assert!(problem.contains("problems/activation-timeout\""), "{problem}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_and_trailers_stream_through_the_owner() {
+    let pair = pair();
+    pair.far.pod(1, Protocol::H2c, |request| {
+        async move {
+            let frames = request.into_body().into_data_stream();
+            let frames = futures::StreamExt::map(frames, |chunk| Ok(Frame::data(chunk.unwrap())));
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let last = futures::stream::iter([Ok(Frame::trailers(trailers))]);
+            Response::new(BodyExt::boxed(StreamBody::new(futures::StreamExt::chain(frames, last))))
+        }
+        .boxed()
+    });
+    let (upload, body) = channel();
+    let request = Request::post("http://f.shop/").header("te", "trailers").body(body).unwrap();
+    let response = pair.near.http2().await.send_request(request).await.unwrap();
+    let mut body = response.into_body();
+    for word in ["one", "two"] {
+        upload.send(data(word)).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), word);
+    }
+    drop(upload);
+    let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert!(body.frame().await.is_none());
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_body_passes_through_the_owner_both_ways() {
+    let pair = pair();
+    pair.far.pod(1, Protocol::Http1, rig::echo);
+    let large = "0123456789abcdef".repeat(256 * 1024);
+    let answer = pair.near.send(post("/", rig::full(large.clone()))).await;
+    assert!(read(answer).await == large);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_leaves_http_through_the_owner() {
+    let pair = pair();
+    pair.far.pod(1, Protocol::Http1, tunnelling);
+    let mut response = pair.near.send(upgrading()).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let mut read = [0; 5];
+    io.write_all(b"hello").await.unwrap();
+    io.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"hello");
+    pair.far.in_flight(1).await;
+    drop(io);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_protocol_follows_the_owner_too() {
+    let mut pair = pair();
+    let mut sender = pair.near.http1().await;
+    let answer = tokio::spawn(async move { sender.send_request(upgrading()).await.unwrap() });
+    pair.far.waiting(1).await;
+    pair.far.gate.shut(Refusal::Moved);
+    rig::settle().await;
+    pair.near.own_anew();
+    pair.near.pod(1, Protocol::Http1, tunnelling);
+    assert_eq!(answer.await.unwrap().status(), StatusCode::SWITCHING_PROTOCOLS);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_but_peers_is_served_on_their_port() {
+    let pair = pair();
+    pair.far.hello(1);
+    for (token, status) in [
+        (None, 401),
+        (Some("forged"), 401),
+        (Some("of-a-controller"), 401),
+        (Some("of-whoever"), 421),
+        (Some(rig::TOKEN), 200),
+    ] {
+        for http2 in [false, true] {
+            let io = pair.near.world.dial(rig::address(100));
+            let mut request = get(if http2 { "http://f.shop/" } else { "/" });
+            let headers = request.headers_mut();
+            if http2 {
+                headers.remove("host");
+            }
+            headers.insert("x-rouse-function", "f.shop".parse().unwrap());
+            headers.insert("x-rouse-function-uid", "uid-f".parse().unwrap());
+            headers.insert("x-rouse-arrived-ago-ms", "0".parse().unwrap());
+            if let Some(token) = token {
+                headers.insert("x-rouse-peer-token", token.parse().unwrap());
+            }
+            let response = if http2 {
+                rig::http2_over(io).await.send_request(request).await.unwrap()
+            } else {
+                http1_over(io).await.send_request(request).await.unwrap()
+            };
+            assert_eq!(response.status(), status, "{token:?}");
+            assert_eq!(response.headers().contains_key("x-rouse-unsent"), status != 200);
+        }
+    }
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_are_for_peers_only() {
+    let pair = pair();
+    let io = pair.near.world.dial(rig::address(100));
+    let mut sender = http1_over(io).await;
+    let mut request = get("/v1/reports");
+    let refused = sender.send_request(get("/v1/reports")).await.unwrap();
+    assert_eq!(refused.status(), 401);
+    drop(read(refused).await);
+    request.headers_mut().insert("authorization", "Bearer of-a-controller".parse().unwrap());
+    sender.ready().await.unwrap();
+    let mut response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let line = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(line, "\"synced\"\n");
+    drop(response);
+    pair.at_rest().await;
+}
