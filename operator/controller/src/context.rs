@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::Stream;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -27,6 +28,9 @@ pub(crate) struct Context {
     /// Writes only while this process leads.
     pub client: Client,
     pub functions: Store<Function>,
+    /// Turns true when `functions` is complete. The store's own signal wakes one waiter only, and
+    /// that is kube's controller.
+    pub functions_ready: watch::Sender<bool>,
     pub children: Children,
     pub triggers: Index<Trigger>,
     pub pods: Index<Pod>,
@@ -67,17 +71,24 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub fn new(metrics: Metrics) -> (Self, mpsc::Receiver<ObjectRef<Function>>) {
-        let (sender, receiver) = mpsc::channel(REQUESTS);
-        (Self { sender, metrics }, receiver)
+    /// Where to ask, and what was asked.
+    pub fn new(metrics: Metrics) -> (Self, impl Stream<Item = ObjectRef<Function>> + Send) {
+        let (sender, mut asked) = mpsc::channel(REQUESTS);
+        let queue = metrics.queue.clone();
+        let asked = futures::stream::poll_fn(move |cx| {
+            asked.poll_recv(cx).map(|request| {
+                queue.dec();
+                request
+            })
+        });
+        (Self { sender, metrics }, asked)
     }
 
     pub async fn send(&self, namespace: &str, name: &str) {
         let request = ObjectRef::new(name).within(namespace);
+        self.metrics.queue.inc();
         // It fails only when the controller is gone, and then nothing matters any more.
         let _ = self.sender.send(request).await;
-        let waiting = self.sender.max_capacity() - self.sender.capacity();
-        self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 }
 

@@ -34,8 +34,9 @@ type Failures = HashMap<String, (u32, Instant)>;
 pub(crate) async fn run(context: Shared) {
     let mut claims = context.claims.subscribe();
     context.triggers.ready().await;
-    // The store is never dropped while a context lives.
-    let _ = context.functions.wait_until_ready().await;
+    let mut functions_ready = context.functions_ready.subscribe();
+    // The sender lives as long as the context.
+    let _ = functions_ready.wait_for(|ready| *ready).await;
     let mut failures = Failures::new();
     loop {
         claims.mark_unchanged();

@@ -107,6 +107,7 @@ pub(crate) fn start(
         config,
         client,
         functions: store.as_reader(),
+        functions_ready: watch::Sender::new(false),
         children: Children::default(),
         triggers: Index::default(),
         pods: Index::default(),
@@ -128,8 +129,6 @@ pub(crate) fn start(
     tasks.spawn(watches::watch_membership(c()).map(|()| "watch of the membership"));
     tasks.spawn(members::run(c(), published).map(|()| "membership"));
     tasks.spawn(reconcile_trigger::run(c()).map(|()| "triggers"));
-    let asked =
-        futures::stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
     let functions = watches::watch_functions(c(), store);
     let controller = Controller::for_stream(functions, context.functions.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENT))

@@ -43,6 +43,7 @@ pub(crate) fn watch_functions(
         .inspect(move |event| {
             if matches!(event, Ok(Event::InitDone)) {
                 forget_the_gone(&after);
+                after.functions_ready.send_replace(true);
             }
         })
         .applied_objects()

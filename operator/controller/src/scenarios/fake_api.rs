@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -15,6 +16,9 @@ use hyper::body::Frame;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+
+/// How long slow requests take.
+const SLOW: Duration = Duration::from_millis(500);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 type Hook = Box<dyn Fn(&Call) -> Option<Value> + Send>;
@@ -72,6 +76,10 @@ struct State {
     /// Writes until the API server stops answering the present client.
     writes_left: Option<usize>,
     client: u64,
+    /// The kind whose requests take a while.
+    slow: Option<String>,
+    /// How long watches take to tell.
+    lag: Duration,
 }
 
 #[derive(Clone)]
@@ -107,6 +115,11 @@ impl FakeApi {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
+                let plural = parse_path(parts.uri.path()).plural;
+                let slow = api.lock().slow.as_ref() == Some(&plural);
+                if slow {
+                    tokio::time::sleep(SLOW).await;
+                }
                 match api.serve(number, &parts.method, &parts.uri, &body) {
                     Some(answer) => Ok::<_, tower::BoxError>(answer),
                     None => std::future::pending().await,
@@ -123,6 +136,16 @@ impl FakeApi {
 
     pub fn is_dead(&self) -> bool {
         self.lock().writes_left == Some(0)
+    }
+
+    /// Lets all requests for a kind take a while.
+    pub fn slow(&self, plural: &str) {
+        self.lock().slow = Some(plural.to_owned());
+    }
+
+    /// Lets watches tell of changes only after `lag`.
+    pub fn lag(&self, lag: Duration) {
+        self.lock().lag = lag;
     }
 
     pub fn revive(&self) {
@@ -416,7 +439,15 @@ impl State {
         let change = Change { version: self.version, plural: target.plural.clone(), kind, object };
         for watcher in &self.watchers {
             if watcher.plural == change.plural && selects(&watcher.query, &change.object) {
-                let _ = watcher.sender.unbounded_send(event(&change));
+                let (sender, event, lag) = (watcher.sender.clone(), event(&change), self.lag);
+                if lag.is_zero() {
+                    let _ = sender.unbounded_send(event);
+                } else {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(lag).await;
+                        let _ = sender.unbounded_send(event);
+                    });
+                }
             }
         }
         self.history.push(change);

@@ -50,6 +50,23 @@ async fn a_new_function_costs_four_writes_and_then_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_written_twice_though_watches_lag() {
+    let mut rig = Rig::new().await;
+    rig.api.lag(Duration::from_millis(700));
+    let r = rig.create_function(&json!({}));
+    sleep(Duration::from_millis(800)).await;
+    for ready in 0..3 {
+        rig.report(report(Some(&r), &[(&r, [2, ready, 0])])).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    let lines = rig.settled_lines().await;
+    assert_eq!(lines.len(), 4 + 3, "{lines:#?}");
+    let lines = rig.api.lines();
+    assert_eq!(lines, [""; 0]);
+    assert_eq!(rig.status()["replicas"], json!(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn waking_and_sleeping_is_told() {
     let (mut rig, r) = proven().await;
     rig.report(report(Some(&r), &[(&r, [1, 0, 0])])).await;

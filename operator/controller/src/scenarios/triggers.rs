@@ -40,6 +40,25 @@ async fn objects_may_be_applied_in_any_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_waits_for_whatever_comes_last() {
+    for slow in ["functions", "triggers", "deployments", "controllerrevisions", "services", "pods"]
+    {
+        let api = FakeApi::default();
+        api.make("triggers", trigger(NAMESPACE, "t", "01", "a.example.com"));
+        api.make("functions", function(&json!({})));
+        api.slow(slow);
+        let mut rig = Rig::on(api);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(trigger_conditions(&rig, NAMESPACE, "t"), ["Ready=True/Admitted"], "{slow}");
+        assert_eq!(rig.conditions(), ["Ready=True/Asleep", "Active=False/Asleep"], "{slow}");
+        rig.api.take_calls();
+        rig.restart().await;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(rig.api.lines(), [""; 0], "{slow}: nothing is taken for missing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_goes_to_the_next_when_its_holder_goes() {
     let mut rig = Rig::new().await;
     rig.create_function(&json!({}));
