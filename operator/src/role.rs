@@ -1,5 +1,8 @@
 //! Starts a role: the parts of the process around the library that does the work.
 
+mod activator;
+mod controller;
+
 use crate::args::{Cli, Role};
 use crate::{shutdown, telemetry};
 
@@ -9,9 +12,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
-    let _shutdown = shutdown::listen()?;
+    let shutdown = shutdown::listen()?;
     match cli.role {
-        Role::Controller(_args) => Ok(()),
-        Role::Activator(_args) => Ok(()),
+        Role::Controller(args) => controller::run(args, shutdown).await,
+        Role::Activator(args) => activator::run(args, shutdown).await,
     }
 }

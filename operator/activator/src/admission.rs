@@ -142,14 +142,17 @@ struct Slot {
 struct Waiter {
     bytes: u64,
     since: Instant,
-    answer: oneshot::Sender<Result<Permit, Refusal>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+/// What a waiter is told in the end.
+type Answer = Result<Permit, Refusal>;
 
 /// Answers to waiters, given once the lock is free: a waiter that has left drops its permit, and
 /// the permit's `Drop` takes the lock.
 #[must_use]
 #[derive(Default)]
-struct Answers(Vec<(oneshot::Sender<Result<Permit, Refusal>>, Result<Permit, Refusal>)>);
+struct Answers(Vec<(oneshot::Sender<Answer>, Answer)>);
 
 impl Answers {
     fn give(self) {
@@ -428,10 +431,7 @@ impl State {
         idle_and_closed
     }
 
-    fn enqueue(
-        &mut self,
-        bytes: u64,
-    ) -> Result<(u64, oneshot::Receiver<Result<Permit, Refusal>>), Refusal> {
+    fn enqueue(&mut self, bytes: u64) -> Result<(u64, oneshot::Receiver<Answer>), Refusal> {
         let served = self.slots.iter().any(|slot| slot.open);
         if !served && let Some(failure) = &self.failure {
             return Err(Refusal::StartFailed(Arc::clone(failure)));
@@ -512,7 +512,7 @@ impl Drop for Permit {
 pub struct Waiting {
     gate: Arc<Gate>,
     ticket: u64,
-    answer: oneshot::Receiver<Result<Permit, Refusal>>,
+    answer: oneshot::Receiver<Answer>,
 }
 
 impl Future for Waiting {

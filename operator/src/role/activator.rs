@@ -1,0 +1,66 @@
+//! The activator's process: opens the ports, runs the control side and the server, and stops them
+//! in the order that loses nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use rouse_activator::control::{Control, ControlConfig};
+use rouse_activator::proxy::{Proxy, ProxyConfig};
+use rouse_activator::request_metrics::RequestMetrics;
+use rouse_activator::server::{Drain, Listeners, Server};
+use rouse_activator::upstream::Dialer;
+use tokio::net::TcpListener;
+
+use crate::admin::{self, Admin};
+use crate::args::ActivatorArgs;
+use crate::shutdown::Shutdown;
+
+/// Runs an activator until the process shall stop and all that it serves has ended.
+pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let metrics = RequestMetrics::register(&mut registry);
+    let hosts = args.common.host_policy();
+    let config = ControlConfig {
+        kube: kube::Config::infer().await.context("finding the API server")?,
+        namespace: args.common.namespace.clone(),
+        uid: args.common.pod_uid.clone(),
+        hosts,
+    };
+    let (control, handles) =
+        Control::new(config, &mut registry).context("starting the control side")?;
+    let proxy = Proxy::new(ProxyConfig {
+        routes: Arc::clone(&handles.routes),
+        cluster_domain: args.common.cluster_domain,
+        token_file: args.common.peer_token_file,
+        metrics,
+        dialer: Dialer::tcp(),
+    });
+    let listeners = Listeners {
+        cluster: open("http", args.http_addr).await?,
+        public: open("public", args.public_addr).await?,
+        peer: open("peer", args.peer_addr).await?,
+    };
+    let (synced, stopping) = (handles.synced.clone(), shutdown.clone());
+    let unready = Box::new(move || match (*stopping.borrow(), *synced.borrow()) {
+        (true, _) => Some("stopping\n"),
+        (_, false) => Some("the Functions are not known yet\n"),
+        _ => None,
+    });
+    admin::spawn(args.common.admin_addr, Admin { registry, unready }).await?;
+    let server = Server::new(proxy, handles.peers, Drain::within(args.drain));
+    tokio::select! {
+        () = control.run() => anyhow::bail!("the control side ended"),
+        () = server.run(listeners, stopped(shutdown)) => Ok(()),
+    }
+}
+
+async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("opening the {name} port {address}"))
+}
+
+async fn stopped(mut shutdown: Shutdown) {
+    // The sender lives as long as the process: an error can only mean that it ends.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
