@@ -53,6 +53,8 @@ pub(crate) enum Class {
     Transient,
     /// The right is missing, or a policy or quota is against it.
     Forbidden,
+    /// The namespace is being deleted and takes nothing new; soon the Function is gone as well.
+    Leaving,
 }
 
 impl Error {
@@ -70,6 +72,7 @@ impl Error {
                     Class::Conflict => "Conflict",
                     Class::Transient => "ApiUnavailable",
                     Class::Forbidden => "Forbidden",
+                    Class::Leaving => "NamespaceTerminating",
                 }
             }
         }
@@ -92,7 +95,7 @@ pub(crate) fn classify(error: &kube::Error) -> Class {
     let Some(status) = api_status(error) else { return Class::Transient };
     match status.code {
         409 => Class::Conflict,
-        403 if is_terminating(status) => Class::Transient,
+        403 if is_terminating(status) => Class::Leaving,
         403 => Class::Forbidden,
         400 | 413 | 422 => Class::Invalid,
         _ => Class::Transient,
@@ -111,7 +114,6 @@ pub(crate) fn is_code(error: &kube::Error, code: u16) -> bool {
     api_status(error).is_some_and(|status| status.code == code)
 }
 
-/// A namespace that is being deleted takes nothing new; the Function will be gone soon as well.
 fn is_terminating(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
@@ -129,11 +131,11 @@ fn is_fence(error: &kube::Error) -> bool {
 }
 
 /// An error with all its causes in one line, for logs.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = words(error);
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = words(cause);
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -141,6 +143,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What kube says of an answer repeats it three times; the API server's own words are enough.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let api = error.downcast_ref::<kube::Error>().and_then(api_status);
+    let boxed = || error.downcast_ref::<Box<Status>>().map(AsRef::as_ref);
+    let status = api.or_else(boxed);
+    status.map_or_else(|| error.to_string(), |status| status.message.clone())
 }
 
 #[cfg(test)]
@@ -174,7 +184,13 @@ mod tests {
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": ""}]},
         }))
         .unwrap();
-        assert_eq!(classify(&kube::Error::Api(status.boxed())), Class::Transient);
+        assert_eq!(classify(&kube::Error::Api(status.boxed())), Class::Leaving);
+    }
+
+    #[test]
+    fn an_error_is_told_once() {
+        let error = Error::Status(answered(500));
+        assert_eq!(chain(&error), "writing the status: m");
     }
 
     #[test]

@@ -14,13 +14,16 @@ use tokio::time::Instant;
 use crate::apply::{Applied, apply};
 use crate::backoff::delay;
 use crate::context::{Context, Shared};
-use crate::error::{Error, chain};
+use crate::error::{Class, Error, chain};
 use crate::fetch::{Fetched, fetch};
 use crate::index::ObjectKey;
 use crate::status::write_function_status;
 
 /// A look without a reason, in case that a watch failed us. It costs no request.
 const RESYNC: Duration = Duration::from_hours(1);
+
+/// How soon to look again at a Function whose namespace is being deleted.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// Reconciles `function` and counts how it went.
 pub(crate) async fn reconcile(function: Arc<Function>, context: Shared) -> Result<Action, Error> {
@@ -103,6 +106,9 @@ pub(crate) fn on_error(function: Arc<Function>, error: &Error, context: Shared) 
     let uid = function.metadata.uid.as_deref().unwrap_or_default();
     let failures = context.memory.failed(uid);
     let wait = delay(error.class(), failures, uid);
+    if error.class() == Class::Leaving {
+        return Action::requeue(wait.max(LEAVING));
+    }
     tracing::warn!(
         function = %ObjectKey::of(&function.metadata),
         reason = error.reason(),
