@@ -141,11 +141,13 @@ impl Scope {
         wait::list(&self.api(), &selector(name), deadline, is_so).await
     }
 
-    /// Asks for the end of the namespace, without waiting for it.
+    /// Asks for the end of the namespace, without waiting for it; it may be gone already.
     pub async fn delete(&self) -> anyhow::Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
-        Ok(())
+        match namespaces.delete(&self.namespace, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop).context("deleting the test's namespace"),
+        }
     }
 
     async fn describe(&self) -> anyhow::Result<String> {

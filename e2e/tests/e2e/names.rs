@@ -106,7 +106,7 @@ async fn a_trigger_says_what_keeps_it_from_its_host_and_harms_nobody() {
         };
         let held = format!("{}.e2e.example.com", scope.namespace);
         scope.apply_trigger("good", trigger("hello", &held)).await?;
-        trigger_is(&scope, "good", "True", "Accepted").await?;
+        trigger_is(&scope, "good", "True", "Admitted").await?;
         for (name, function, host, reason) in [
             ("missing", "nobody", format!("m-{held}"), "FunctionMissing"),
             ("foreign", "hello", "www.example.net".to_owned(), "HostNotPermitted"),

@@ -1,21 +1,17 @@
 //! Builds the programs of the catalog into the cache, and shows how far it is.
 //! Must not run them.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
 
-use super::catalog::{OLDEST_GO, Recipe, Source};
+use super::catalog::{MODULE, OLDEST_GO, Recipe};
 use crate::{command, folders, term};
 
-/// Builds at once: one links or downloads while the other compiles. More only fill the memory.
-const BUILDS_AT_ONCE: usize = 2;
 /// How often a line tells that the build goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(20);
 
@@ -44,10 +40,10 @@ pub fn ensure(recipes: &[&'static Recipe]) -> Result<()> {
 }
 
 fn check_go() -> Result<()> {
+    let (major, minor, patch) = OLDEST_GO;
     let advice = format!(
-        "The cluster's programs are built with Go {}.{} or newer; get it from https://go.dev/dl/ \
-         and have `go` in PATH. (Or give a cluster that you have by --kubeconfig.)",
-        OLDEST_GO.0, OLDEST_GO.1
+        "The cluster's programs are built with Go {major}.{minor}.{patch} or newer; get it from \
+         https://go.dev/dl/ and have `go` in PATH."
     );
     let said = command::output(Command::new("go").args(["env", "GOVERSION"]))
         .map_err(|error| anyhow!("{advice}\n{error:#}"))?;
@@ -57,67 +53,38 @@ fn check_go() -> Result<()> {
     }
 }
 
-/// `go1.26.8` and `go1.27rc1` as (1, 26) and (1, 27).
-fn parse_go_version(said: &str) -> Option<(u32, u32)> {
-    let (major, rest) = said.strip_prefix("go")?.split_once('.')?;
-    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    Some((major.parse().ok()?, minor.parse().ok()?))
+/// `go1.26.8` and `go1.27rc1` as (1, 26, 8) and (1, 27, 0).
+fn parse_go_version(said: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = said.strip_prefix("go")?.split('.').map(|number| {
+        let end = number.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(number.len());
+        number.get(..end).and_then(|digits| digits.parse::<u32>().ok())
+    });
+    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
 }
 
+/// Builds one part after the other. Each keeps all cores busy, and two at once would compile
+/// twice what they share.
 fn build_all(recipes: &[&'static Recipe], cache: &Path, minutes: f64) -> Result<()> {
-    let waiting = Mutex::new(recipes.iter().copied());
-    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
-    let (sender, events) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..BUILDS_AT_ONCE.min(recipes.len()) {
-            let sender = sender.clone();
+    let started = Instant::now();
+    for recipe in recipes {
+        let name = recipe.name;
+        let (done, waiting) = mpsc::channel::<()>();
+        let outcome = std::thread::scope(|scope| {
             scope.spawn(move || {
-                while let Some(recipe) = next() {
-                    // The receiver outlives the senders: it is read until the last is gone.
-                    let _ = sender.send((recipe.name, None));
-                    let log = cache.join("log").join(format!("{}.log", recipe.name));
-                    let outcome = build(recipe, cache, &log);
-                    // After a failure nobody begins another part.
-                    while outcome.is_err() && next().is_some() {}
-                    let _ = sender.send((recipe.name, Some(outcome)));
+                while waiting.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    let now = term::clock(started.elapsed());
+                    term::note(format!("  {now} of about {minutes:.0}:00  building {name}"));
                 }
             });
-        }
-        drop(sender);
-        watch(&events, minutes)
-    })
-}
-
-/// A part that is begun, or how it ended.
-type Event = (&'static str, Option<Result<()>>);
-
-/// Prints what the builders do until the last is done; gives the first failure. `minutes` is the
-/// estimate for all.
-fn watch(events: &mpsc::Receiver<Event>, minutes: f64) -> Result<()> {
-    let started = Instant::now();
-    let mut running: BTreeMap<&str, Instant> = BTreeMap::new();
-    let mut failure = Ok(());
-    loop {
-        match events.recv_timeout(PROGRESS_EVERY) {
-            Ok((name, None)) => {
-                running.insert(name, Instant::now());
-            }
-            Ok((name, Some(outcome))) => {
-                let took = running.remove(name).map(|since| since.elapsed()).unwrap_or_default();
-                let word = if outcome.is_ok() { "built" } else { "FAILED" };
-                let (now, took) = (term::clock(started.elapsed()), term::clock(took));
-                term::note(format!("  {now}  {word} {name} in {took}"));
-                failure = failure.and(outcome.with_context(|| format!("could not build {name}")));
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                let names: Vec<_> = running.keys().copied().collect();
-                let now = term::clock(started.elapsed());
-                let names = names.join(" and ");
-                term::note(format!("  {now} of about {minutes:.0}:00  building {names}"));
-            }
-            Err(RecvTimeoutError::Disconnected) => return failure,
-        }
+            let outcome = build(recipe, cache, &cache.join("log").join(format!("{name}.log")));
+            // The other end sees that this one is gone and stops.
+            drop(done);
+            outcome
+        });
+        outcome.with_context(|| format!("could not build {name}"))?;
+        term::note(format!("  {}  built {name}", term::clock(started.elapsed())));
     }
+    Ok(())
 }
 
 /// Builds one part beside its final folder and moves it there whole, so that a folder that is
@@ -130,27 +97,22 @@ fn build(recipe: &Recipe, cache: &Path, log: &Path) -> Result<()> {
     }
     std::fs::create_dir_all(&unfinished)?;
     std::fs::write(log, "")?;
-    let module = module_folder(recipe, &unfinished, log)?;
-    let mut go = go_command(recipe, &module);
+    let mut go = go_command(recipe);
     go.args(["build", "-trimpath", "-buildvcs=false"]);
     go.arg(format!("-ldflags={}", recipe.linker_flags()));
     if !recipe.tags.is_empty() {
         go.args(["-tags", recipe.tags]);
     }
     // With a slash at its end it is a folder, and the programs have the names of their packages.
-    let output = unfinished.join(if recipe.packages.is_empty() { recipe.name } else { "" });
-    command::logged(go.arg("-o").arg(output).args(recipe.targets()), log).context(
+    let output = unfinished.join("");
+    command::logged(go.arg("-o").arg(output).args(recipe.packages), log).context(
         "If a module could not be fetched, check the network and the settings GOPROXY and \
          GOSUMDB, then run the same command again: what was built is kept",
     )?;
-    if recipe.packages.is_empty() {
-        for link in recipe.links.iter().filter(|link| **link != recipe.name) {
-            std::os::unix::fs::symlink(recipe.name, unfinished.join(link))?;
+    if let Some(program) = recipe.packages.first().and_then(|package| program_name(package)) {
+        for link in recipe.links {
+            std::os::unix::fs::symlink(program, unfinished.join(link))?;
         }
-    }
-    let throw_away = unfinished.join("module");
-    if throw_away.exists() {
-        std::fs::remove_dir_all(throw_away)?;
     }
     match std::fs::rename(&unfinished, &folder) {
         // Another run was quicker and built the same.
@@ -159,32 +121,21 @@ fn build(recipe: &Recipe, cache: &Path, log: &Path) -> Result<()> {
     }
 }
 
-/// The folder to build in: the checkout's, or that of a module made to require the public one.
-fn module_folder(recipe: &Recipe, unfinished: &Path, log: &Path) -> Result<PathBuf> {
-    let module = match recipe.source {
-        Source::Checkout(folder) => return Ok(folders::workspace().join(folder)),
-        Source::Module(module) => module,
+/// The name that Go gives the program of a package: the last element that is no major version.
+fn program_name(package: &str) -> Option<&str> {
+    let is_version = |element: &&str| {
+        let number = element.strip_prefix('v').unwrap_or_default();
+        !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit())
     };
-    let folder = unfinished.join("module");
-    std::fs::create_dir_all(&folder)?;
-    let (major, minor) = OLDEST_GO;
-    let text = format!("module rouse.dev/e2e/{}\n\ngo {major}.{minor}\n", recipe.name);
-    std::fs::write(folder.join("go.mod"), text)?;
-    let wanted = format!("{module}@{}", recipe.version);
-    command::logged(go_command(recipe, &folder).args(["get", &wanted]), log)?;
-    Ok(folder)
+    package.rsplit('/').find(|element| !is_version(element))
 }
 
 /// Go with the settings that make a build depend on the recipe alone.
-fn go_command(recipe: &Recipe, folder: &Path) -> Command {
-    let mode = match recipe.source {
-        Source::Checkout(_) => "-mod=readonly",
-        Source::Module(_) => "-mod=mod",
-    };
+fn go_command(recipe: &Recipe) -> Command {
     let mut go = Command::new("go");
-    go.current_dir(folder)
+    go.current_dir(folders::workspace().join(MODULE))
         .env("CGO_ENABLED", if recipe.cgo { "1" } else { "0" })
-        .env("GOFLAGS", mode)
+        .env("GOFLAGS", "-mod=readonly")
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off");
     for variable in ["GOOS", "GOARCH", "GOEXPERIMENT"] {
@@ -199,9 +150,16 @@ mod tests {
 
     #[test]
     fn go_versions() {
-        assert_eq!(parse_go_version("go1.26.8"), Some((1, 26)));
-        assert_eq!(parse_go_version("go1.27rc1"), Some((1, 27)));
+        assert_eq!(parse_go_version("go1.26.8"), Some((1, 26, 8)));
+        assert_eq!(parse_go_version("go1.27rc1"), Some((1, 27, 0)));
         assert_eq!(parse_go_version("devel"), None);
+        assert!(parse_go_version("go1.26.5").unwrap() < OLDEST_GO);
         assert!(parse_go_version("go1.9").unwrap() < OLDEST_GO);
+    }
+
+    #[test]
+    fn programs_are_named_as_go_names_them() {
+        assert_eq!(program_name("./kubernetes"), Some("kubernetes"));
+        assert_eq!(program_name("go.etcd.io/etcd/server/v3"), Some("server"));
     }
 }

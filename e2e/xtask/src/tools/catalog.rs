@@ -10,21 +10,21 @@ pub const KUBERNETES_VERSION: &str = "v1.37.2";
 /// Version of `CoreDNS`, also the tag of its image.
 pub const COREDNS_VERSION: &str = "v1.15.0";
 
-/// Oldest Go that the modules below accept, as (major, minor).
-pub const OLDEST_GO: (u32, u32) = (1, 26);
+/// The Go module with the sources of all programs, below the checkout.
+pub const MODULE: &str = "e2e/cluster";
+/// Oldest Go that the module accepts.
+pub const OLDEST_GO: (u32, u32, u32) = (1, 26, 6);
 
-/// How to build one or more programs that come from one Go module.
+/// How to build one or more programs that come from one project.
 #[derive(Debug)]
 pub struct Recipe {
     /// Name of the part, unique in the table.
     pub name: &'static str,
-    /// Version of the module.
+    /// Version of the project.
     pub version: &'static str,
-    /// Where the sources are.
-    pub source: Source,
-    /// Packages to build, below the module; empty for the module itself.
+    /// Packages to build: one program each, named as the last element.
     pub packages: &'static [&'static str],
-    /// Names by which the program is called beside its own.
+    /// Names by which the first program is called beside its own.
     pub links: &'static [&'static str],
     /// Go build tags.
     pub tags: &'static str,
@@ -32,25 +32,16 @@ pub struct Recipe {
     pub cgo: bool,
     /// Variables to set by the linker, as `package.name=value`.
     pub stamps: &'static [&'static str],
-    /// CPU seconds to build it with an empty build cache, as measured.
+    /// CPU seconds to build it after those before it in [`CLUSTER`], as measured with an empty
+    /// build cache.
     pub cpu_seconds: u32,
-}
-
-/// Where the sources of a part are.
-#[derive(Debug)]
-pub enum Source {
-    /// A module in this checkout, with its own `go.sum`.
-    Checkout(&'static str),
-    /// A public module. Go's checksum database vouches for it.
-    Module(&'static str),
 }
 
 /// Kubernetes, all components in one program.
 pub const KUBERNETES: Recipe = Recipe {
     name: "kubernetes",
     version: KUBERNETES_VERSION,
-    source: Source::Checkout("e2e/cluster/kubernetes"),
-    packages: &[],
+    packages: &["./kubernetes"],
     links: &[
         "kube-apiserver",
         "kube-controller-manager",
@@ -75,8 +66,7 @@ pub const KUBERNETES: Recipe = Recipe {
 pub const ETCD: Recipe = Recipe {
     name: "etcd",
     version: "v3.7.3",
-    source: Source::Module("go.etcd.io/etcd/server/v3"),
-    packages: &[],
+    packages: &["go.etcd.io/etcd/server/v3"],
     links: &["etcd"],
     tags: "",
     cgo: false,
@@ -88,8 +78,11 @@ pub const ETCD: Recipe = Recipe {
 pub const CONTAINERD: Recipe = Recipe {
     name: "containerd",
     version: "v2.4.2",
-    source: Source::Module("github.com/containerd/containerd/v2"),
-    packages: &["cmd/containerd", "cmd/containerd-shim-runc-v2", "cmd/ctr"],
+    packages: &[
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+    ],
     links: &[],
     tags: "no_btrfs no_devmapper no_zfs",
     cgo: false,
@@ -101,8 +94,7 @@ pub const CONTAINERD: Recipe = Recipe {
 pub const RUNC: Recipe = Recipe {
     name: "runc",
     version: "v1.5.2",
-    source: Source::Module("github.com/opencontainers/runc"),
-    packages: &[],
+    packages: &["github.com/opencontainers/runc"],
     links: &[],
     tags: "seccomp",
     cgo: true,
@@ -114,8 +106,10 @@ pub const RUNC: Recipe = Recipe {
 pub const CNI: Recipe = Recipe {
     name: "cni-plugins",
     version: "v1.9.1",
-    source: Source::Module("github.com/containernetworking/plugins"),
-    packages: &["plugins/main/ptp", "plugins/ipam/host-local"],
+    packages: &[
+        "github.com/containernetworking/plugins/plugins/ipam/host-local",
+        "github.com/containernetworking/plugins/plugins/main/ptp",
+    ],
     links: &[],
     tags: "",
     cgo: false,
@@ -127,8 +121,7 @@ pub const CNI: Recipe = Recipe {
 pub const COREDNS: Recipe = Recipe {
     name: "coredns",
     version: COREDNS_VERSION,
-    source: Source::Module("github.com/coredns/coredns"),
-    packages: &[],
+    packages: &["./coredns"],
     links: &[],
     tags: "",
     cgo: false,
@@ -140,8 +133,7 @@ pub const COREDNS: Recipe = Recipe {
 pub const HELM: Recipe = Recipe {
     name: "helm",
     version: "v4.3.1",
-    source: Source::Module("helm.sh/helm/v4"),
-    packages: &["cmd/helm"],
+    packages: &["helm.sh/helm/v4/cmd/helm"],
     links: &[],
     tags: "",
     cgo: false,
@@ -149,21 +141,10 @@ pub const HELM: Recipe = Recipe {
     cpu_seconds: 150,
 };
 
-/// What a local cluster is made of; the longest build first.
-pub const CLUSTER: &[&Recipe] = &[&KUBERNETES, &COREDNS, &CONTAINERD, &ETCD, &RUNC, &CNI];
+/// What a local cluster is made of, in the order of building.
+pub const CLUSTER: &[&Recipe] = &[&KUBERNETES, &CONTAINERD, &ETCD, &RUNC, &CNI, &COREDNS];
 
 impl Recipe {
-    /// The packages to build, as arguments of `go build`.
-    pub fn targets(&self) -> Vec<String> {
-        match self.source {
-            Source::Checkout(_) => vec![".".to_owned()],
-            Source::Module(module) if self.packages.is_empty() => vec![module.to_owned()],
-            Source::Module(module) => {
-                self.packages.iter().map(|package| format!("{module}/{package}")).collect()
-            }
-        }
-    }
-
     /// Value of `go build -ldflags`.
     pub fn linker_flags(&self) -> String {
         let stamps = self.stamps.iter().map(|stamp| format!(" -X {stamp}"));
@@ -179,21 +160,14 @@ impl Recipe {
     /// Folder of the built programs in the cache. Another version or another way of building it
     /// gets another folder.
     pub fn folder(&self, cache: &Path) -> PathBuf {
-        let mut key = format!(
-            "{:?} {} {} {} {:?} {}",
-            self.targets(),
-            self.tags,
-            self.cgo,
-            self.linker_flags(),
-            self.links,
-            std::env::consts::ARCH
-        )
-        .into_bytes();
-        if let Source::Checkout(module) = self.source {
-            for file in ["main.go", "go.mod", "go.sum"] {
-                let path = folders::workspace().join(module).join(file);
-                key.extend(std::fs::read(path).unwrap_or_default());
-            }
+        let Self { packages, links, tags, cgo, .. } = self;
+        let (flags, machine) = (self.linker_flags(), std::env::consts::ARCH);
+        let mut key = format!("{packages:?} {links:?} {tags} {cgo} {flags} {machine}").into_bytes();
+        let module = folders::workspace().join(MODULE);
+        let own = packages.iter().filter(|package| package.starts_with('.'));
+        let own = own.map(|package| module.join(package).join("main.go"));
+        for source in own.chain([module.join("go.mod")]) {
+            key.extend(std::fs::read(source).unwrap_or_default());
         }
         let digest = digest::short(&key);
         cache.join("tools").join(format!("{}-{}-{digest}", self.name, self.version))
@@ -204,12 +178,19 @@ impl Recipe {
 mod tests {
     use super::*;
 
+    fn all() -> impl Iterator<Item = &'static Recipe> {
+        CLUSTER.iter().copied().chain([&HELM])
+    }
+
+    fn module() -> String {
+        std::fs::read_to_string(folders::workspace().join(MODULE).join("go.mod")).unwrap()
+    }
+
     #[test]
     fn names_are_unique_and_versions_are_stamped_as_they_are_named() {
-        let all: Vec<_> = CLUSTER.iter().copied().chain([&HELM]).collect();
-        let names: std::collections::BTreeSet<_> = all.iter().map(|recipe| recipe.name).collect();
-        assert_eq!(names.len(), all.len());
-        for recipe in all {
+        let names: std::collections::BTreeSet<_> = all().map(|recipe| recipe.name).collect();
+        assert_eq!(names.len(), all().count());
+        for recipe in all() {
             for stamp in recipe.stamps.iter().filter(|stamp| stamp.contains("ersion=")) {
                 assert!(stamp.ends_with(&format!("={}", recipe.version)), "{stamp}");
             }
@@ -217,10 +198,25 @@ mod tests {
     }
 
     #[test]
-    fn the_kubernetes_module_requires_the_version_that_the_table_names() {
-        let module = folders::workspace().join("e2e/cluster/kubernetes/go.mod");
-        let module = std::fs::read_to_string(module).unwrap();
-        assert!(module.contains(&format!("k8s.io/kubernetes {KUBERNETES_VERSION}\n")));
+    fn the_module_requires_the_versions_that_the_table_names() {
+        let module = module();
+        let requires = |recipe: &&Recipe| {
+            let project = match recipe.name {
+                "kubernetes" => "k8s.io/kubernetes",
+                "coredns" => "github.com/coredns/coredns",
+                _ => recipe.packages[0].split("/cmd/").next().unwrap(),
+            };
+            let project = project.split("/plugins/ipam").next().unwrap();
+            module.contains(&format!("\t{project} {}", recipe.version))
+        };
+        let missing: Vec<_> = all().filter(|recipe| !requires(recipe)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn the_module_accepts_the_oldest_go() {
+        let (major, minor, patch) = OLDEST_GO;
+        assert!(module().contains(&format!("\ngo {major}.{minor}.{patch}\n")));
     }
 
     #[test]
@@ -230,12 +226,5 @@ mod tests {
         assert!(folder.to_string_lossy().starts_with("/cache/tools/etcd-v3.7.3-"));
         let other = Recipe { tags: "other", ..ETCD };
         assert_ne!(other.folder(cache), folder);
-    }
-
-    #[test]
-    fn targets_are_packages_or_the_module() {
-        assert_eq!(KUBERNETES.targets(), ["."]);
-        assert_eq!(RUNC.targets(), ["github.com/opencontainers/runc"]);
-        assert_eq!(HELM.targets(), ["helm.sh/helm/v4/cmd/helm"]);
     }
 }
