@@ -3,6 +3,7 @@
 //! answer and is given back when that ends, fails or is dropped. Nothing here reads ahead.
 
 mod answer;
+mod client;
 mod stream;
 
 use std::pin::Pin;
@@ -12,11 +13,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use answer::AnswerBody;
 pub(crate) use answer::{Clock, Hold, Source};
+pub use client::ClientBody;
 pub(crate) use stream::{PeerBody, pump};
 
 /// Why a body broke off.
@@ -42,7 +43,7 @@ pub enum RequestBody {
     /// None.
     Empty,
     /// As the client sends it.
-    Client(Incoming),
+    Client(ClientBody),
     /// As another activator passes it on.
     Peer(PeerBody),
 }
@@ -57,7 +58,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Client(body) => Pin::new(body).poll_frame(cx),
             Self::Peer(body) => Pin::new(body).poll_frame(cx),
         }
     }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::{AbortOnDrop, PeerBody, RequestBody, pump};
 use crate::function::FunctionHandle;
 use crate::headers;
-use crate::request_metrics::{Forwarded, RequestMetrics, Target};
+use crate::request_metrics::{Counted, Forwarded, RequestMetrics, Target};
 use crate::upstream::Dialer;
 
 use self::link::Link;
@@ -129,9 +129,15 @@ impl Forwarder {
     }
 
     /// Passes `request` on and waits for the head of the answer.
-    pub async fn forward(&self, passage: &Passage<'_>, request: Request<RequestBody>) -> Outcome {
+    /// `waiting` is kept until it was sent on.
+    pub async fn forward(
+        &self,
+        passage: &Passage<'_>,
+        request: Request<RequestBody>,
+        waiting: Counted,
+    ) -> Outcome {
         let outcome = match passage.upgrade {
-            None => self.forward_stream(passage, request).await,
+            None => self.forward_stream(passage, request, waiting).await,
             Some(protocol) => self.forward_upgrade(passage, request, protocol).await,
         };
         self.metrics.note_forward(match &outcome {
@@ -146,6 +152,7 @@ impl Forwarder {
         &self,
         passage: &Passage<'_>,
         request: Request<RequestBody>,
+        waiting: Counted,
     ) -> Outcome {
         let (parts, body) = request.into_parts();
         let again = |parts, body, error: Refused| Outcome::Unsent {
@@ -171,6 +178,7 @@ impl Forwarder {
             Ok(Err(error)) => return again(parts, body, error.into()),
             Err(_elapsed) => return Outcome::Late,
         }
+        drop(waiting);
         let upload = (!body.is_end_stream()).then(|| {
             let upload = pump(body, stream).map(|pumped| {
                 if let Err(error) = pumped {

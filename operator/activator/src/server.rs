@@ -4,6 +4,7 @@
 mod client;
 mod drain;
 mod peer;
+mod presence;
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use self::drain::Drain;
 pub use self::peer::{CheckPeer, Peer, PeerDenied, PeerService, Reports};
 
 use self::drain::Phase;
+use self::presence::Watched;
 use crate::proxy::Proxy;
 
 /// Pause after accepting failed, which it does for want of file descriptors.
@@ -123,7 +125,10 @@ fn spawn(shared: &Arc<Shared>, stream: TcpStream, from: std::net::SocketAddr, po
     shared.connections.spawn(async move {
         let _counted = own.proxy.metrics().begin_connection();
         match port {
-            Port::Client(listener) => client::serve(&own, stream, listener, from).await,
+            Port::Client(listener) => {
+                let (io, presence) = Watched::new(stream);
+                client::serve(&own, io, presence, (listener, from)).await;
+            }
             Port::Peer => peer::serve(&own, stream).await,
         }
     });

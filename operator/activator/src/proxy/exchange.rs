@@ -164,8 +164,7 @@ impl Inner {
             upgrade: exchange.upgrade.as_ref().map(|upgrade| &upgrade.protocol),
         };
         let waiting = exchange.series.begin_waiting();
-        let outcome = self.forwarder.forward(&passage, request).await;
-        drop(waiting);
+        let outcome = self.forwarder.forward(&passage, request, waiting).await;
         let peer = || member.name.clone();
         match outcome {
             Outcome::Answered(answer) => {

@@ -1,7 +1,6 @@
 //! Connections of clients: HTTP/1.1 and HTTP/2 with prior knowledge on one port, and changes of
 //! protocol.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,8 +9,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +22,8 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::drain::Phase;
-use crate::body::{RequestBody, ResponseBody};
+use super::presence::Presence;
+use crate::body::{ClientBody, RequestBody, ResponseBody};
 use crate::headers::ClientFacts;
 
 /// What makes connections out of streams.
@@ -75,6 +76,7 @@ struct Connection {
     shared: Arc<Shared>,
     listener: Listener,
     facts: ClientFacts,
+    presence: Presence,
     /// Whether a request has come.
     used: AtomicBool,
     /// Whether the client speaks HTTP/2.
@@ -84,14 +86,19 @@ struct Connection {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<I>(shared: &Arc<Shared>, io: I, listener: Listener, from: SocketAddr)
-where
+pub(super) async fn serve<I>(
+    shared: &Arc<Shared>,
+    io: I,
+    presence: Presence,
+    (listener, from): (Listener, SocketAddr),
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connection = Arc::new(Connection {
         shared: Arc::clone(shared),
         listener,
         facts: ClientFacts::new(listener, from),
+        presence,
         used: AtomicBool::new(false),
         http2: AtomicBool::new(false),
         first: Notify::new(),
@@ -131,11 +138,16 @@ where
     }
 }
 
+/// The client left before its request had an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the client left")]
+struct Left;
+
 /// Boxed: a connection would keep room for the future for all its life.
 fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
-) -> BoxFuture<'static, Result<Response<ResponseBody>, Infallible>> {
+) -> BoxFuture<'static, Result<Response<ResponseBody>, Left>> {
     async move {
         let version = request.version();
         if !connection.used.swap(true, Ordering::Relaxed) {
@@ -143,9 +155,23 @@ fn answer(
             connection.first.notify_one();
         }
         let busy = connection.shared.requests.token();
-        let request = request.map(RequestBody::Client);
-        let Connection { shared, listener, facts, .. } = &*connection;
-        let mut response = shared.proxy.handle(request, *listener, facts).await;
+        let http1 = version < Version::HTTP_2;
+        let waits_for_word = request.headers().contains_key(EXPECT);
+        let request = request
+            .map(|body| RequestBody::Client(ClientBody::new(body, http1 && !waits_for_word)));
+        let Connection { shared, listener, facts, presence, .. } = &*connection;
+        // A body that is not read hides from the server that its client leaves.
+        let hides = http1 && !request.body().is_end_stream();
+        let handled = shared.proxy.handle(request, *listener, facts);
+        let mut response = if hides {
+            tokio::select! {
+                biased;
+                response = handled => response,
+                () = presence.lost() => return Err(Left),
+            }
+        } else {
+            handled.await
+        };
         leave(&mut response, version, *shared.phase.borrow());
         Ok(response.map(|body| body.holding(busy)))
     }

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::client::leave;
 use super::drain::Phase;
-use crate::body::{PeerBody, RequestBody, ResponseBody, pump};
+use crate::body::{ClientBody, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
 use crate::problem::{self, Failure};
 use crate::request_metrics::Entry;
@@ -41,6 +41,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every connection of HTTP/2 starts with, as far as it takes to tell it from others.
 const PREFACE: &[u8] = b"PRI";
+
+/// Headers that a request may have: those of a client, and what activators add.
+const MOST_HEADERS: usize = 128;
 
 /// Requests that one other activator may pass on at once: those that wait for it among them.
 const STREAMS: u32 = 100_000;
@@ -128,13 +131,15 @@ where
 {
     let service = service_fn(|request: Request<hyper::body::Incoming>| async {
         let version = request.version();
-        let mut response = answer(shared, request.map(RequestBody::Client), None).await;
+        let request = request.map(|body| RequestBody::Client(ClientBody::new(body, false)));
+        let mut response = answer(shared, request, None).await;
         leave(&mut response, version, *shared.phase.borrow());
         Ok::<_, Infallible>(response)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MOST_HEADERS)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut serving = pin!(serving);

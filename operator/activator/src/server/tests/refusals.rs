@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Request;
 use rouse_core::routing::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::rig::{self, Rig, get, http1_over};
 use crate::admission::{Refusal, StartFailure};
@@ -148,5 +149,42 @@ async fn a_start_that_fails_and_a_deletion_answer_those_who_wait() {
     let (status, problem) = rig.get("/").await;
     assert_eq!(status, 404);
     assert!(problem.contains("problems/function-deleted\""), "{problem}");
+    rig.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_read_by_a_client_that_is_still_sending() {
+    let rig = Rig::owner();
+    rig.gate.shut(Refusal::Gone);
+    let length = 512 * 1024;
+    let mut sender = rig.http1().await;
+    for _ in 0..2 {
+        // The connection is of use even after a body that nobody wanted.
+        sender.ready().await.unwrap();
+        let body = rig::full(vec![b'x'; length]);
+        let response = sender.send_request(rig::post("/", body)).await.unwrap();
+        assert_eq!(response.status(), 404);
+        drop(rig::read(response).await);
+    }
+    rig.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_end_that_nobody_wants_ends_the_connection() {
+    let rig = Rig::owner();
+    rig.gate.shut(Refusal::Gone);
+    let mut client = rig.connect(Listener::Cluster);
+    let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 100000000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 1024];
+    let count = client.read(&mut answer).await.unwrap();
+    assert!(answer[..count].starts_with(b"HTTP/1.1 404 "));
+    let begun = Instant::now();
+    let mut sent = 0;
+    while client.write_all(&[b'x'; 8192]).await.is_ok() {
+        sent += 8192;
+    }
+    assert!((1 << 20..2 << 20).contains(&sent), "{sent}");
+    assert_eq!(begun.elapsed().as_secs(), 0);
     rig.at_rest().await;
 }

@@ -39,6 +39,7 @@ use crate::pod::{Pod, Start};
 use crate::proxy::{Proxy, ProxyConfig};
 use crate::request_metrics::RequestMetrics;
 use crate::server::drain::Phase;
+use crate::server::presence::Presence;
 use crate::server::{Peer, PeerDenied, PeerService, Shared, client, peer};
 use crate::upstream::{Connections, Dialer, Stream};
 
@@ -216,7 +217,8 @@ impl Rig {
         let (near, far) = duplex(64 * 1024);
         let shared = Arc::clone(&self.shared);
         self.shared.connections.spawn(async move {
-            client::serve(&shared, far, listener, "192.0.2.7:4711".parse().unwrap()).await;
+            let from = "192.0.2.7:4711".parse().unwrap();
+            client::serve(&shared, far, Presence::unknown(), (listener, from)).await;
         });
         near
     }

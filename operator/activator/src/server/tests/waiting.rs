@@ -9,11 +9,14 @@ use rouse_core::function::Timeouts;
 use rouse_core::routing::Listener;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::rig::{self, Rig, get, post, read, text};
 use crate::admission::{Gate, Refusal};
 use crate::function::Owner;
+use crate::server::client;
+use crate::server::presence::Watched;
 
 /// A pod that counts the requests that reach it.
 fn counting(rig: &Rig) -> Arc<AtomicUsize> {
@@ -198,4 +201,27 @@ async fn a_request_that_may_have_run_is_not_sent_again() {
         assert_eq!(calls.load(Ordering::SeqCst), 1);
         rig.at_rest().await;
     }
+}
+
+/// Over a real socket: it is the socket that tells.
+#[tokio::test]
+async fn a_client_that_leaves_behind_an_unread_body_leaves_the_queue() {
+    let rig = Rig::owner();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (served, from) = listener.accept().await.unwrap();
+    let (io, presence) = Watched::new(served);
+    let shared = Arc::clone(&rig.shared);
+    let serving = tokio::spawn(async move {
+        client::serve(&shared, io, presence, (Listener::Cluster, from)).await;
+    });
+    let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 10000000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    rig.waiting(1).await;
+    client.write_all(&[b'x'; 16_000]).await.unwrap();
+    drop(client);
+    serving.await.unwrap();
+    let calls = counting(&rig);
+    rig.at_rest().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
 }

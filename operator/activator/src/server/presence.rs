@@ -1,0 +1,159 @@
+//! Whether a client is still there. The server below learns of a client that leaves when it reads,
+//! and it does not read while a body waits unread: then the socket itself is watched. A client that
+//! leaves more behind than the socket takes can't be told from a slow one; its request breaks off
+//! when its body is read.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// How long a request is served before its client is watched: most are done by then.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A connection of a client that others may watch.
+#[derive(Debug)]
+pub(super) struct Watched(Arc<TcpStream>);
+
+/// Tells when the client of one connection leaves.
+#[derive(Clone, Debug)]
+pub(super) struct Presence(Option<Arc<TcpStream>>);
+
+impl Watched {
+    pub fn new(stream: TcpStream) -> (Self, Presence) {
+        let stream = Arc::new(stream);
+        (Self(Arc::clone(&stream)), Presence(Some(stream)))
+    }
+}
+
+impl Presence {
+    /// Of a connection that can't be watched, as those in memory.
+    #[cfg(test)]
+    pub const fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// Ends when the client has closed its side. Never for one that can't be watched.
+    pub async fn lost(&self) {
+        if let Some(stream) = &self.0 {
+            sleep(PATIENCE).await;
+            if let Err(error) = closed(stream).await {
+                tracing::debug!(%error, "watching a client");
+                std::future::pending::<()>().await;
+            }
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Waits on a registration of its own, whose readiness can be taken back without reading.
+async fn closed(stream: &TcpStream) -> io::Result<()> {
+    let own = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+    while !own.ready(Interest::READABLE).await?.is_read_closed() {
+        // There is something to read, which others do: wait for the next that happens.
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(own.try_io(Interest::READABLE, nothing));
+    }
+    Ok(())
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // `shutdown` is of the connection, whichever descriptor it is said to.
+        let own = std::net::TcpStream::from(self.0.as_fd().try_clone_to_owned()?);
+        match own.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::FutureExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_end_is_a_sign_of_leaving() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        let mut leaving = pin!(closed(&served));
+        for _ in 0..3 {
+            client.write_all(b"more").await.unwrap();
+            served.readable().await.unwrap();
+            for _ in 0..20 {
+                assert!(leaving.as_mut().now_or_never().is_none());
+                yield_now().await;
+            }
+        }
+        drop(client);
+        leaving.await.unwrap();
+    }
+}
