@@ -59,7 +59,7 @@ pub const KUBERNETES: Recipe = Recipe {
         "k8s.io/component-base/version.gitMinor=37",
         "k8s.io/client-go/pkg/version.gitVersion=v1.37.2",
     ],
-    cpu_seconds: 360,
+    cpu_seconds: 640,
 };
 
 /// The API server's store.
@@ -71,7 +71,7 @@ pub const ETCD: Recipe = Recipe {
     tags: "",
     cgo: false,
     stamps: &[],
-    cpu_seconds: 40,
+    cpu_seconds: 14,
 };
 
 /// The container runtime, its shim and its client.
@@ -87,7 +87,7 @@ pub const CONTAINERD: Recipe = Recipe {
     tags: "no_btrfs no_devmapper no_zfs",
     cgo: false,
     stamps: &["github.com/containerd/containerd/v2/version.Version=v2.4.2"],
-    cpu_seconds: 100,
+    cpu_seconds: 70,
 };
 
 /// What starts the containers. Debian's own is too old for this containerd.
@@ -99,7 +99,7 @@ pub const RUNC: Recipe = Recipe {
     tags: "seccomp",
     cgo: true,
     stamps: &[],
-    cpu_seconds: 20,
+    cpu_seconds: 16,
 };
 
 /// The network plugins that the cluster's configuration names.
@@ -114,7 +114,7 @@ pub const CNI: Recipe = Recipe {
     tags: "",
     cgo: false,
     stamps: &[],
-    cpu_seconds: 15,
+    cpu_seconds: 2,
 };
 
 /// The cluster's DNS server, which runs in it.
@@ -126,7 +126,7 @@ pub const COREDNS: Recipe = Recipe {
     tags: "",
     cgo: false,
     stamps: &[],
-    cpu_seconds: 180,
+    cpu_seconds: 20,
 };
 
 /// Renders and installs the chart.
@@ -138,7 +138,7 @@ pub const HELM: Recipe = Recipe {
     tags: "",
     cgo: false,
     stamps: &["helm.sh/helm/v4/internal/version.version=v4.3.1"],
-    cpu_seconds: 150,
+    cpu_seconds: 25,
 };
 
 /// What a local cluster is made of, in the order of building.
