@@ -66,7 +66,8 @@ pub fn import(layout: &Layout, archives: &[PathBuf]) -> Result<()> {
             continue;
         }
         let mut ctr = ctr(layout)?;
-        ctr.args(["images", "import", "--snapshotter", snapshotter(layout)?]);
+        // Containerd's own import unpacks for its default store only; ctr's for any.
+        ctr.args(["images", "import", "--local", "--snapshotter", snapshotter(layout)?]);
         command::output(ctr.arg(archive))
             .with_context(|| format!("could not import {}", archive.display()))?;
     }
