@@ -53,7 +53,7 @@ pub(crate) enum Class {
     Transient,
     /// The right is missing, or a policy or quota is against it.
     Forbidden,
-    /// The namespace is being deleted and takes nothing new; soon the Function is gone as well.
+    /// What it was done for is gone, or goes with its namespace, which takes nothing new.
     Leaving,
 }
 
@@ -67,12 +67,12 @@ impl Error {
                 if is_fence(source) {
                     return "LeadLost";
                 }
-                match classify(source) {
+                match self.class() {
                     Class::Invalid => "Refused",
                     Class::Conflict => "Conflict",
                     Class::Transient => "ApiUnavailable",
                     Class::Forbidden => "Forbidden",
-                    Class::Leaving => "NamespaceTerminating",
+                    Class::Leaving => "Leaving",
                 }
             }
         }
@@ -83,6 +83,8 @@ impl Error {
         match self {
             Self::Encode(_) => Class::Invalid,
             Self::Unseen { .. } => Class::Conflict,
+            Self::Status(source) if is_code(source, 404) => Class::Leaving,
+            Self::Child { source, .. } if is_code(source, 404) => Class::Conflict,
             Self::Child { source, .. } | Self::Status(source) | Self::Membership(source) => {
                 classify(source)
             }
@@ -198,5 +200,6 @@ mod tests {
         let error = Error::Status(kube::Error::Service(Box::new(FenceFallen)));
         assert_eq!(error.reason(), "LeadLost");
         assert_eq!(Error::Status(answered(422)).reason(), "Refused");
+        assert_eq!(Error::Status(answered(404)).reason(), "Leaving");
     }
 }

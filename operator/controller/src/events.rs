@@ -32,29 +32,34 @@ impl Announcer {
     pub async fn announce(
         &self,
         object: ObjectReference,
-        before: &[Condition],
-        after: &[Condition],
+        (before, after): (&[Condition], &[Condition]),
+        woken: Option<String>,
     ) {
-        let Some(event) = event_of(before, after) else { return };
+        let Some(event) = event_of(before, after, woken) else { return };
         if let Err(error) = self.recorder.publish(&event, &object).await {
             tracing::debug!(name = object.name, error = chain(&error), "event not published");
         }
     }
 }
 
-fn event_of(before: &[Condition], after: &[Condition]) -> Option<Event> {
+/// What a Function that is well does all day: no news, but for the waking itself.
+const ROUTINE: [&str; 2] = ["Asleep", "Waking"];
+
+fn event_of(before: &[Condition], after: &[Condition], woken: Option<String>) -> Option<Event> {
     let ready = |conditions: &[Condition]| {
         conditions.iter().find(|c| c.type_ == ConditionType::Ready.as_str()).cloned()
     };
     let (before, after) = (ready(before), ready(after)?);
     let is_ready = after.status == "True";
-    let same = before
-        .as_ref()
-        .map_or(is_ready, |before| before.status == after.status && before.reason == after.reason);
+    let same = before.as_ref().map_or(is_ready, |before| {
+        let routine = is_ready && ROUTINE.contains(&after.reason.as_str());
+        before.status == after.status && (before.reason == after.reason || routine)
+    });
+    let woken = woken.filter(|_| is_ready && after.reason == "Serving");
     (!same).then(|| Event {
         type_: if is_ready { EventType::Normal } else { EventType::Warning },
         reason: after.reason,
-        note: Some(cut(after.message)),
+        note: Some(cut(woken.unwrap_or(after.message))),
         action: "Reconcile".to_owned(),
         secondary: None,
     })
@@ -88,11 +93,21 @@ mod tests {
 
     #[test]
     fn only_changes_are_announced() {
-        assert!(event_of(&[], &ready("True", "Asleep")).is_none(), "a good start is no news");
-        assert!(event_of(&ready("True", "Asleep"), &ready("True", "Asleep")).is_none());
-        let woken = event_of(&ready("True", "Asleep"), &ready("True", "Serving")).unwrap();
+        let quiet = |before: &[Condition], after: &[Condition]| {
+            assert!(event_of(before, after, None).is_none());
+        };
+        quiet(&[], &ready("True", "Asleep"));
+        quiet(&ready("True", "Asleep"), &ready("True", "Asleep"));
+        quiet(&ready("True", "Asleep"), &ready("True", "Waking"));
+        quiet(&ready("True", "Serving"), &ready("True", "Asleep"));
+        let note = Some("woken in 312 ms".to_owned());
+        let woken =
+            event_of(&ready("True", "Waking"), &ready("True", "Serving"), note.clone()).unwrap();
         assert_eq!((woken.type_, woken.reason.as_str()), (EventType::Normal, "Serving"));
-        let failed = event_of(&[], &ready("False", "NameTaken")).unwrap();
+        assert_eq!(woken.note, note);
+        let well = event_of(&ready("False", "ImagePullFailed"), &ready("True", "Asleep"), note);
+        assert_eq!(well.unwrap().type_, EventType::Normal);
+        let failed = event_of(&[], &ready("False", "NameTaken"), None).unwrap();
         assert_eq!(failed.type_, EventType::Warning);
         assert!(failed.note.unwrap().len() <= MAX_NOTE);
     }

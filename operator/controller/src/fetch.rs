@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kube::ResourceExt;
-use rouse_core::function::names::LABEL_REVISION;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rouse_core::function::plan::{Observed, SeenDeployment, SeenRecord, SeenRevision, SeenService};
 use rouse_core::report::FunctionReport;
 use rouse_crds::v1alpha1::{Function, FunctionStatus};
@@ -49,7 +48,7 @@ pub(crate) fn fetch(context: &Context, function: &Function) -> Fetched {
         report,
         report_live,
         service: see_service(service.as_deref(), &key, uid),
-        revisions: see_revisions(&context.children, uid),
+        revisions: see_revisions(&context.children, uid, &key.name),
     }
 }
 
@@ -62,19 +61,19 @@ fn see_service(service: Option<&Service>, key: &ObjectKey, uid: &str) -> SeenSer
     }
 }
 
-fn see_revisions(children: &Children, uid: &str) -> BTreeMap<String, SeenRevision> {
+fn see_revisions(children: &Children, uid: &str, function: &str) -> BTreeMap<String, SeenRevision> {
     let mut revisions: BTreeMap<String, SeenRevision> = BTreeMap::new();
     for deployment in children.deployments.owned_by(uid) {
-        if let Some(revision) = deployment.labels().get(LABEL_REVISION) {
+        if let Some(revision) = revision_of(&deployment.metadata, function) {
             let at_zero = deployment.at_zero();
-            revisions.entry(revision.clone()).or_default().deployment =
+            revisions.entry(revision).or_default().deployment =
                 Some(SeenDeployment { child: deployment.seen(), at_zero });
         }
     }
     for record in children.records.owned_by(uid) {
-        if let Some(revision) = record.labels().get(LABEL_REVISION) {
+        if let Some(revision) = revision_of(&record.metadata, function) {
             let template = record.data.value().get_mut("template").map(serde_json::Value::take);
-            revisions.entry(revision.clone()).or_default().record = Some(SeenRecord {
+            revisions.entry(revision).or_default().record = Some(SeenRecord {
                 child: record.seen(),
                 number: record.revision,
                 template: template.unwrap_or_default(),
@@ -82,4 +81,10 @@ fn see_revisions(children: &Children, uid: &str) -> BTreeMap<String, SeenRevisio
         }
     }
     revisions
+}
+
+/// The revision that a child is named for. Its label may have been lost, and is put right then.
+fn revision_of(child: &ObjectMeta, function: &str) -> Option<String> {
+    let rest = child.name.as_deref()?.strip_prefix(function)?;
+    rest.strip_prefix('-').map(str::to_owned)
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rouse_core::function::plan::{ChildKind, Write};
 use rouse_core::function::status::Trouble;
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 use crate::backoff::delay;
 use crate::error::Class;
 use crate::index::version;
+
+/// How long something that is changed on its way is left as it is: whoever changes it will do so
+/// again.
+const CHANGED_WAIT: Duration = Duration::from_mins(10);
 
 /// The memory of all Functions, by UID.
 #[derive(Debug, Default)]
@@ -25,6 +30,7 @@ struct Entry {
     failures: u32,
     refusals: HashMap<(ChildKind, String), Refusal>,
     written: Option<Arc<Function>>,
+    written_at: Option<Instant>,
 }
 
 /// A write that is not worth trying again for a while.
@@ -69,7 +75,11 @@ impl Memory {
         let digest = digest(write);
         let before = refusals.get(&key(write)).filter(|before| before.digest == digest);
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let until = Instant::now() + delay(Class::Invalid, failures, uid);
+        let wait = match trouble {
+            Some(_) => delay(Class::Invalid, failures, uid),
+            None => CHANGED_WAIT,
+        };
+        let until = Instant::now() + wait;
         let refusal = Refusal { until, trouble, digest, failures };
         refusals.insert(key(write), refusal.clone());
         refusal
@@ -83,7 +93,15 @@ impl Memory {
 
     /// Keeps a Function as a write of its status left it.
     pub fn wrote(&self, uid: &str, function: Function) {
-        self.lock().entry(uid.to_owned()).or_default().written = Some(Arc::new(function));
+        let mut functions = self.lock();
+        let entry = functions.entry(uid.to_owned()).or_default();
+        entry.written = Some(Arc::new(function));
+        entry.written_at = Some(Instant::now());
+    }
+
+    /// When this process last wrote the status.
+    pub fn written_at(&self, uid: &str) -> Option<Instant> {
+        self.lock().get(uid)?.written_at
     }
 
     /// The newer of what the watch brought and what was written last.
@@ -136,20 +154,24 @@ mod tests {
         Write { kind, name: "x".into(), verb: Verb::Create, body: json!(body) }
     }
 
+    fn trouble() -> Option<Trouble> {
+        Some(Trouble { reason: "TemplateRefused", message: "no".into(), passing: false })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refused_write_waits_longer_each_time_and_another_does_not() {
         let memory = Memory::default();
         assert!(memory.refusal("u", &write("a")).is_none());
-        let first = memory.refuse("u", &write("a"), None).until - Instant::now();
+        let first = memory.refuse("u", &write("a"), trouble()).until - Instant::now();
         assert!(memory.refusal("u", &write("a")).is_some());
         assert!(memory.refusal("u", &write("b")).is_none(), "something else is worth a try");
         assert!(memory.refusal("v", &write("a")).is_none());
         tokio::time::advance(first).await;
         assert!(memory.refusal("u", &write("a")).is_none(), "the wait is over");
-        let second = memory.refuse("u", &write("a"), None).until - Instant::now();
+        let second = memory.refuse("u", &write("a"), trouble()).until - Instant::now();
         assert!(second > first);
         memory.accept("u", &write("a"));
-        assert!(memory.refuse("u", &write("a"), None).until - Instant::now() < second);
+        assert!(memory.refuse("u", &write("a"), trouble()).until - Instant::now() < second);
     }
 
     #[test]

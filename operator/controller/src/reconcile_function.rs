@@ -22,7 +22,7 @@ use crate::status::write_function_status;
 /// A look without a reason, in case that a watch failed us. It costs no request.
 const RESYNC: Duration = Duration::from_hours(1);
 
-/// How soon to look again at a Function whose namespace is being deleted.
+/// How soon to look again at a Function that seems to be going.
 const LEAVING: Duration = Duration::from_secs(10);
 
 /// Reconciles `function` and counts how it went.
@@ -58,9 +58,10 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     };
     let retry_at = applied.as_ref().ok().and_then(|applied| applied.retry_at);
     let situation = situation(context, &function, &fetched, (&key, &applied));
-    write_function_status(context, &function, &compute(&situation)).await?;
+    let counts_at = write_function_status(context, &function, &compute(&situation)).await?;
     context.memory.succeeded(uid);
-    let wait = retry_at.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
+    let next = [retry_at, counts_at].into_iter().flatten().min();
+    let wait = next.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
     Ok(Action::requeue(wait))
 }
 

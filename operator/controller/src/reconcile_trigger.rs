@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::delay;
 use crate::context::{Context, Shared};
-use crate::error::{Error, chain};
+use crate::error::{Class, Error, chain};
 use crate::index::ObjectKey;
 use crate::status::write_trigger_status;
 
@@ -101,6 +101,9 @@ fn note_outcome(
 ) {
     let uid = uid(trigger);
     match outcome {
+        Err(error) if error.class() == Class::Leaving => {
+            failures.remove(&uid);
+        }
         Ok(wrote) => {
             failures.remove(&uid);
             if wrote {

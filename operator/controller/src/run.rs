@@ -69,6 +69,7 @@ pub async fn run(
     let Parts { context, membership } = parts;
     tasks.spawn(collector::run(context, membership).map(|()| "reports"));
     let ended = tokio::select! {
+        biased;
         () = stopped(shutdown) => None,
         ended = tasks.join_next() => ended,
     };
@@ -77,7 +78,6 @@ pub async fn run(
             drain(tasks).await;
             Ok(())
         }
-        Some(Ok(CONTROLLER)) => Ok(()),
         Some(Ok(name)) => Err(RunError::Ended(name)),
         Some(Err(error)) => Err(RunError::Failed(error)),
     }

@@ -1,5 +1,7 @@
 //! Writes the status of Functions and Triggers: the only writer, and only of what changed.
 
+use std::time::Duration;
+
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource};
 use rouse_core::function::names::MANAGER_CONTROLLER;
@@ -7,25 +9,48 @@ use rouse_crds::v1alpha1::{Function, FunctionStatus, Trigger, TriggerStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::Error;
 
-/// Writes the status of `function` if it differs from `status`; whether it did.
+/// How long the numbers of pods may lag: while a Function scales they change many times a second,
+/// and nobody acts on them.
+const COUNTS_LAG: Duration = Duration::from_secs(1);
+
+/// Writes the status of `function` if it differs from `status`. Where it differs in the numbers of
+/// pods only and was written a moment ago, it says when to come back instead.
 pub(crate) async fn write_function_status(
     context: &Context,
     function: &Function,
     status: &FunctionStatus,
-) -> Result<bool, Error> {
+) -> Result<Option<Instant>, Error> {
     if is_same(function.status.as_ref(), status)? {
-        return Ok(false);
+        return Ok(None);
+    }
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    if let (Some(before), Some(at)) = (&function.status, context.memory.written_at(uid)) {
+        let due = at + COUNTS_LAG;
+        if Instant::now() < due && is_same(Some(&with_counts_of(before, status)), before)? {
+            return Ok(Some(due));
+        }
     }
     let written = write(context, function, status).await?;
-    let uid = function.metadata.uid.as_deref().unwrap_or_default();
     context.memory.wrote(uid, written);
     let before = function.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    context.announcer.announce(function.object_ref(&()), before, &status.conditions).await;
-    Ok(true)
+    let woken = status.last_activation.as_ref().and_then(|activation| activation.listening_millis);
+    let note = woken.map(|millis| format!("woken in {millis} ms"));
+    context.announcer.announce(function.object_ref(&()), (before, &status.conditions), note).await;
+    Ok(None)
+}
+
+/// `status`, with the numbers of pods that `counts` has.
+fn with_counts_of(counts: &FunctionStatus, status: &FunctionStatus) -> FunctionStatus {
+    FunctionStatus {
+        replicas: counts.replicas,
+        desired_replicas: counts.desired_replicas,
+        ..status.clone()
+    }
 }
 
 /// Writes the status of `trigger` if it differs from `status`; whether it did.
@@ -40,7 +65,7 @@ pub(crate) async fn write_trigger_status(
     let written = write(context, trigger, status).await?;
     context.triggers.assume(written);
     let before = trigger.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    context.announcer.announce(trigger.object_ref(&()), before, &status.conditions).await;
+    context.announcer.announce(trigger.object_ref(&()), (before, &status.conditions), None).await;
     Ok(true)
 }
 

@@ -168,8 +168,14 @@ impl FakeApi {
 
     /// The writes since the last time, without events.
     pub fn take_calls(&self) -> Vec<Call> {
-        let calls = std::mem::take(&mut self.lock().calls);
-        calls.into_iter().filter(|call| call.target.plural != "events").collect()
+        self.take(|call| call.target.plural != "events")
+    }
+
+    fn take(&self, which: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let mut state = self.lock();
+        let (taken, left) = std::mem::take(&mut state.calls).into_iter().partition(which);
+        state.calls = left;
+        taken
     }
 
     pub fn lines(&self) -> Vec<String> {
@@ -178,11 +184,7 @@ impl FakeApi {
 
     /// The reasons of the events since the last time.
     pub fn take_events(&self) -> Vec<String> {
-        let mut state = self.lock();
-        let (events, calls) = std::mem::take(&mut state.calls)
-            .into_iter()
-            .partition::<Vec<_>, _>(|call| call.target.plural == "events");
-        state.calls = calls;
+        let events = self.take(|call| call.target.plural == "events");
         events.iter().map(|call| call.body["reason"].as_str().unwrap().to_owned()).collect()
     }
 
