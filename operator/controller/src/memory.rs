@@ -154,24 +154,24 @@ mod tests {
         Write { kind, name: "x".into(), verb: Verb::Create, body: json!(body) }
     }
 
-    fn trouble() -> Option<Trouble> {
-        Some(Trouble { reason: "TemplateRefused", message: "no".into(), passing: false })
+    fn trouble() -> Trouble {
+        Trouble { reason: "TemplateRefused", message: "no".into(), passing: false }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_write_waits_longer_each_time_and_another_does_not() {
         let memory = Memory::default();
         assert!(memory.refusal("u", &write("a")).is_none());
-        let first = memory.refuse("u", &write("a"), trouble()).until - Instant::now();
+        let first = memory.refuse("u", &write("a"), Some(trouble())).until - Instant::now();
         assert!(memory.refusal("u", &write("a")).is_some());
         assert!(memory.refusal("u", &write("b")).is_none(), "something else is worth a try");
         assert!(memory.refusal("v", &write("a")).is_none());
         tokio::time::advance(first).await;
         assert!(memory.refusal("u", &write("a")).is_none(), "the wait is over");
-        let second = memory.refuse("u", &write("a"), trouble()).until - Instant::now();
+        let second = memory.refuse("u", &write("a"), Some(trouble())).until - Instant::now();
         assert!(second > first);
         memory.accept("u", &write("a"));
-        assert!(memory.refuse("u", &write("a"), trouble()).until - Instant::now() < second);
+        assert!(memory.refuse("u", &write("a"), Some(trouble())).until - Instant::now() < second);
     }
 
     #[test]

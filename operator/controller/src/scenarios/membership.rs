@@ -1,7 +1,5 @@
 //! Stories of the activators' membership.
 
-use rouse_core::membership::Membership;
-
 use super::fake_api::status;
 use super::*;
 

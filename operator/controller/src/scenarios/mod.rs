@@ -4,6 +4,7 @@
 mod fake_api;
 mod functions;
 mod membership;
+mod streams;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use rouse_core::function::{FunctionKey, revision_hash, validate};
+use rouse_core::membership::Membership;
 use rouse_core::report::{FunctionReport, ReportLine, RevisionReport};
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::{Function, LastError};
@@ -65,10 +67,15 @@ impl Rig {
     }
 
     fn on(api: FakeApi) -> Self {
+        Self::with(api, config()).0
+    }
+
+    fn with(api: FakeApi, config: Config) -> (Self, watch::Receiver<Membership>) {
         let (stop, shutdown) = watch::channel(false);
         let metrics = Metrics::new(&mut Registry::default());
-        let (Parts { context, .. }, tasks) = start(config(), api.client(), metrics, shutdown);
-        Self { api, context, stop, tasks }
+        let (parts, tasks) = start(config, api.client(), metrics, shutdown);
+        let Parts { context, membership } = parts;
+        (Self { api, context, stop, tasks }, membership)
     }
 
     /// Kills the controller and starts another on the same API server.

@@ -1,0 +1,124 @@
+//! Stories of the streams of reports, over real connections and on the real clock.
+
+use std::path::PathBuf;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::reports::collector;
+
+/// An activator's peer port, served by hand.
+struct Activator {
+    listener: TcpListener,
+}
+
+impl Activator {
+    /// Accepts a request for reports; its head, and the connection to answer on.
+    async fn accept(&self) -> (String, TcpStream) {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        (String::from_utf8(head).unwrap().to_lowercase(), stream)
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: &str) {
+    let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+}
+
+async fn send(stream: &mut TcpStream, lines: &[ReportLine]) {
+    let text: String =
+        lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    // In two chunks, cut anywhere.
+    for part in [&text[..7], &text[7..]] {
+        let chunk = format!("{:x}\r\n{part}\r\n", part.len());
+        stream.write_all(chunk.as_bytes()).await.unwrap();
+    }
+}
+
+fn line(report: FunctionReport) -> ReportLine {
+    ReportLine::Function(Box::new(report))
+}
+
+/// A controller whose one activator is ours, and the file with its token.
+async fn rig(name: &str) -> (Rig, Activator, PathBuf) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let token = std::env::temp_dir().join(format!("rouse-{name}-{}", std::process::id()));
+    std::fs::write(&token, "first\n").unwrap();
+    let config = Config {
+        peer_port: listener.local_addr().unwrap().port(),
+        peer_token_file: token.clone(),
+        ..config()
+    };
+    let api = FakeApi::default();
+    api.make("pods", activator("activator-0", "127.0.0.1"));
+    let (mut rig, membership) = Rig::with(api, config);
+    let collector = collector::run(rig.context.clone(), membership);
+    rig.tasks.spawn(async {
+        collector.await;
+        "reports"
+    });
+    (rig, Activator { listener }, token)
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+#[tokio::test]
+async fn reports_are_read_and_become_status() {
+    let (rig, activator, token) = rig("read").await;
+    let r = rig.create_function(&json!({}));
+    let (head, mut stream) = activator.accept().await;
+    assert!(head.starts_with("get /v1/reports http/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: bearer first\r\n"), "{head}");
+    answer(&mut stream, "200 OK").await;
+    let serving = report(Some(&r), &[(&r, [1, 1, 0])]);
+    send(&mut stream, &[line(serving), ReportLine::Synced, ReportLine::Heartbeat]).await;
+    let latest_ready = || {
+        let function = rig.api.get("functions", NAMESPACE, "hello").unwrap();
+        function.pointer("/status/latestReady").is_some_and(|ready| *ready == json!(r))
+    };
+    until("the status names the serving revision", latest_ready).await;
+    assert!(rig.context.reports.get(HELLO_UID).unwrap().live);
+
+    // The stream breaks; the next has the token that stands in the file by then.
+    std::fs::write(&token, "second").unwrap();
+    drop(stream);
+    let (head, mut stream) = activator.accept().await;
+    assert!(!rig.context.reports.get(HELLO_UID).unwrap().live, "nobody corrects it now");
+    assert!(head.contains("authorization: bearer second\r\n"), "{head}");
+    answer(&mut stream, "200 OK").await;
+    send(&mut stream, &[line(report(Some(&r), &[(&r, [0, 0, 0])])), ReportLine::Synced]).await;
+    let asleep = || rig.status()["replicas"] == json!(0);
+    until("the status says that it sleeps", asleep).await;
+    std::fs::remove_file(token).unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_and_a_line_that_is_no_report_end_the_stream_only() {
+    let (rig, activator, token) = rig("refuse").await;
+    let (_, mut stream) = activator.accept().await;
+    answer(&mut stream, "401 Unauthorized").await;
+    let (_, mut stream) = activator.accept().await;
+    answer(&mut stream, "200 OK").await;
+    stream.write_all(b"9\r\n{\"no\": 1}\r\n1\r\n\n\r\n").await.unwrap();
+    let (_, mut stream) = activator.accept().await;
+    answer(&mut stream, "200 OK").await;
+    send(&mut stream, &[line(report(None, &[]))]).await;
+    until("the report is there", || rig.context.reports.get(HELLO_UID).is_some()).await;
+    rig.api.remove("pods", SYSTEM, "activator-0");
+    let gone = || !rig.context.reports.get(HELLO_UID).unwrap().live;
+    until("a member that is gone has no live reports", gone).await;
+    std::fs::remove_file(token).unwrap();
+}
