@@ -10,8 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rouse_core::function::names::{
-    ANNOTATION_DELETION_COST, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION, MEMBERSHIP_KEY,
-    port_protocol,
+    ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION,
+    MEMBERSHIP_KEY, PROTOCOL_H2C,
 };
 use rouse_core::function::start_failure::{self, StartFailure};
 use rouse_core::function::{FunctionKey, Timeouts, validate};
@@ -176,9 +176,11 @@ impl PodSeen {
         let meta = &pod.metadata;
         let status = pod.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref());
-        let (port, protocol) = port_of(pod)?;
+        let port = port_of(pod)?;
         let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(parse_ip);
-        let cost = meta.annotations.as_ref().and_then(|all| all.get(ANNOTATION_DELETION_COST));
+        let annotation = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
+        let cost = annotation(ANNOTATION_DELETION_COST);
+        let h2c = annotation(ANNOTATION_PROTOCOL).is_some_and(|value| value == PROTOCOL_H2C);
         Some(Self {
             uid: meta.uid.as_deref()?.into(),
             namespace: meta.namespace.as_deref()?.into(),
@@ -188,7 +190,7 @@ impl PodSeen {
             made: meta.creation_timestamp.as_ref().map(|time| time.0),
             scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
             address: ip.map(|ip| SocketAddr::new(ip, port)),
-            protocol,
+            protocol: if h2c { Protocol::H2c } else { Protocol::Http1 },
             going: meta.deletion_timestamp.is_some()
                 || matches!(phase, Some("Failed" | "Succeeded")),
             ready: status.is_some_and(is_ready),
@@ -211,17 +213,15 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<Arc<str>> {
     meta.labels.as_ref()?.get(name).map(|value| value.as_str().into())
 }
 
-/// Versions of one object are numbers that grow; the API promises it since Kubernetes 1.35 and
-/// etcd did before.
+/// Versions of one object are numbers that grow.
 fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-fn port_of(pod: &Pod) -> Option<(u16, Protocol)> {
+fn port_of(pod: &Pod) -> Option<u16> {
     let containers = &pod.spec.as_ref()?.containers;
     let own = containers.iter().find(|container| container.name == CONTAINER)?;
-    let port = own.ports.as_ref()?.first()?;
-    Some((u16::try_from(port.container_port).ok()?, port_protocol(port.name.as_deref())))
+    u16::try_from(own.ports.as_ref()?.first()?.container_port).ok()
 }
 
 fn parse_ip(ip: &str) -> Option<IpAddr> {
@@ -245,7 +245,7 @@ mod tests {
                 LABEL_FUNCTION_UID: "fn-1", LABEL_REVISION: "abc"}},
             "spec": {"containers": [
                 {"name": "sidecar", "ports": [{"containerPort": 9}]},
-                {"name": CONTAINER, "ports": [{"containerPort": 8080, "name": "http1"}]}]},
+                {"name": CONTAINER, "ports": [{"containerPort": 8080}]}]},
         });
         change(&mut object);
         PodSeen::of(&serde_json::from_value(object).unwrap())
@@ -280,9 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn the_port_tells_the_protocol() {
+    fn an_annotation_tells_the_protocol() {
         let h2c = pod(|object| {
-            object["spec"]["containers"][1]["ports"] = json!([{"containerPort": 1, "name": "h2c"}]);
+            object["metadata"]["annotations"] = json!({ANNOTATION_PROTOCOL: PROTOCOL_H2C});
         });
         assert_eq!(h2c.unwrap().protocol, Protocol::H2c);
         assert_eq!(pod(|_| {}).unwrap().protocol, Protocol::Http1);

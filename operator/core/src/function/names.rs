@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rouse_crds::v1alpha1::Protocol;
 use serde::{Deserialize, Serialize};
 
 /// Label with the name of the Function, on all of its children and their pods.
@@ -19,6 +18,11 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "rouse";
 /// Annotation that the controller of ReplicaSets reads when it chooses which pods go first.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Annotation on the pods of a revision whose container speaks another protocol than HTTP/1.1: the
+/// activator reads it there, for the newest spec need not be theirs.
+pub const ANNOTATION_PROTOCOL: &str = "rouse.dev/protocol";
+/// Value of [`ANNOTATION_PROTOCOL`] for HTTP/2 without TLS and with prior knowledge.
+pub const PROTOCOL_H2C: &str = "h2c";
 /// Name of the Function's own container within its pods.
 pub const CONTAINER: &str = "function";
 /// Field manager of the controller.
@@ -62,21 +66,4 @@ impl fmt::Display for FunctionKey {
 /// Name of the Deployment and of the ControllerRevision of one revision.
 pub fn revision_child(function: &str, revision: &str) -> String {
     format!("{function}-{revision}")
-}
-
-/// Name of the port of the container [`CONTAINER`]. It tells the activator what the pods of a
-/// revision speak, for the newest spec need not be theirs.
-pub const fn port_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http1 => "http1",
-        Protocol::H2c => "h2c",
-    }
-}
-
-/// What a container speaks on the port of that name; HTTP/1.1 where the name is not one of ours.
-pub fn port_protocol(port_name: Option<&str>) -> Protocol {
-    match port_name {
-        Some("h2c") => Protocol::H2c,
-        _ => Protocol::Http1,
-    }
 }

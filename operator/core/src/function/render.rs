@@ -1,14 +1,14 @@
 //! What a Function's children look like. Bodies are JSON, not typed structs, so that fields of the
 //! user's template that are newer than this build survive.
 
-use rouse_crds::v1alpha1::{EnvFromSource, GROUP};
+use rouse_crds::v1alpha1::{EnvFromSource, GROUP, Protocol};
 use serde_json::{Map, Value, json};
 
 use super::ValidatedFunction;
 use super::drift::lay_over;
 use super::names::{
-    CONTAINER, FunctionKey, LABEL_FUNCTION, LABEL_FUNCTION_UID, LABEL_MANAGED_BY, LABEL_REVISION,
-    MANAGED_BY, revision_child,
+    ANNOTATION_PROTOCOL, CONTAINER, FunctionKey, LABEL_FUNCTION, LABEL_FUNCTION_UID,
+    LABEL_MANAGED_BY, LABEL_REVISION, MANAGED_BY, PROTOCOL_H2C, revision_child,
 };
 
 /// Name of the Function's port within its pods and its Service.
@@ -136,6 +136,10 @@ pub fn render_template(
         (labels, Owner::of(function).labels(Some(revision)))
     {
         lay_over(labels, &ours);
+    }
+    if function.workload.protocol == Protocol::H2c {
+        let annotations = object_at(metadata, "metadata", "annotations")?;
+        set(annotations, ANNOTATION_PROTOCOL, PROTOCOL_H2C);
     }
     let spec = object_at(&mut template, "", "spec")?;
     let windows = spec.pointer("/os/name").and_then(Value::as_str) == Some("windows");

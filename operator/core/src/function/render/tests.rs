@@ -155,3 +155,13 @@ fn a_template_of_the_wrong_shape_is_named() {
         assert_eq!(error.to_string(), message);
     }
 }
+
+#[test]
+fn pods_tell_a_protocol_other_than_http1() {
+    let annotations = |protocol: &str| {
+        let template = render_template(&function(json!({"protocol": protocol})), "0123456789");
+        template.unwrap().pointer("/metadata/annotations").cloned()
+    };
+    assert_eq!(annotations("http1"), None);
+    assert_eq!(annotations("h2c"), Some(json!({"rouse.dev/protocol": "h2c"})));
+}
