@@ -166,4 +166,4 @@ impl Timer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

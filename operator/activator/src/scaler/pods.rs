@@ -181,7 +181,7 @@ impl Pods {
         self.all.values().filter(|pod| pod.open).count()
     }
 
-    /// Takes in what was observed: forgets who goes, closes whose container has ended.
+    /// Takes in what was observed, and forgets who goes.
     pub fn observe(&mut self, observed: &Observed, gate: &Arc<Gate>) -> Vec<Asking> {
         let mut changes = Vec::new();
         let there: BTreeSet<&Arc<str>> = observed
@@ -207,10 +207,6 @@ impl Pods {
                 pod.cost = view.seen.deletion_cost;
             }
             pod.view = Arc::clone(view);
-            if pod.open && !pod.is_answering() {
-                pod.open = false;
-                gate.close(&view.seen.uid);
-            }
         }
         changes
     }

@@ -1,12 +1,17 @@
-mod plant;
+pub mod plant;
+mod soak;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
-use super::*;
-use crate::admission::Refusal;
+use super::activation::Clocks;
+use super::metrics::ControlMetrics;
+use super::state::{Action, Scaler};
+use super::{Task, run};
+use crate::admission::{Gate, Refusal};
 use crate::instances::ScaleError;
 use plant::{Behaviour, World, settings};
 
@@ -63,6 +68,28 @@ async fn a_burst_spreads_over_exact_slots() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_burst_under_a_soft_target_is_not_all_given_to_the_first_pod() {
+    let world = World::new(settings(0, 0, 10)).await;
+    let calls: Vec<_> = (0..40).map(|_| world.spawn_call(SECOND)).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(world.plant.most_serving(), [10; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_soft_target_does_not_hold_requests_back_for_pods_that_find_no_room() {
+    let world = World::new(settings(0, 0, 10)).await;
+    world.plant.behave("r1", Behaviour::Room(1));
+    let calls: Vec<_> = (0..40).map(|_| world.spawn_call(20 * SECOND)).collect();
+    for call in calls {
+        let (_, waited) = call.await.unwrap().unwrap();
+        assert!(waited < 6 * SECOND, "{waited:?}");
+    }
+    assert_eq!(world.plant.most_serving(), [40]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_sleeps_after_the_idle_time_and_then_nothing_happens() {
     let world = World::new(settings(0, 0, 10)).await;
     world.call(millis(50)).await.unwrap();
@@ -83,7 +110,7 @@ async fn a_request_that_comes_at_any_moment_of_falling_asleep_is_served() {
     for offset in 0..300 {
         let world = World::new(settings(0, 0, 10)).await;
         world.call(millis(50)).await.unwrap();
-        sleep(10 * SECOND - millis(20) + millis(offset)).await;
+        sleep(millis(9980 + offset)).await;
         let (_, waited) = world.call(millis(50)).await.unwrap();
         assert!(waited < millis(1500), "after {offset}: waited {waited:?}");
         world.until_asleep().await;
@@ -344,8 +371,11 @@ async fn a_pod_that_goes_uninvited_is_left_at_once() {
         sleep(4 * SECOND).await;
         world.plant.kill_one();
         sleep(millis(5)).await;
+        let astray = world.plant.cut().1;
         let (_, waited) = world.call(millis(1)).await.unwrap();
         assert!(waited < millis(500));
+        sleep(SECOND).await;
+        assert_eq!(world.plant.cut().1, astray, "nobody is sent to a pod that stops");
     }
     for caller in load {
         caller.await.unwrap();
@@ -373,4 +403,28 @@ async fn a_client_that_gives_up_while_the_function_wakes_leaves_no_trace() {
     world.until_asleep().await;
     assert_eq!(world.report().last_activation, None);
     assert_eq!(world.gate.take_load().activation, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
+    let world = World::new(settings(0, 0, 10)).await;
+    let metrics = ControlMetrics::register(&mut Registry::default());
+    let task = |metrics| Task {
+        gate: Arc::clone(&world.gate),
+        observed: world.observed.clone(),
+        instances: Arc::new(world.plant.clone()),
+        reports: world.reports.clone(),
+        metrics,
+    };
+    let key = &world.observed.borrow().function.key.clone();
+    let size = size_of_val(&run(task(metrics.of(key))));
+    assert!(size <= 2048, "a task takes {size} bytes");
+    let observed = Arc::clone(&world.observed.borrow());
+    let gate = Gate::new(observed.function.settings.bounds);
+    let mut scaler = Scaler::new(gate, Arc::clone(&observed), metrics.of(key), Instant::now());
+    assert_eq!(scaler.observe(observed), []);
+    let (actions, wake_at) = scaler.step(&Clocks::now());
+    assert!(matches!(*actions, [Action::Publish(_)]), "{actions:?}");
+    assert_eq!(wake_at, None);
+    assert_eq!(scaler.step(&Clocks::now()), (vec![], None));
 }

@@ -33,11 +33,11 @@ const WRITE: Duration = Duration::from_millis(3);
 const WATCH_LAG: Duration = Duration::from_millis(2);
 /// The controllers take that long to act.
 const CONTROLLERS: Duration = Duration::from_millis(12);
-/// A pod has a node, an address, an open port, and the kubelet's word, so long after it was made.
+/// The steps of a start: a node, an address, an open port, the kubelet's word.
 const SCHEDULED: Duration = Duration::from_millis(8);
-const ADDRESSED: Duration = Duration::from_millis(260);
-const LISTENING: Duration = Duration::from_millis(275);
-const READY: Duration = Duration::from_millis(900);
+const NETWORK: Duration = Duration::from_millis(252);
+const OPENING_PORT: Duration = Duration::from_millis(15);
+const KUBELET: Duration = Duration::from_millis(625);
 /// A pod that was told to stop is gone so long after.
 const GONE: Duration = Duration::from_millis(150);
 
@@ -134,10 +134,7 @@ impl World {
     }
 
     pub async fn without_deployment(settings: Settings) -> Self {
-        let (watch, mut events) = mpsc::unbounded_channel();
-        let state = State { settings: Some(settings), ..State::default() };
-        let plant = Plant { state: Arc::new(Mutex::new(state)), watch };
-        plant.tell_function();
+        let (plant, mut events) = Plant::new(settings);
         let mut index = Index::default();
         index.apply(events.recv().await.unwrap(), Instant::now());
         let (sender, observed) = watch::channel(Arc::new(index.observed(UID).unwrap()));
@@ -201,7 +198,7 @@ fn settings_bounds(plant: &Plant) -> Bounds {
     plant.lock().settings.as_ref().unwrap().bounds
 }
 
-async fn call(
+pub async fn call(
     gate: Arc<Gate>,
     plant: Plant,
     service: Duration,
@@ -224,6 +221,15 @@ async fn call(
 }
 
 impl Plant {
+    /// A cluster that tells of a Function without a Deployment.
+    pub fn new(settings: Settings) -> (Self, mpsc::UnboundedReceiver<Observation>) {
+        let (watch, told) = mpsc::unbounded_channel();
+        let state = State { settings: Some(settings), ..State::default() };
+        let plant = Self { state: Arc::new(Mutex::new(state)), watch };
+        plant.tell_function();
+        (plant, told)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -301,7 +307,7 @@ impl Plant {
 
     /// The container of a pod ends, and starts anew.
     pub fn restart_one(&self) {
-        let uid = self.lock().pods.keys().next().cloned().unwrap();
+        let Some(uid) = self.lock().pods.keys().next().cloned() else { return };
         self.change(&uid, |pod| {
             pod.seen.exits += 1;
             pod.listens = false;
@@ -428,7 +434,7 @@ impl Plant {
                 Behaviour::Crashes => Cause::ContainerCrashed,
                 Behaviour::Starts | Behaviour::Room(_) => return plant.start(uid).await,
             };
-            sleep(ADDRESSED - SCHEDULED).await;
+            sleep(NETWORK).await;
             plant.change(&uid, |pod| {
                 pod.seen.address = address(&uid);
                 pod.seen.failure = Some(failure(cause));
@@ -437,14 +443,17 @@ impl Plant {
     }
 
     async fn start(&self, uid: Arc<str>) {
-        sleep(ADDRESSED - SCHEDULED).await;
+        sleep(NETWORK).await;
         self.change(&uid, |pod| {
             pod.seen.address = address(&uid);
             pod.seen.failure = None;
         });
-        sleep(LISTENING - ADDRESSED).await;
+        sleep(OPENING_PORT).await;
+        // No two are equally fast.
+        let number = address(&uid).map_or(0, |address| address.port() % 8);
+        sleep(Duration::from_millis(5) * number.into()).await;
         self.change(&uid, |pod| pod.listens = true);
-        sleep(READY - LISTENING).await;
+        sleep(KUBELET).await;
         self.change(&uid, |pod| pod.seen.ready = true);
     }
 
