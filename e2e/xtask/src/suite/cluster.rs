@@ -14,8 +14,8 @@ use crate::{command, folders, helm, image, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
 const TESTS_AT_ONCE: &str = "4";
-/// The tests that prove an installation to work.
-const SMOKE: &str = "asleep";
+/// The test that proves an installation to work.
+const SMOKE: &str = "a_function_sleeps_wakes_on_a_request_and_sleeps_again";
 const MANIFEST: &str = "manifests/install.yaml";
 
 /// Runs them, and ends the local cluster if it was started here and nobody wants to keep it.
@@ -42,14 +42,16 @@ fn steps(report: &mut Report, stage: &Stage, filter: Option<&str>) -> Result<()>
     if stage.is_local() && filter.is_none() {
         manifest(report, stage)?;
     }
-    let filter = filter.unwrap_or_default();
     report.step("installation by the chart", |_| stage.install())?;
-    report.step("end-to-end tests", |report| {
-        report.tests(end_to_end(stage, "e2e", filter).args(["--test-threads", TESTS_AT_ONCE]))
+    let text = filter.unwrap_or_default();
+    let side_by_side = report.step("end-to-end tests", |report| {
+        report.tests(end_to_end(stage, "e2e", text).args(["--test-threads", TESTS_AT_ONCE]))
     })?;
-    report.step("end-to-end tests that restart the operator", |report| {
-        report.tests(end_to_end(stage, "disruption", filter).args(["--test-threads", "1"]))
-    })
+    let alone = report.step("end-to-end tests that restart the operator", |report| {
+        report.tests(end_to_end(stage, "disruption", text).args(["--test-threads", "1"]))
+    })?;
+    ensure!(side_by_side + alone > 0, "no end-to-end test has {text:?} in its name");
+    Ok(())
 }
 
 /// Installs by `kubectl apply`, shows that it works and that doing it again changes nothing, and
@@ -68,7 +70,11 @@ fn manifest(report: &mut Report, stage: &Stage) -> Result<()> {
         }
         Ok(())
     })?;
-    report.step("a Function on it", |report| report.tests(&mut end_to_end(stage, "e2e", SMOKE)))?;
+    report.step("a Function on it", |report| {
+        let passed = report.tests(&mut end_to_end(stage, "e2e", SMOKE))?;
+        ensure!(passed == 1, "{passed} tests are called {SMOKE}, which should be one");
+        Ok(())
+    })?;
     report.step("the same again, and removal", |_| {
         let again = kubectl(&["apply", "--filename", MANIFEST])?;
         let changed: Vec<_> = again.lines().filter(|line| !line.ends_with(" unchanged")).collect();

@@ -55,9 +55,11 @@ fn without_cluster(report: &mut Report) -> Result<()> {
         command::run(clippy.args(["--", "--deny", "warnings"]))
     })?;
     report.step("generated files", |_| generate::check())?;
-    report.step("unit, property and scenario tests", |report| {
-        report.tests(cargo().args(["test", "--workspace", "--no-fail-fast", "--", "--quiet"]))
-    })
+    report
+        .step("unit, property and scenario tests", |report| {
+            report.tests(cargo().args(["test", "--workspace", "--no-fail-fast", "--", "--quiet"]))
+        })
+        .map(drop)
 }
 
 /// Cargo in the checkout.

@@ -45,8 +45,10 @@ impl Report {
         outcome
     }
 
-    /// Runs a command that runs tests, shows what it says, and adds up the numbers in it.
-    pub fn tests(&mut self, command: &mut Command) -> Result<()> {
+    /// Runs a command that runs tests, shows what it says, and adds up the numbers in it; gives
+    /// the number of those that passed.
+    pub fn tests(&mut self, command: &mut Command) -> Result<u32> {
+        let before = self.tests.passed;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,7 +64,7 @@ impl Report {
         if !status.success() {
             bail!("tests failed ({status})");
         }
-        Ok(())
+        Ok(self.tests.passed - before)
     }
 
     /// Prints the steps with their times, and as the last line the number of tests.
@@ -114,9 +116,10 @@ mod tests {
     #[test]
     fn a_failed_step_fails_and_is_in_the_list() {
         let mut report = Report::start();
-        let fails = |report: &mut Report| report.tests(Command::new("sh").args(["-c", "exit 1"]));
-        let outcome = report.step("fails", fails);
-        assert!(outcome.is_err());
+        let run =
+            |report: &mut Report, script| report.tests(Command::new("sh").args(["-c", script]));
+        assert!(report.step("fails", |report| run(report, "exit 1")).is_err());
+        assert_eq!(run(&mut report, "exit 0").unwrap(), 0);
         assert_eq!(report.steps.len(), 1);
     }
 }
