@@ -187,13 +187,21 @@ impl Forwarder {
             });
             AbortOnDrop::spawn(upload.boxed())
         });
-        match timeout_at(Instant::now() + passage.answer_limit + GRACE, response).await {
-            Ok(Ok(response)) => {
-                Answer::Stream { response: response.map(PeerBody::new), upload }.into()
-            }
-            Ok(Err(error)) => Outcome::Broken { error: error.to_string() },
-            Err(_elapsed) => Outcome::Broken { error: Refused::Late.to_string() },
-        }
+        // The owner may have to wait for another slot if the pod accepts no connection after all.
+        let limit = Instant::now().max(passage.deadline) + passage.answer_limit + GRACE;
+        let error = match timeout_at(limit, response).await {
+            Ok(Ok(response)) => match refused(&response, &self.token) {
+                None => {
+                    let response = response.map(PeerBody::new);
+                    return Answer::Stream { response, upload }.into();
+                }
+                // It found no pod and lost the Function: but the body has begun by now.
+                Some(error) => error.to_string(),
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => Refused::Late.to_string(),
+        };
+        Outcome::Broken { error }
     }
 
     async fn open_stream(

@@ -1,28 +1,24 @@
 //! Every failure of a request, and the one function that turns a failure into an answer: a problem
 //! document (RFC 9457) that says what happened, where, and what mends it.
 
+mod class;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode, StatusCode as S};
 use rouse_core::function::FunctionKey;
 use rouse_crds::v1alpha1::HttpMethod;
 use serde::Serialize;
 
+use self::class::Class;
 use crate::admission::{Refusal, StartFailure};
 use crate::body::ResponseBody;
 use crate::headers;
 
 /// What the types of problems start with.
 const TYPES: &str = "https://rouse.dev/problems/";
-
-/// When to ask again after a full queue or a missing owner: both change within moments.
-const SOON: Duration = Duration::from_secs(1);
-
-/// When to ask again after a start that failed: the kubelet itself waits about as long before it
-/// tries again.
-const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 
 /// Who has to do something about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,127 +183,26 @@ pub enum Failure {
     NotAPeer,
 }
 
-/// What decides an answer.
-struct Class {
-    status: StatusCode,
-    /// End of the type.
-    name: &'static str,
-    title: &'static str,
-    source: Source,
-    retry_after: Option<Duration>,
-}
-
-impl Class {
-    const fn new(
-        status: StatusCode,
-        name: &'static str,
-        title: &'static str,
-        source: Source,
-    ) -> Self {
-        Self { status, name, title, source, retry_after: None }
-    }
-
-    const fn after(mut self, retry_after: Duration) -> Self {
-        self.retry_after = Some(retry_after);
-        self
-    }
-}
-
-const BAD_REQUEST: Class =
-    Class::new(S::BAD_REQUEST, "bad-request", "The request is malformed", Source::Client);
-const HEADERS_TOO_LARGE: Class = Class::new(
-    S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "headers-too-large",
-    "The request's headers are too large",
-    Source::Client,
-);
-const NOT_FOUND: Class =
-    Class::new(S::NOT_FOUND, "not-found", "No Function answers here", Source::Client);
-const BARE_NAME: Class = Class::new(
-    S::MISDIRECTED_REQUEST,
-    "bare-name",
-    "The host does not tell a namespace",
-    Source::Client,
-);
-const METHOD_NOT_ALLOWED: Class = Class::new(
-    S::METHOD_NOT_ALLOWED,
-    "method-not-allowed",
-    "The method is not allowed here",
-    Source::Client,
-);
-const DELETED: Class =
-    Class::new(S::NOT_FOUND, "function-deleted", "The Function was deleted", Source::Client);
-const QUEUE_FULL: Class =
-    Class::new(S::SERVICE_UNAVAILABLE, "queue-full", "The queue is full", Source::Function)
-        .after(SOON);
-const START_FAILED: Class = Class::new(
-    S::SERVICE_UNAVAILABLE,
-    "start-failed",
-    "The Function can't start",
-    Source::Function,
-)
-.after(AFTER_FAILED_START);
-const NO_OWNER: Class =
-    Class::new(S::SERVICE_UNAVAILABLE, "no-owner", "Nobody owns the Function", Source::Platform)
-        .after(SOON);
-const ACTIVATION_TIMEOUT: Class = Class::new(
-    S::GATEWAY_TIMEOUT,
-    "activation-timeout",
-    "No pod was free in time",
-    Source::Function,
-);
-const ANSWER_TIMEOUT: Class = Class::new(
-    S::GATEWAY_TIMEOUT,
-    "answer-timeout",
-    "The Function did not answer in time",
-    Source::Function,
-);
-const NOT_CONNECTED: Class = Class::new(
-    S::BAD_GATEWAY,
-    "not-connected",
-    "The Function accepts no connection",
-    Source::Function,
-);
-const POD_BROKE: Class =
-    Class::new(S::BAD_GATEWAY, "pod-broke", "The Function broke off", Source::Function);
-const PEER_UNREACHABLE: Class = Class::new(
-    S::SERVICE_UNAVAILABLE,
-    "peer-unreachable",
-    "The owner of the Function can't be reached",
-    Source::Platform,
-)
-.after(SOON);
-const PEER_BROKE: Class = Class::new(
-    S::BAD_GATEWAY,
-    "peer-broke",
-    "The owner of the Function broke off",
-    Source::Platform,
-);
-const NOT_OWNER: Class =
-    Class::new(S::MISDIRECTED_REQUEST, "not-owner", "Not the owner", Source::Platform);
-const NOT_A_PEER: Class =
-    Class::new(S::UNAUTHORIZED, "not-a-peer", "The caller is not known", Source::Client);
-
 impl Failure {
     const fn class(&self) -> Class {
         match self {
-            Self::BadRequest(_) => BAD_REQUEST,
-            Self::HeadersTooLarge { .. } => HEADERS_TOO_LARGE,
-            Self::NotFound { .. } => NOT_FOUND,
-            Self::BareName { .. } => BARE_NAME,
-            Self::MethodNotAllowed(_) | Self::Connect => METHOD_NOT_ALLOWED,
-            Self::Deleted(_) => DELETED,
-            Self::QueueFull { .. } => QUEUE_FULL,
-            Self::StartFailed { .. } => START_FAILED,
-            Self::NoOwner(_) => NO_OWNER,
-            Self::ActivationTimeout { .. } => ACTIVATION_TIMEOUT,
-            Self::AnswerTimeout { .. } => ANSWER_TIMEOUT,
-            Self::NotConnected { .. } => NOT_CONNECTED,
-            Self::PodBroke { .. } => POD_BROKE,
-            Self::PeerUnreachable { .. } => PEER_UNREACHABLE,
-            Self::PeerBroke { .. } => PEER_BROKE,
-            Self::NotOwner => NOT_OWNER,
-            Self::NotAPeer => NOT_A_PEER,
+            Self::BadRequest(_) => class::BAD_REQUEST,
+            Self::HeadersTooLarge { .. } => class::HEADERS_TOO_LARGE,
+            Self::NotFound { .. } => class::NOT_FOUND,
+            Self::BareName { .. } => class::BARE_NAME,
+            Self::MethodNotAllowed(_) | Self::Connect => class::METHOD_NOT_ALLOWED,
+            Self::Deleted(_) => class::DELETED,
+            Self::QueueFull { .. } => class::QUEUE_FULL,
+            Self::StartFailed { .. } => class::START_FAILED,
+            Self::NoOwner(_) => class::NO_OWNER,
+            Self::ActivationTimeout { .. } => class::ACTIVATION_TIMEOUT,
+            Self::AnswerTimeout { .. } => class::ANSWER_TIMEOUT,
+            Self::NotConnected { .. } => class::NOT_CONNECTED,
+            Self::PodBroke { .. } => class::POD_BROKE,
+            Self::PeerUnreachable { .. } => class::PEER_UNREACHABLE,
+            Self::PeerBroke { .. } => class::PEER_BROKE,
+            Self::NotOwner => class::NOT_OWNER,
+            Self::NotAPeer => class::NOT_A_PEER,
         }
     }
 

@@ -7,9 +7,11 @@ mod peer;
 mod presence;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rouse_core::routing::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -26,6 +28,9 @@ use crate::proxy::Proxy;
 
 /// Pause after accepting failed, which it does for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that may have been made and not accepted when a port closes: what the kernel keeps.
+const BACKLOG: usize = 1024;
 
 /// The ports, open.
 #[derive(Debug)]
@@ -99,28 +104,43 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, port: Port) {
     let mut phase = shared.phase.subscribe();
     loop {
         let accepted = tokio::select! {
-            // Whoever has connected by the time the port closes is served.
             biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Finishing) => break,
             accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|phase| *phase >= Phase::Finishing) => return,
         };
-        match accepted {
-            Ok((stream, from)) => {
-                // Answers are small and waited for; without it they are only slower.
-                drop(stream.set_nodelay(true));
-                spawn(&shared, stream, from, port);
-            }
-            Err(error) => {
-                if !is_of_connection(&error) {
-                    tracing::warn!(%error, ?port, "accepting a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        if let Err(error) = take(&shared, accepted, port) {
+            tracing::warn!(%error, ?port, "accepting a connection");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    // Whoever has connected by now is served; closing the port would cut them off.
+    for _ in 0..BACKLOG {
+        let Some(accepted) = listener.accept().now_or_never() else { return };
+        if take(&shared, accepted, port).is_err() {
+            return;
         }
     }
 }
 
-fn spawn(shared: &Arc<Shared>, stream: TcpStream, from: std::net::SocketAddr, port: Port) {
+/// Serves a connection in a task of its own. Fails where the port can't accept.
+fn take(
+    shared: &Arc<Shared>,
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+    port: Port,
+) -> io::Result<()> {
+    match accepted {
+        Ok((stream, from)) => {
+            // Answers are small and waited for; without it they are only slower.
+            drop(stream.set_nodelay(true));
+            spawn(shared, stream, from, port);
+            Ok(())
+        }
+        Err(error) if is_of_connection(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, port: Port) {
     let own = Arc::clone(shared);
     shared.connections.spawn(async move {
         let _counted = own.proxy.metrics().begin_connection();

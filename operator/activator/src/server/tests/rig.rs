@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +42,7 @@ use crate::server::presence::Presence;
 use crate::server::{Peer, PeerDenied, PeerService, Shared, client, peer};
 use crate::upstream::{Connections, Dialer, Stream};
 
-/// Token that the peers of the tests know one another by.
+/// Token that the peers of the tests know one another by, as it stands in the file `token`.
 pub const TOKEN: &str = "of-an-activator";
 /// Host of the Function of the tests.
 pub const HOST: &str = "f.shop";
@@ -154,7 +153,7 @@ impl Rig {
         let proxy = Proxy::new(ProxyConfig {
             routes: Arc::clone(&routes),
             cluster_domain: "cluster.local".into(),
-            token_file: token_file(),
+            token_file: concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/tests/token").into(),
             metrics,
             dialer: world.dialer(),
         });
@@ -414,15 +413,6 @@ pub async fn read(response: Response<Incoming>) -> String {
 /// Answers with what it was sent, as it comes.
 pub fn echo(request: Request<Incoming>) -> Answer {
     async move { Response::new(request.into_body().map_err(io::Error::other).boxed()) }.boxed()
-}
-
-fn token_file() -> PathBuf {
-    static FILES: AtomicUsize = AtomicUsize::new(0);
-    let file =
-        format!("rouse-token-{}-{}", std::process::id(), FILES.fetch_add(1, Ordering::SeqCst));
-    let path = std::env::temp_dir().join(file);
-    std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
-    path
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of `CheckPeer`")]
