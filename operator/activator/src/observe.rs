@@ -4,7 +4,7 @@
 pub mod index;
 pub mod objects;
 
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::runtime::WatchStreamExt;
@@ -16,6 +16,8 @@ use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
 use objects::{DeploymentSeen, FunctionSeen, PodSeen, TriggerSeen};
+
+use crate::instances::client::describe;
 
 /// Seconds for which one watch call lasts. A connection that died without a word is noticed that
 /// long after.
@@ -77,7 +79,7 @@ where
 }
 
 fn log_failure(kind: &str, error: &watcher::Error) {
-    tracing::warn!(kind, error = error as &dyn std::error::Error, "watching failed, going on");
+    tracing::warn!(kind, error = describe(error), "watching failed, going on");
 }
 
 fn convert<K, T>(event: &Event<K>, view: fn(&K) -> Option<T>) -> Option<Event<T>> {
@@ -89,5 +91,3 @@ fn convert<K, T>(event: &Event<K>, view: fn(&K) -> Option<T>) -> Option<Event<T>
         Event::Delete(object) => Event::Delete(view(object)?),
     })
 }
-
-use futures::Stream;

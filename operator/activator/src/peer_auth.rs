@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use crate::instances::client::describe;
 use crate::server::{Peer, PeerDenied};
 
 /// How long a token that was found good need not be asked about again.
@@ -124,7 +125,7 @@ impl PeerAuth {
         let reviewed = timeout(REVIEW_TIMEOUT, self.shared.reviews.create(&params, &review))
             .await
             .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| describe(&error))?;
         Ok(self.peer_of(&reviewed))
     }
 

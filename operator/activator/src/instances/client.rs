@@ -57,3 +57,18 @@ pub fn build_client(config: &Config) -> Result<Client, ClientError> {
         .service(client);
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
+
+/// An error with what caused it, on one line.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

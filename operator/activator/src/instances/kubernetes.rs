@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
+use super::client::describe;
 use super::{CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled};
 use crate::readiness;
 
@@ -86,21 +87,6 @@ fn scale_error(error: kube::Error) -> ScaleError {
             }
         }
     }
-}
-
-/// An error with what caused it, on one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

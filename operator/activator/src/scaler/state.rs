@@ -102,7 +102,8 @@ pub struct Scaler {
     scaling: scaling::State,
     switch: switch::State,
     pods: Pods,
-    replicas: BTreeMap<Arc<str>, Replicas>,
+    /// In boxes: a map with a single entry makes room for eleven.
+    replicas: BTreeMap<Arc<str>, Box<Replicas>>,
     /// Load that was seen after the last decision.
     carried_peak: u32,
     /// Whether the gate turns requests away since no start can succeed.
@@ -199,7 +200,7 @@ impl Scaler {
         for seen in deployments {
             self.replicas
                 .entry(Arc::clone(&seen.revision))
-                .or_insert_with(|| Replicas::new(seen, self.spread))
+                .or_insert_with(|| Box::new(Replicas::new(seen, self.spread)))
                 .observe(seen);
         }
     }
@@ -267,7 +268,7 @@ impl Scaler {
         let wanted = move |_: &&StartFailure| {
             replicas.is_some_and(|replicas| replicas.known() > 0 || replicas.is_refused())
         };
-        of_pods.chain(replicas.and_then(Replicas::failure).filter(wanted))
+        of_pods.chain(replicas.and_then(|replicas| replicas.failure()).filter(wanted))
     }
 
     fn ask(&mut self, plan: &Plan) -> Vec<Action> {
