@@ -1,6 +1,7 @@
 //! The task of one owned Function: it follows the gate, the cluster and its own writes, lets the
 //! state decide, and does what comes of it. It holds no state of its own but what is on its way.
 
+pub mod actions;
 pub mod activation;
 pub mod draining;
 pub mod metrics;
@@ -18,10 +19,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use actions::{Action, Done};
 use activation::Clocks;
 use metrics::ScalerMetrics;
 use pods::Asking;
-use state::{Action, Done, Scaler};
+use state::Scaler;
 
 use crate::admission::Gate;
 use crate::instances::Instances;

@@ -269,6 +269,19 @@ async fn a_deleted_function_turns_those_who_wait_away_and_has_no_route() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_breaks_off_is_replaced_and_nobody_notices() {
+    let (plant, a, b) = two_activators().await;
+    for activator in [&a, &b] {
+        activator.tell(membership(1, &["a"]));
+    }
+    sleep(Duration::from_millis(10)).await;
+    plant.break_off();
+    assert_eq!(call([&a, &b], Duration::ZERO).await, Ok(()));
+    assert_eq!(plant.scales(), [("r1".into(), 1)]);
+    assert!(a.reports.latest(UID).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn triggers_make_routes() {
     use rouse_core::trigger::{HttpClaim, TriggerKey};
 

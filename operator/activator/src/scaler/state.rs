@@ -2,95 +2,33 @@
 //! happened, changes the gate, and answers with what is to be done. The clock comes in as an
 //! argument; nothing here does IO.
 
+mod outcome;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
-use rouse_core::report::FunctionReport;
 use rouse_core::scaling::{self, Decision, Moment, Seen};
 use rouse_crds::v1alpha1::{Activation, LastError};
 use tokio::time::Instant;
 
-use super::activation::{Clocks, build_activation};
+use super::actions::{Action, Done};
+use super::activation::Clocks;
 use super::draining::{Shrinking, choose_victims, decide_shrinking};
 use super::metrics::ScalerMetrics;
-use super::pods::{Asking, Pods, Tracked};
+use super::pods::{Pods, Tracked};
 use super::replicas::Replicas;
-use super::reporting::{Publisher, Reported, build_report};
-use crate::admission::{self, Gate, Load};
-use crate::instances::{CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use super::reporting::Publisher;
+use crate::admission::{Gate, Load};
+use crate::instances::PodRef;
 use crate::observe::index::Observed;
 
 /// What the loss of a pod that shall go costs; all others cost 0.
 const VICTIM_COST: i32 = -100;
 /// After as many failures a pod goes without its cost: it is idle, and its grace covers the rest.
 const MOST_COST_FAILURES: u32 = 3;
-/// How long a soft target holds requests back for pods that were asked for.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Shortest and longest pause between two looks at the load of an awake Function.
-const SAMPLE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-
-/// Something to be done.
-#[derive(Debug, PartialEq)]
-pub enum Action {
-    /// Ask a pod, or ask it no more.
-    Ask(Asking),
-    /// Tell a Deployment how many pods to have.
-    Scale {
-        /// The revision.
-        revision: Arc<str>,
-        /// Its Deployment.
-        deployment: DeploymentRef,
-        /// Pods.
-        replicas: u32,
-    },
-    /// Set the deletion cost of a pod.
-    SetCost {
-        /// UID of the pod.
-        uid: Arc<str>,
-        /// The pod.
-        pod: PodRef,
-        /// Its cost.
-        cost: i32,
-    },
-    /// Tell the controller.
-    Publish(Box<FunctionReport>),
-}
-
-/// Something that was done.
-#[derive(Debug)]
-pub enum Done {
-    /// A pod answered.
-    Answered {
-        /// UID of the pod.
-        uid: Arc<str>,
-        /// How often its container had ended.
-        exits: u32,
-        /// When it answered.
-        at: Instant,
-    },
-    /// A scale was written, or not.
-    Scaled {
-        /// The revision.
-        revision: Arc<str>,
-        /// What became of it.
-        result: Result<Scaled, ScaleError>,
-    },
-    /// A cost was written, or not.
-    CostSet {
-        /// UID of the pod.
-        uid: Arc<str>,
-        /// The cost.
-        cost: i32,
-        /// What became of it.
-        result: Result<(), CostError>,
-    },
-}
 
 /// The state of one owned Function.
 #[derive(Debug)]
@@ -125,10 +63,9 @@ impl Scaler {
         metrics: ScalerMetrics,
         now: Instant,
     ) -> Self {
-        let running = observed.deployments.iter().map(|deployment| deployment.replicas).max();
-        let scaling = match running {
-            None | Some(0) => scaling::State::default(),
-            Some(replicas) => scaling::State::found_running(Moment::ZERO, replicas),
+        let scaling = match found_running(&observed) {
+            0 => scaling::State::default(),
+            replicas => scaling::State::found_running(Moment::ZERO, replicas),
         };
         let spread = spread(&observed.function.uid);
         Self {
@@ -348,168 +285,6 @@ impl Scaler {
         }
         targets
     }
-
-    /// Turns requests away while the serving revision can't start, and lets them hope otherwise.
-    fn settle_failure(
-        &mut self,
-        plan: &Plan,
-        seen: &BTreeMap<Arc<str>, RevisionSeen>,
-        clocks: &Clocks,
-    ) {
-        let now = clocks.instant;
-        self.note_error(plan, seen, clocks);
-        let open = self.pods.open_count() > 0;
-        let failure = plan.serving.as_ref().filter(|_| !open).and_then(|serving| {
-            let hopeful = self.pods.of(serving).any(|(_, pod)| pod.failure(now).is_none());
-            if hopeful { None } else { self.failures(serving, now).next() }
-        });
-        match failure {
-            Some(failure) => {
-                if !self.failing {
-                    self.gate.end_activation();
-                }
-                self.gate.fail(Arc::new(admission::StartFailure {
-                    reason: failure.cause.as_str(),
-                    message: failure.message.clone(),
-                }));
-                self.failing = true;
-            }
-            None if self.failing => {
-                self.gate.hope();
-                self.failing = false;
-            }
-            None => {}
-        }
-    }
-
-    /// Keeps the last error for the report. One of the same revision and cause stays as it was
-    /// first told; one that is over goes when a pod of its revision serves.
-    fn note_error(
-        &mut self,
-        plan: &Plan,
-        seen: &BTreeMap<Arc<str>, RevisionSeen>,
-        clocks: &Clocks,
-    ) {
-        let current = [plan.serving.as_ref(), plan.candidate.as_ref()];
-        let failing = current.into_iter().flatten().find_map(|revision| {
-            self.failures(revision, clocks.instant)
-                .next()
-                .map(|failure| (revision, failure.clone()))
-        });
-        if let Some((revision, failure)) = failing {
-            let same = self.last_error.as_ref().is_some_and(|last| {
-                last.reason == failure.cause.as_str() && *last.revision == **revision
-            });
-            if !same {
-                self.metrics.start_failed(failure.cause);
-                self.last_error = Some(last_error(revision, &failure, clocks.wall));
-            }
-        } else if let Some(last) = &self.last_error {
-            let revision = &*last.revision;
-            let current = current.into_iter().flatten().any(|r| **r == *revision);
-            let serves = seen.get(revision).is_some_and(|seen| seen.answering > 0);
-            if serves || !current {
-                self.last_error = None;
-            }
-        }
-    }
-
-    /// Holds a burst back for the pods that are on their way, but not for those that can't come;
-    /// answers how long.
-    fn expect_pods(&mut self, plan: &Plan, now: Instant) -> Option<Instant> {
-        let until = plan.serving.as_ref().and_then(|serving| {
-            let open = self.pods.of(serving).filter(|(_, pod)| pod.is_open()).count();
-            let lacking = usize::try_from(plan.pods_of(serving)).is_ok_and(|wanted| open < wanted);
-            let possible = self.failures(serving, now).next().is_none();
-            let raised = self.replicas.get(serving)?.raised_at()?;
-            Some(raised + PATIENCE).filter(|ends| *ends > now && lacking && possible)
-        });
-        if self.expecting != until.is_some() {
-            self.expecting = until.is_some();
-            self.gate.expect_pods(self.expecting);
-        }
-        until
-    }
-
-    fn note_activation(&mut self, load: &Load, clocks: &Clocks) {
-        let Some(mark) = &load.activation else { return };
-        let busy = load.in_flight > 0 || load.waiting > 0;
-        if mark.first_byte.is_none() {
-            let nobody_waits_for_it = !busy && (self.pods.open_count() > 0 || self.is_asleep());
-            if nobody_waits_for_it {
-                self.gate.end_activation();
-            }
-            return;
-        }
-        let woken = self
-            .pods
-            .iter()
-            .filter_map(|(_, pod)| Some((pod, pod.start()?)))
-            .filter(|(_, start)| start.listening.is_some_and(|at| at >= mark.arrived))
-            .min_by_key(|(_, start)| start.listening);
-        let activation = woken.and_then(|(pod, start)| {
-            build_activation(mark, &pod.view().seen.revision, start, clocks)
-        });
-        if let Some(activation) = activation {
-            self.metrics.activated(&activation);
-            self.last_activation = Some(activation);
-        }
-        self.gate.end_activation();
-    }
-
-    fn is_asleep(&self) -> bool {
-        self.replicas.values().all(|replicas| replicas.known() == 0)
-    }
-
-    /// When to decide again if nothing happens. A Function asleep has no such moment.
-    fn next_moment(
-        &self,
-        load: &Load,
-        decision: &Decision,
-        targets: &BTreeMap<Arc<str>, u32>,
-        now: Instant,
-    ) -> Option<Instant> {
-        let busy = load.in_flight > 0 || load.waiting > 0;
-        let (shortest, longest) = SAMPLE_PAUSES;
-        let window = self.observed.function.settings.policy.scaling.stable_window;
-        let sample = now + (window / 10).clamp(shortest, longest);
-        let writes = self.replicas.iter().map(|(revision, replicas)| {
-            let target = targets.get(revision).copied().unwrap_or_default();
-            replicas.wake_at(target, now)
-        });
-        let graces = self.pods.iter().map(|(_, pod)| pod.failure_counts_at());
-        [
-            decision.again_at.map(|moment| self.origin + moment),
-            decision.again_at.filter(|_| busy).map(|_| sample),
-            self.pods.reprieve_at(now),
-        ]
-        .into_iter()
-        .chain(writes)
-        .chain(graces)
-        .flatten()
-        .filter(|at| *at > now)
-        .min()
-    }
-
-    fn report(
-        &self,
-        plan: &Plan,
-        targets: &BTreeMap<Arc<str>, u32>,
-        load: &Load,
-    ) -> FunctionReport {
-        let reported = Reported {
-            observed: &self.observed,
-            plan,
-            targets,
-            pods: &self.pods,
-            load,
-            last_activation: self.last_activation.as_ref(),
-            last_error: self.last_error.as_ref(),
-        };
-        let report = build_report(&reported);
-        self.metrics.report(&report);
-        report
-    }
 }
 
 /// Sees to it that those of the batch cost less than those that stay; answers whether they do.
@@ -543,13 +318,14 @@ fn settle_costs(
     settled
 }
 
-fn last_error(revision: &str, failure: &StartFailure, wall: Timestamp) -> LastError {
-    LastError {
-        time: Time(wall),
-        revision: revision.to_owned(),
-        reason: failure.cause.as_str().to_owned(),
-        message: failure.message.clone(),
-    }
+/// Pods that were asked for, of a revision that serves or soon may: what others still have only
+/// drains.
+fn found_running(observed: &Observed) -> u32 {
+    let function = &observed.function;
+    let counts = [&function.latest_ready, &function.latest_created];
+    let current = |revision: &Arc<str>| counts.iter().any(|r| r.as_ref() == Some(revision));
+    let deployments = observed.deployments.iter().filter(|seen| current(&seen.revision));
+    deployments.map(|seen| seen.replicas).max().unwrap_or_default()
 }
 
 /// A factor around 1, the same for a Function always.

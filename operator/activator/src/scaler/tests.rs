@@ -7,9 +7,10 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
+use super::actions::Action;
 use super::activation::Clocks;
 use super::metrics::ControlMetrics;
-use super::state::{Action, Scaler};
+use super::state::Scaler;
 use super::{Task, run};
 use crate::admission::{Gate, Refusal};
 use crate::instances::ScaleError;

@@ -76,6 +76,7 @@ struct State {
     pods: BTreeMap<Arc<str>, FakePod>,
     scales: Vec<(String, u32)>,
     fail_scales: VecDeque<ScaleError>,
+    break_off: bool,
     /// Requests that were under way in a pod when the controllers told it to stop.
     cut: u32,
     /// Requests that were sent to a pod that did not listen or was stopping.
@@ -292,6 +293,11 @@ impl Plant {
 
     pub fn fail_scales(&self, errors: impl IntoIterator<Item = ScaleError>) {
         self.lock().fail_scales.extend(errors);
+    }
+
+    /// The next write breaks its task off.
+    pub fn break_off(&self) {
+        self.lock().break_off = true;
     }
 
     /// A node goes, and a pod with it.
@@ -537,6 +543,8 @@ impl Instances for Plant {
         replicas: u32,
     ) -> Result<Scaled, ScaleError> {
         sleep(WRITE).await;
+        let break_off = std::mem::take(&mut self.lock().break_off);
+        assert!(!break_off, "as the test asked for");
         let revision = deployment.name.strip_prefix("f-").unwrap().to_owned();
         let planned = self.lock().fail_scales.pop_front();
         if let Some(error) = planned {

@@ -1,0 +1,198 @@
+//! What follows from a plan that is being carried out: what the gate tells callers, what the
+//! controller is told, and when to decide again. Part of the state; no IO.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rouse_core::function::start_failure::StartFailure;
+use rouse_core::function::switch::{Plan, RevisionSeen};
+use rouse_core::report::FunctionReport;
+use rouse_core::scaling::Decision;
+use rouse_crds::v1alpha1::LastError;
+use tokio::time::Instant;
+
+use super::Scaler;
+use crate::admission::{self, Load};
+use crate::scaler::activation::{Clocks, build_activation};
+use crate::scaler::reporting::{Reported, build_report};
+
+/// How long a soft target holds requests back for pods that were asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Shortest and longest pause between two looks at the load of an awake Function.
+const SAMPLE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+impl Scaler {
+    /// Turns requests away while the serving revision can't start, and lets them hope otherwise.
+    pub(super) fn settle_failure(
+        &mut self,
+        plan: &Plan,
+        seen: &BTreeMap<Arc<str>, RevisionSeen>,
+        clocks: &Clocks,
+    ) {
+        let now = clocks.instant;
+        self.note_error(plan, seen, clocks);
+        let open = self.pods.open_count() > 0;
+        let failure = plan.serving.as_ref().filter(|_| !open).and_then(|serving| {
+            let hopeful = self.pods.of(serving).any(|(_, pod)| pod.failure(now).is_none());
+            if hopeful { None } else { self.failures(serving, now).next() }
+        });
+        match failure {
+            Some(failure) => {
+                if !self.failing {
+                    self.gate.end_activation();
+                }
+                self.gate.fail(Arc::new(admission::StartFailure {
+                    reason: failure.cause.as_str(),
+                    message: failure.message.clone(),
+                }));
+                self.failing = true;
+            }
+            None if self.failing => {
+                self.gate.hope();
+                self.failing = false;
+            }
+            None => {}
+        }
+    }
+
+    /// Keeps the last error for the report. One of the same revision and cause stays as it was
+    /// first told; one that is over goes when a pod of its revision serves.
+    pub(super) fn note_error(
+        &mut self,
+        plan: &Plan,
+        seen: &BTreeMap<Arc<str>, RevisionSeen>,
+        clocks: &Clocks,
+    ) {
+        let current = [plan.serving.as_ref(), plan.candidate.as_ref()];
+        let failing = current.into_iter().flatten().find_map(|revision| {
+            self.failures(revision, clocks.instant)
+                .next()
+                .map(|failure| (revision, failure.clone()))
+        });
+        if let Some((revision, failure)) = failing {
+            let same = self.last_error.as_ref().is_some_and(|last| {
+                last.reason == failure.cause.as_str() && *last.revision == **revision
+            });
+            if !same {
+                self.metrics.start_failed(failure.cause);
+                self.last_error = Some(last_error(revision, &failure, clocks.wall));
+            }
+        } else if let Some(last) = &self.last_error {
+            let revision = &*last.revision;
+            let current = current.into_iter().flatten().any(|r| **r == *revision);
+            let serves = seen.get(revision).is_some_and(|seen| seen.answering > 0);
+            if serves || !current {
+                self.last_error = None;
+            }
+        }
+    }
+
+    /// Holds a burst back for the pods that are on their way, but not for those that can't come;
+    /// answers how long.
+    pub(super) fn expect_pods(&mut self, plan: &Plan, now: Instant) -> Option<Instant> {
+        let until = plan.serving.as_ref().and_then(|serving| {
+            let open = self.pods.of(serving).filter(|(_, pod)| pod.is_open()).count();
+            let lacking = usize::try_from(plan.pods_of(serving)).is_ok_and(|wanted| open < wanted);
+            let possible = self.failures(serving, now).next().is_none();
+            let raised = self.replicas.get(serving)?.raised_at()?;
+            Some(raised + PATIENCE).filter(|ends| *ends > now && lacking && possible)
+        });
+        if self.expecting != until.is_some() {
+            self.expecting = until.is_some();
+            self.gate.expect_pods(self.expecting);
+        }
+        until
+    }
+
+    pub(super) fn note_activation(&mut self, load: &Load, clocks: &Clocks) {
+        let Some(mark) = &load.activation else { return };
+        let busy = load.in_flight > 0 || load.waiting > 0;
+        if mark.first_byte.is_none() {
+            let nobody_waits_for_it = !busy && (self.pods.open_count() > 0 || self.is_asleep());
+            if nobody_waits_for_it {
+                self.gate.end_activation();
+            }
+            return;
+        }
+        let woken = self
+            .pods
+            .iter()
+            .filter_map(|(_, pod)| Some((pod, pod.start()?)))
+            .filter(|(_, start)| start.listening.is_some_and(|at| at >= mark.arrived))
+            .min_by_key(|(_, start)| start.listening);
+        let activation = woken.and_then(|(pod, start)| {
+            build_activation(mark, &pod.view().seen.revision, start, clocks)
+        });
+        if let Some(activation) = activation {
+            self.metrics.activated(&activation);
+            self.last_activation = Some(activation);
+        }
+        self.gate.end_activation();
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.replicas.values().all(|replicas| replicas.known() == 0)
+    }
+
+    /// When to decide again if nothing happens. A Function asleep has no such moment.
+    pub(super) fn next_moment(
+        &self,
+        load: &Load,
+        decision: &Decision,
+        targets: &BTreeMap<Arc<str>, u32>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let busy = load.in_flight > 0 || load.waiting > 0;
+        let (shortest, longest) = SAMPLE_PAUSES;
+        let window = self.observed.function.settings.policy.scaling.stable_window;
+        let sample = now + (window / 10).clamp(shortest, longest);
+        let writes = self.replicas.iter().map(|(revision, replicas)| {
+            let target = targets.get(revision).copied().unwrap_or_default();
+            replicas.wake_at(target, now)
+        });
+        let graces = self.pods.iter().map(|(_, pod)| pod.failure_counts_at());
+        [
+            decision.again_at.map(|moment| self.origin + moment),
+            decision.again_at.filter(|_| busy).map(|_| sample),
+            self.pods.reprieve_at(now),
+        ]
+        .into_iter()
+        .chain(writes)
+        .chain(graces)
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+    }
+
+    pub(super) fn report(
+        &self,
+        plan: &Plan,
+        targets: &BTreeMap<Arc<str>, u32>,
+        load: &Load,
+    ) -> FunctionReport {
+        let reported = Reported {
+            observed: &self.observed,
+            plan,
+            targets,
+            pods: &self.pods,
+            load,
+            last_activation: self.last_activation.as_ref(),
+            last_error: self.last_error.as_ref(),
+        };
+        let report = build_report(&reported);
+        self.metrics.report(&report);
+        report
+    }
+}
+
+fn last_error(revision: &str, failure: &StartFailure, wall: Timestamp) -> LastError {
+    LastError {
+        time: Time(wall),
+        revision: revision.to_owned(),
+        reason: failure.cause.as_str().to_owned(),
+        message: failure.message.clone(),
+    }
+}
