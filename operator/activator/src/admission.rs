@@ -4,7 +4,8 @@
 //! task, which tells it of pods and is told of load. All of its state is behind one lock that is
 //! never held across an await, and nothing here does IO.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,7 @@ use rouse_core::function::{BufferBounds, Concurrency};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::state::{Answer, Answers, Slot, State};
 use crate::pod::Pod;
 
 /// What a gate lets through and lets wait.
@@ -108,81 +110,10 @@ pub struct Gate {
     changed: Notify,
 }
 
-#[derive(Debug)]
-struct State {
-    bounds: Bounds,
-    slots: Vec<Slot>,
-    waiting: BTreeMap<u64, Waiter>,
-    waiting_bytes: u64,
-    next_ticket: u64,
-    in_flight: u32,
-    peak: u32,
-    /// Load above which the task wants to know at once.
-    alarm: u32,
-    /// Whether more pods are starting: until then a soft target holds requests back for them.
-    expecting: bool,
-    /// Why nothing is let through while no pod is open.
-    failure: Option<Arc<StartFailure>>,
-    /// Why nothing is let through ever again.
-    shut: Option<Refusal>,
-    activation: Option<ActivationMark>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    pod: Arc<Pod>,
-    in_flight: u32,
-    /// Gets new requests.
-    open: bool,
-    /// The pod is gone or going; the slot goes with its last request.
-    retired: bool,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    bytes: u64,
-    since: Instant,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// What a waiter is told in the end.
-type Answer = Result<Permit, Refusal>;
-
-/// Answers to waiters, given once the lock is free: a waiter that has left drops its permit, and
-/// the permit's `Drop` takes the lock.
-#[must_use]
-#[derive(Default)]
-struct Answers(Vec<(oneshot::Sender<Answer>, Answer)>);
-
-impl Answers {
-    fn give(self) {
-        for (sender, answer) in self.0 {
-            // A waiter that has left needs no answer; dropping a permit frees its slot.
-            drop(sender.send(answer));
-        }
-    }
-}
-
 impl Gate {
     /// A gate without pods.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(State {
-                bounds,
-                slots: Vec::new(),
-                waiting: BTreeMap::new(),
-                waiting_bytes: 0,
-                next_ticket: 0,
-                in_flight: 0,
-                peak: 0,
-                alarm: 0,
-                expecting: false,
-                failure: None,
-                shut: None,
-                activation: None,
-            }),
-            changed: Notify::new(),
-        })
+        Arc::new(Self { state: Mutex::new(State::new(bounds)), changed: Notify::new() })
     }
 
     /// Asks for a slot for a request whose head takes `bytes` of memory while it waits.
@@ -383,92 +314,6 @@ impl Gate {
         {
             mark.first_byte = Some(Instant::now());
             self.changed.notify_one();
-        }
-    }
-}
-
-impl State {
-    fn waiting_count(&self) -> u32 {
-        u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
-    }
-
-    fn load(&self) -> u32 {
-        self.in_flight.saturating_add(self.waiting_count())
-    }
-
-    /// The open pod with the fewest requests that may take one more.
-    fn pick(&self) -> Option<usize> {
-        let concurrency = &self.bounds.concurrency;
-        let soft = self.expecting.then_some(concurrency.target);
-        let most = concurrency.limit.or(soft).map_or(u32::MAX, std::num::NonZeroU32::get);
-        self.slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.open && slot.in_flight < most)
-            .min_by_key(|(_, slot)| slot.in_flight)
-            .map(|(index, _)| index)
-    }
-
-    fn occupy(&mut self, index: usize) -> Arc<Pod> {
-        let slot = &mut self.slots[index];
-        slot.in_flight += 1;
-        self.in_flight += 1;
-        Arc::clone(&slot.pod)
-    }
-
-    /// Frees a slot of `pod`; answers whether that was the last request of a closed pod.
-    fn vacate(&mut self, pod: &Arc<Pod>) -> bool {
-        self.in_flight -= 1;
-        let Some(index) = self.slots.iter().position(|slot| Arc::ptr_eq(&slot.pod, pod)) else {
-            return false;
-        };
-        let slot = &mut self.slots[index];
-        slot.in_flight -= 1;
-        let idle_and_closed = slot.in_flight == 0 && !slot.open;
-        if slot.in_flight == 0 && slot.retired {
-            self.slots.swap_remove(index);
-        }
-        idle_and_closed
-    }
-
-    fn enqueue(&mut self, bytes: u64) -> Result<(u64, oneshot::Receiver<Answer>), Refusal> {
-        let served = self.slots.iter().any(|slot| slot.open);
-        if !served && let Some(failure) = &self.failure {
-            return Err(Refusal::StartFailed(Arc::clone(failure)));
-        }
-        let buffer = self.bounds.buffer;
-        if self.waiting_count() >= buffer.requests {
-            return Err(Refusal::TooManyWaiting(buffer.requests));
-        }
-        if self.waiting_bytes.saturating_add(bytes) > buffer.bytes {
-            return Err(Refusal::TooManyBytes(buffer.bytes));
-        }
-        let since = Instant::now();
-        if !served && self.activation.is_none() {
-            self.activation = Some(ActivationMark { arrived: since, first_byte: None });
-        }
-        let (answer, receiver) = oneshot::channel();
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting_bytes += bytes;
-        self.waiting.insert(ticket, Waiter { bytes, since, answer });
-        Ok((ticket, receiver))
-    }
-
-    fn refuse_waiters(&mut self, refusal: &Refusal) -> Answers {
-        self.waiting_bytes = 0;
-        let waiting = std::mem::take(&mut self.waiting);
-        Answers(waiting.into_values().map(|w| (w.answer, Err(refusal.clone()))).collect())
-    }
-}
-
-impl Slot {
-    fn load(&self) -> PodLoad {
-        PodLoad {
-            uid: Arc::clone(&self.pod.uid),
-            revision: Arc::clone(&self.pod.revision),
-            in_flight: self.in_flight,
-            open: self.open,
         }
     }
 }
