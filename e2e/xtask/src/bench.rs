@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::stage::{Stage, StageArguments};
-use crate::{command, folders, image};
+use crate::{command, image, programs};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -27,12 +27,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = image::build()?;
+    let program = programs::build_one("rouse-e2e", "bench")?;
     stage.up()?;
     stage.load(&archives)?;
     stage.install()?;
-    let mut bench = Command::new(env!("CARGO"));
-    bench.current_dir(folders::workspace());
-    bench.args(["run", "--release", "--package", "rouse-e2e", "--bin", "bench", "--"]);
+    let mut bench = Command::new(program);
     stage.tell(&mut bench);
     let outcome = command::run(bench.args(&arguments.bench));
     if arguments.keep {

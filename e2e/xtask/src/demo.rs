@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::cluster::kubectl_path;
 use crate::stage::{Stage, StageArguments};
-use crate::{command, folders, helm, image, term};
+use crate::{command, folders, helm, image, programs, term};
 
 /// Namespace of the program's Function.
 const NAMESPACE: &str = "rouse-demo";
@@ -31,17 +31,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let minutes = CORE_MINUTES_TO_COMPILE.div_ceil(cores);
     let images = format!("Compile Rouse and write its images (the first time about {minutes} min)");
     let archives = steps.step(&images, image::build)?;
-    let mut show = Command::new(env!("CARGO"));
-    show.current_dir(folders::workspace());
-    show.args(["build", "--release", "--package", "rouse-e2e", "--bin", "demo"]);
-    steps.step("Compile the caller", || command::run(&mut show))?;
+    let show = steps.step("Compile the caller", || programs::build_one("rouse-e2e", "demo"))?;
     steps.step("Start a Kubernetes of its own", || stage.up())?;
     steps.step("Install Rouse by its chart", || {
         stage.load(&archives)?;
         stage.install()
     })?;
     steps.step("A Function sleeps, wakes, scales and sleeps", || {
-        let mut demo = Command::new(folders::target().join("release/demo"));
+        let mut demo = Command::new(show);
         stage.tell(&mut demo);
         command::run(&mut demo)
     })?;

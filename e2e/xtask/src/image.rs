@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
-use crate::{command, folders, term};
+use crate::{folders, programs, term};
 
 /// Bytes that the operator's archive may have.
 const LIMIT: u64 = 20_000_000;
@@ -63,10 +62,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Builds all images; gives the paths of their archives.
 pub fn build() -> Result<Vec<PathBuf>> {
-    let programs = build_programs(&[&OPERATOR, &HELLO])?;
+    let contents = [&OPERATOR, &HELLO];
+    let programs = programs::build(&contents.map(|content| (content.package, content.program)))?;
     let folder = folders::target().join("image");
     let mut archives = Vec::new();
-    for (content, program) in [&OPERATOR, &HELLO].into_iter().zip(programs) {
+    for (content, program) in contents.into_iter().zip(programs) {
         let path = folder.join(format!("{}.tar", content.program));
         let name = format!("rouse.dev/{}:v{VERSION}", content.program);
         let entry = content.entry;
@@ -117,51 +117,9 @@ fn check_size(content: &Content, archive: &Archive) -> Result<()> {
     Ok(())
 }
 
-/// Builds static release programs; gives their paths in the order of `contents`.
-fn build_programs(contents: &[&Content]) -> Result<Vec<PathBuf>> {
-    let told = command::output(Command::new("rustc").arg("-vV"))?;
-    let target = host(&told).context("`rustc -vV` names no host")?;
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(folders::workspace());
-    // These would replace the flags below, which make the program static.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(flags_variable(target), STATIC_FLAGS);
-    // With an explicit target the flags don't reach build scripts and procedural macros, which
-    // can't be static.
-    cargo.args(["build", "--release", "--target", target]);
-    for content in contents {
-        cargo.args(["--package", content.package]);
-    }
-    command::run(&mut cargo)?;
-    let folder = folders::target().join(target).join("release");
-    Ok(contents.iter().map(|content| folder.join(content.program)).collect())
-}
-
-/// A static program, which asks the kernel itself for random bytes: finding the C library's
-/// function at run time is not possible in one.
-const STATIC_FLAGS: &str =
-    "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
-
-fn host(told: &str) -> Option<&str> {
-    told.lines().find_map(|line| line.strip_prefix("host: "))
-}
-
-/// The variable that gives a target's flags to cargo.
-fn flags_variable(target: &str) -> String {
-    format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_host_and_its_flags() {
-        let told = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
-        assert_eq!(host(told), Some("x86_64-unknown-linux-gnu"));
-        let variable = flags_variable("x86_64-unknown-linux-gnu");
-        assert_eq!(variable, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS");
-    }
 
     #[test]
     fn a_big_image_is_refused() {

@@ -10,6 +10,7 @@ mod generate;
 mod helm;
 mod image;
 mod oci;
+mod programs;
 mod stage;
 mod suite;
 mod term;

@@ -1,0 +1,63 @@
+//! Release builds of the workspace's programs, all with the same flags, so that they share what is
+//! compiled. Must not know what becomes of a program.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{command, folders};
+
+/// Builds static release programs, each told by its package and name; gives their paths in the same
+/// order.
+pub fn build(programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    let target = host(&told).context("`rustc -vV` names no host")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folders::workspace());
+    // These would replace the flags below, which make the program static.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env(flags_variable(target), STATIC_FLAGS);
+    // With an explicit target the flags don't reach build scripts and procedural macros, which
+    // can't be static.
+    cargo.args(["build", "--release", "--target", target]);
+    for (package, program) in programs {
+        cargo.args(["--package", package, "--bin", program]);
+    }
+    command::run(&mut cargo)?;
+    let folder = folders::target().join(target).join("release");
+    Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
+}
+
+/// Builds one static release program; gives its path.
+pub fn build_one(package: &str, program: &str) -> Result<PathBuf> {
+    let built = build(&[(package, program)])?;
+    built.into_iter().next().context("one program was asked for")
+}
+
+/// A static program, which asks the kernel itself for random bytes: finding the C library's
+/// function at run time is not possible in one.
+const STATIC_FLAGS: &str =
+    "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
+
+fn host(told: &str) -> Option<&str> {
+    told.lines().find_map(|line| line.strip_prefix("host: "))
+}
+
+/// The variable that gives a target's flags to cargo.
+fn flags_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_and_its_flags() {
+        let told = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
+        assert_eq!(host(told), Some("x86_64-unknown-linux-gnu"));
+        let variable = flags_variable("x86_64-unknown-linux-gnu");
+        assert_eq!(variable, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS");
+    }
+}
