@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams};
 use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;
@@ -81,18 +81,23 @@ async fn surplus_pods_go_without_cutting_a_request_off() {
         let caller = Caller::new(scope.cluster.activator);
         let host = scope.host("hello");
         // One request goes on while three short ones leave their pods to go.
-        let long = caller.get(&host, "/?sleep=12000");
+        let long = caller.get(&host, "/?sleep=30000");
         let short = try_join_all((0..3).map(|_| caller.get(&host, "/?sleep=1000")));
-        let shrunk = scope.pods("hello", PATIENCE, |pods| pods.len() == 4);
+        let shrunk = scope.pods("hello", PATIENCE, |pods| staying(pods) == 4);
         let (long, short, _) = tokio::try_join!(long, short, async {
             shrunk.await?;
-            scope.pods("hello", PATIENCE, |pods| pods.len() == 1).await
+            scope.pods("hello", PATIENCE, |pods| staying(pods) == 1).await
         })?;
         assert_eq!(long.status, 200, "{long:?}");
         assert!(short.iter().all(|answer| answer.status == 200), "{short:?}");
         scope.asleep("hello", PATIENCE).await
     })
     .await;
+}
+
+/// Pods that nobody has told to stop.
+fn staying(pods: &[Pod]) -> usize {
+    pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count()
 }
 
 #[tokio::test]
