@@ -78,6 +78,7 @@ async fn surplus_pods_go_without_cutting_a_request_off() {
     Scope::run("shrink", async |scope| {
         let spec = hello(&json!({"concurrency": {"limit": 1}, "scaling": {"max": 4}}));
         scope.apply_function("hello", spec).await?;
+        scope.asleep("hello", PATIENCE).await?;
         let caller = Caller::new(scope.cluster.activator);
         let host = scope.host("hello");
         // One request goes on while three short ones leave their pods to go.
@@ -120,7 +121,9 @@ async fn min_keeps_pods_and_h2c_is_spoken() {
 async fn a_deleted_function_leaves_nothing_behind() {
     Scope::run("delete", async |scope| {
         scope.apply_function("hello", hello(&json!({}))).await?;
-        Caller::new(scope.cluster.activator).get(&scope.host("hello"), "/").await?;
+        scope.asleep("hello", PATIENCE).await?;
+        let answer = Caller::new(scope.cluster.activator).get(&scope.host("hello"), "/").await?;
+        assert_eq!(answer.status, 200, "{answer:?}");
         scope.api::<Function>().delete("hello", &DeleteParams::background()).await?;
         let selector = "rouse.dev/function=hello";
         wait::list(&scope.api::<Deployment>(), selector, PATIENCE, <[_]>::is_empty).await?;
