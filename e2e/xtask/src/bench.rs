@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let program = programs::build_one("rouse-e2e", "bench")?;
     stage.up()?;
     stage.load(&archives)?;
-    stage.install()?;
+    stage.install(&archives)?;
     let mut bench = Command::new(program);
     stage.tell(&mut bench);
     let outcome = command::run(bench.args(&arguments.bench));

@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     steps.step("Start a Kubernetes of its own", || stage.up())?;
     steps.step("Install Rouse by its chart", || {
         stage.load(&archives)?;
-        stage.install()
+        stage.install(&archives)
     })?;
     steps.step("A Function sleeps, wakes, scales and sleeps", || {
         let mut demo = Command::new(show);
@@ -81,8 +81,9 @@ Take it away:"
     ));
     if stage.is_local() {
         term::result(format!(
-            "  cargo xtask cluster down --purge   # the cluster with all that is in it
+            "  {}   # the cluster with all that is in it
   rm -r {} {}   # what was built",
+            stage.removal(),
             folders::cache()?.display(),
             folders::target().display()
         ));

@@ -30,12 +30,17 @@ pub fn command() -> Result<Command> {
 }
 
 /// Installs or upgrades the chart with the demo's settings and waits until its pods are ready.
-pub fn install(kubeconfig: &Path) -> Result<()> {
+/// `image` is the digest of the operator's image: its tag stays the same from build to build, and
+/// without another digest on the pods those of the former build would stay.
+pub fn install(kubeconfig: &Path, image: &str) -> Result<()> {
     tools::ensure(&[&catalog::HELM])?;
     let mut helm = command()?;
     helm.arg("--kubeconfig").arg(kubeconfig);
     helm.args(["upgrade", "--install", RELEASE, "charts/rouse"]);
     helm.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", PATIENCE]);
+    for role in ["controller", "activator"] {
+        helm.arg("--set-string").arg(format!("{role}.podAnnotations.image-digest={image}"));
+    }
     command::output(helm.args(["--values", VALUES])).map(drop)
 }
 

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cluster::{Local, RootArgument};
-use crate::{helm, image, term};
+use crate::{helm, image, oci, term};
 
 /// Which cluster to use.
 #[derive(Debug, Args)]
@@ -26,6 +26,8 @@ pub struct Stage {
     kubeconfig: PathBuf,
     /// None for a given cluster.
     local: Option<Local>,
+    /// The local cluster's folder if it is not the usual one.
+    root: Option<PathBuf>,
     /// Whether it was up before this chore.
     was_up: bool,
 }
@@ -35,11 +37,12 @@ impl Stage {
     pub fn open(arguments: &StageArguments) -> Result<Self> {
         if let Some(kubeconfig) = &arguments.kubeconfig {
             let kubeconfig = std::path::absolute(kubeconfig)?;
-            return Ok(Self { kubeconfig, local: None, was_up: true });
+            return Ok(Self { kubeconfig, local: None, root: None, was_up: true });
         }
         let local = arguments.root.local()?;
         let was_up = local.runs();
-        Ok(Self { kubeconfig: local.kubeconfig(), local: Some(local), was_up })
+        let root = arguments.root.given().map(Path::to_owned);
+        Ok(Self { kubeconfig: local.kubeconfig(), local: Some(local), root, was_up })
     }
 
     /// Starts the local cluster, unless one was given.
@@ -52,9 +55,12 @@ impl Stage {
         image::hand_over(archives, self.local.as_ref())
     }
 
-    /// Installs the chart, or brings it up to date, with the images that were loaded.
-    pub fn install(&self) -> Result<()> {
-        helm::install(&self.kubeconfig)
+    /// Installs the chart, or brings it up to date, with the images that were loaded, the
+    /// operator's first.
+    pub fn install(&self, archives: &[PathBuf]) -> Result<()> {
+        let operator = archives.first().context("there is no image of the operator")?;
+        let (_, digest) = oci::identify(operator)?;
+        helm::install(&self.kubeconfig, &digest)
     }
 
     /// Ends the local cluster if it was started by this chore.
@@ -68,8 +74,14 @@ impl Stage {
     /// Says that the cluster stays, and how to end it.
     pub fn leave(&self) {
         if self.local.is_some() {
-            term::note("The cluster stays up. `cargo xtask cluster down --purge` ends it.");
+            term::note(format!("The cluster stays up. `{}` ends it.", self.removal()));
         }
+    }
+
+    /// The command that ends the local cluster and deletes it.
+    pub fn removal(&self) -> String {
+        let root = self.root.as_ref().map(|root| format!(" --root {}", root.display()));
+        format!("cargo xtask cluster down --purge{}", root.unwrap_or_default())
     }
 
     /// Whether it is the local cluster, on which nobody else depends.

@@ -84,6 +84,11 @@ impl RootArgument {
         };
         Ok(Local { layout })
     }
+
+    /// The folder that was given.
+    pub fn given(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
 }
 
 impl Local {

@@ -1,7 +1,7 @@
 //! The steps that need a cluster: images, both ways to install, the end-to-end tests.
 //! Must not touch a cluster but the one that the stage holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -28,7 +28,7 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&archives))?;
     let filter = arguments.filter.as_deref();
-    let outcome = steps(report, &stage, filter);
+    let outcome = steps(report, &stage, &archives, filter);
     if outcome.is_err() {
         show(stage.kubeconfig());
         stage.leave();
@@ -40,12 +40,17 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     outcome
 }
 
-fn steps(report: &mut Report, stage: &Stage, filter: Option<&str>) -> Result<()> {
+fn steps(
+    report: &mut Report,
+    stage: &Stage,
+    archives: &[PathBuf],
+    filter: Option<&str>,
+) -> Result<()> {
     // Only on local clusters: the definitions go too, and with them all Functions.
     if stage.is_local() && filter.is_none() {
         manifest(report, stage)?;
     }
-    report.step("installation by the chart", |_| stage.install())?;
+    report.step("installation by the chart", |_| stage.install(archives))?;
     let text = filter.unwrap_or_default();
     let side_by_side = report.step("end-to-end tests", |report| {
         report.tests(end_to_end(stage, "e2e", text).args(["--test-threads", TESTS_AT_ONCE]))
