@@ -2,16 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Service;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use tokio::net::TcpStream;
+use tokio::time::{interval, timeout};
 
 /// Namespace that Rouse runs in.
 pub const NAMESPACE: &str = "rouse-system";
 /// Image of the sample Function, as `cargo xtask image` names it.
 pub const HELLO_IMAGE: &str = "rouse.dev/hello:v0.1.0";
+/// How long it may take from a pod's readiness until its Service leads to it.
+const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";
 const AUDIT_LOG: &str = "ROUSE_E2E_AUDIT_LOG";
 
@@ -73,5 +78,19 @@ async fn service_address(client: &Client, name: &str) -> anyhow::Result<SocketAd
         bail!("the Service {name} has no address");
     };
     let port = ports.first().map_or(80, |port| port.port);
-    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
+    let address = SocketAddr::new(ip.parse()?, u16::try_from(port)?);
+    reach(address).await.with_context(|| format!("reaching the Service {name}"))?;
+    Ok(address)
+}
+
+/// Waits until somebody accepts connections there: a node learns of a Service's pods a moment
+/// after they are ready.
+async fn reach(address: SocketAddr) -> anyhow::Result<()> {
+    let mut pauses = interval(Duration::from_millis(100));
+    let reached = async {
+        while TcpStream::connect(address).await.is_err() {
+            pauses.tick().await;
+        }
+    };
+    timeout(REACHED_WITHIN, reached).await.with_context(|| format!("nobody answers at {address}"))
 }
