@@ -1,5 +1,6 @@
 //! The admin port: `/livez`, `/readyz` and `/metrics`. It reads, and changes nothing.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,20 +11,28 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::http::HeaderValue;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
-/// Connections served at once: a scraper, the kubelet's two probes and a few people. More wait in
-/// the kernel's queue.
-const MAX_CONNECTIONS: usize = 32;
+/// Connections served at once: a scraper, the kubelet's two probes and a few people. When there are
+/// more the oldest is closed: whoever fills the port must not keep the kubelet from asking.
+const MOST_CONNECTIONS: usize = 32;
 
-/// How long a connection may take for the head of a request, and stand idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that the head of a request may have.
+const MOST_HEAD: usize = 16 * 1024;
+
+/// Pause after accepting failed, which it does for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may take, from its first byte to its last. It serves one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin port tells.
 pub struct Admin {
@@ -43,26 +52,36 @@ pub async fn spawn(address: SocketAddr, admin: Admin) -> anyhow::Result<()> {
 }
 
 async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MOST_CONNECTIONS);
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let admin = Arc::clone(&admin);
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = answer(&admin, &request);
-                async { Ok::<_, Infallible>(response) }
-            });
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "admin connection");
-            }
-            drop(permit);
-        });
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= MOST_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let serving = timeout(CONNECTION_TIMEOUT, serve_one(Arc::clone(&admin), stream));
+        open.push_back(tokio::spawn(serving).abort_handle());
+    }
+}
+
+async fn serve_one(admin: Arc<Admin>, stream: TcpStream) {
+    let service = service_fn(|request| {
+        let response = answer(&admin, &request);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .header_read_timeout(None)
+        .keep_alive(false)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin connection");
     }
 }
 
@@ -99,3 +118,6 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,9 +143,21 @@ pub struct ActivatorArgs {
     /// Address for other activators and the controller.
     #[arg(long, env = "ROUSE_PEER_ADDR", default_value = "0.0.0.0:8082")]
     pub peer_addr: SocketAddr,
+    /// Connections of callers that each port may have. A full port closes those that stand idle
+    /// first, and refuses new ones when all serve requests.
+    #[arg(long, env = "ROUSE_MAX_CONNECTIONS", default_value_t = 16384, value_parser = parse_most)]
+    pub max_connections: usize,
     /// How long a stopping activator goes on with what it serves.
     #[arg(long, env = "ROUSE_DRAIN", default_value = "300s", value_parser = parse_drain)]
     pub drain: Duration,
+}
+
+fn parse_most(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one connection must be allowed".into()),
+        Ok(most) => Ok(most),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 fn parse_drain(text: &str) -> Result<Duration, String> {

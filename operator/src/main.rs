@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod files;
 mod lease;
 mod role;
 mod shutdown;

@@ -4,7 +4,7 @@ mod activator;
 mod controller;
 
 use crate::args::{Cli, Role};
-use crate::{shutdown, telemetry};
+use crate::{files, shutdown, telemetry};
 
 /// Runs the role that the command line names, until it ends or the process shall stop.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -12,6 +12,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
+    files::raise_bound();
     let shutdown = shutdown::listen()?;
     match cli.role {
         Role::Controller(args) => controller::run(args, shutdown).await,

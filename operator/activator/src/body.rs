@@ -20,6 +20,8 @@ pub(crate) use answer::{Clock, Hold, Source};
 pub use client::ClientBody;
 pub(crate) use stream::{PeerBody, pump};
 
+use crate::seats::Active;
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -86,6 +88,8 @@ pub struct ResponseBody {
     kind: Kind,
     /// The place among the requests that the server waits for when it leaves.
     busy: Option<TaskTrackerToken>,
+    /// The place among the requests of its connection.
+    connection: Option<Active>,
 }
 
 #[derive(Debug)]
@@ -120,8 +124,14 @@ impl ResponseBody {
         self
     }
 
+    /// The same body, which keeps its connection busy for as long as it lives.
+    pub(crate) fn on(mut self, connection: Active) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
     const fn of(kind: Kind) -> Self {
-        Self { kind, busy: None }
+        Self { kind, busy: None, connection: None }
     }
 }
 

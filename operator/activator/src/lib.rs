@@ -18,6 +18,7 @@ mod readiness;
 mod reports;
 pub mod request_metrics;
 mod scaler;
+mod seats;
 pub mod server;
 mod server_timing;
 pub mod table;

@@ -16,6 +16,8 @@ use prometheus_client::registry::Registry;
 use rouse_core::function::FunctionKey;
 use rouse_core::routing::Listener;
 
+use crate::seats::Farewell;
+
 /// Upper bounds, in seconds, of the classes of waiting times: from a slot that is nearly free to
 /// the longest activation.
 const WAIT_BOUNDS: [f64; 12] =
@@ -106,6 +108,11 @@ struct ProblemLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FarewellLabels {
+    reason: Farewell,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ForwardLabels {
     outcome: Forwarded,
 }
@@ -149,6 +156,7 @@ pub struct RequestMetrics {
     forwarded: Family<ForwardLabels, Counter>,
     connect_failures: Family<ConnectLabels, Counter>,
     connections: Gauge,
+    farewells: Family<FarewellLabels, Counter>,
     functions: Mutex<HashMap<FunctionKey, Weak<FunctionSeries>>>,
 }
 
@@ -165,6 +173,7 @@ impl RequestMetrics {
             forwarded: Family::default(),
             connect_failures: Family::default(),
             connections: Gauge::default(),
+            farewells: Family::default(),
             functions: Mutex::default(),
         });
         let m = &metrics;
@@ -187,6 +196,8 @@ impl RequestMetrics {
         registry.register("upstream_connect_failures", help, m.connect_failures.clone());
         let help = "Connections from clients and other activators";
         registry.register("downstream_connections", help, m.connections.clone());
+        let help = "Connections that were closed or not let in for what they did or did not do";
+        registry.register("downstream_dismissals", help, m.farewells.clone());
         metrics
     }
 
@@ -224,6 +235,10 @@ impl RequestMetrics {
 
     pub(crate) fn note_connect_failure(&self, target: Target) {
         self.connect_failures.get_or_create(&ConnectLabels { target }).inc();
+    }
+
+    pub(crate) fn note_farewell(&self, reason: Farewell) {
+        self.farewells.get_or_create(&FarewellLabels { reason }).inc();
     }
 
     pub(crate) fn begin_connection(&self) -> Counted {

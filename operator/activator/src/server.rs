@@ -25,12 +25,16 @@ pub use self::peer::{CheckPeer, Peer, PeerDenied, PeerService, Reports};
 use self::drain::Phase;
 use self::presence::Watched;
 use crate::proxy::Proxy;
+use crate::seats::{Occupied, Seated, Seats};
 
 /// Pause after accepting failed, which it does for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that may have been made and not accepted when a port closes: what the kernel keeps.
 const BACKLOG: usize = 1024;
+
+/// Connections of other activators and of controllers: more than the largest cluster has of both.
+const MOST_PEERS: usize = 4096;
 
 /// The ports, open.
 #[derive(Debug)]
@@ -50,12 +54,27 @@ enum Port {
     Peer,
 }
 
+/// How a server behaves.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// How it leaves.
+    pub drain: Drain,
+    /// Connections that each port for callers may have.
+    pub most_connections: usize,
+}
+
 /// Serves the ports.
 #[derive(Debug)]
 pub struct Server {
     proxy: Proxy,
     peers: PeerService,
-    drain: Drain,
+    config: ServerConfig,
+}
+
+/// A port, and the seats of those that come in by it.
+struct Entrance {
+    port: Port,
+    seats: Seats,
 }
 
 /// What all connections share.
@@ -70,9 +89,9 @@ struct Shared {
 }
 
 impl Server {
-    /// A server of what `proxy` and `peers` answer, that leaves as `drain` says.
-    pub const fn new(proxy: Proxy, peers: PeerService, drain: Drain) -> Self {
-        Self { proxy, peers, drain }
+    /// A server of what `proxy` and `peers` answer.
+    pub const fn new(proxy: Proxy, peers: PeerService, config: ServerConfig) -> Self {
+        Self { proxy, peers, config }
     }
 
     /// Serves until `shutdown` is done and all that was begun has ended or the time for it is over.
@@ -86,21 +105,29 @@ impl Server {
             requests: TaskTracker::new(),
         });
         let mut accepting = JoinSet::new();
+        let mut watches = JoinSet::new();
         let Listeners { cluster, public, peer } = listeners;
         for (listener, port) in [
             (cluster, Port::Client(Listener::Cluster)),
             (public, Port::Client(Listener::Public)),
             (peer, Port::Peer),
         ] {
-            accepting.spawn(accept(Arc::clone(&shared), listener, port));
+            let most = match port {
+                Port::Client(_) => self.config.most_connections,
+                Port::Peer => MOST_PEERS,
+            };
+            let seats = Seats::new(most, Arc::clone(shared.proxy.metrics()));
+            watches.spawn(seats.clone().watch());
+            let entrance = Entrance { port, seats };
+            accepting.spawn(accept(Arc::clone(&shared), listener, entrance));
         }
         shutdown.await;
-        drain::run(&shared, &self.drain, accepting).await;
+        drain::run(&shared, &self.config.drain, accepting).await;
     }
 }
 
 /// Accepts connections until the port is to be closed.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, port: Port) {
+async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
     let mut phase = shared.phase.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -108,15 +135,15 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, port: Port) {
             _ = phase.wait_for(|phase| *phase >= Phase::Finishing) => break,
             accepted = listener.accept() => accepted,
         };
-        if let Err(error) = take(&shared, accepted, port) {
-            tracing::warn!(%error, ?port, "accepting a connection");
+        if let Err(error) = take(&shared, accepted, &entrance) {
+            tracing::warn!(%error, port = ?entrance.port, "accepting a connection");
             sleep(ACCEPT_PAUSE).await;
         }
     }
     // Whoever has connected by now is served; closing the port would cut them off.
     for _ in 0..BACKLOG {
         let Some(accepted) = listener.accept().now_or_never() else { return };
-        if take(&shared, accepted, port).is_err() {
+        if take(&shared, accepted, &entrance).is_err() {
             return;
         }
     }
@@ -126,13 +153,16 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, port: Port) {
 fn take(
     shared: &Arc<Shared>,
     accepted: io::Result<(TcpStream, SocketAddr)>,
-    port: Port,
+    entrance: &Entrance,
 ) -> io::Result<()> {
     match accepted {
         Ok((stream, from)) => {
             // Answers are small and waited for; without it they are only slower.
             drop(stream.set_nodelay(true));
-            spawn(shared, stream, from, port);
+            // Without a free seat the connection is closed at once.
+            if let Some(seat) = entrance.seats.take() {
+                spawn(shared, stream, from, (entrance.port, seat));
+            }
             Ok(())
         }
         Err(error) if is_of_connection(&error) => Ok(()),
@@ -140,16 +170,21 @@ fn take(
     }
 }
 
-fn spawn(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, port: Port) {
+fn spawn(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    from: SocketAddr,
+    (port, seat): (Port, Occupied),
+) {
     let own = Arc::clone(shared);
     shared.connections.spawn(async move {
         let _counted = own.proxy.metrics().begin_connection();
         match port {
             Port::Client(listener) => {
                 let (io, presence) = Watched::new(stream);
-                client::serve(&own, io, presence, (listener, from)).await;
+                client::serve(&own, Seated::new(io, seat), presence, (listener, from)).await;
             }
-            Port::Peer => peer::serve(&own, stream).await,
+            Port::Peer => peer::serve(&own, Seated::new(stream, seat)).await,
         }
     });
 }

@@ -9,12 +9,13 @@ use prometheus_client::registry::Registry;
 use rouse_activator::control::{Control, ControlConfig};
 use rouse_activator::proxy::{Proxy, ProxyConfig};
 use rouse_activator::request_metrics::RequestMetrics;
-use rouse_activator::server::{Drain, Listeners, Server};
+use rouse_activator::server::{Drain, Listeners, Server, ServerConfig};
 use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
 use crate::args::ActivatorArgs;
+use crate::files;
 use crate::shutdown::Shutdown;
 
 /// Runs an activator until the process shall stop and all that it serves has ended.
@@ -49,7 +50,11 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         _ => None,
     });
     admin::spawn(args.common.admin_addr, Admin { registry, unready }).await?;
-    let server = Server::new(proxy, handles.peers, Drain::within(args.drain));
+    let config = ServerConfig {
+        drain: Drain::within(args.drain),
+        most_connections: files::bound_connections(args.max_connections),
+    };
+    let server = Server::new(proxy, handles.peers, config);
     tokio::select! {
         () = control.run() => anyhow::bail!("the control side ended"),
         () = server.run(listeners, stopped(shutdown)) => Ok(()),

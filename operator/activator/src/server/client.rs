@@ -25,13 +25,10 @@ use super::drain::Phase;
 use super::presence::Presence;
 use crate::body::{ClientBody, RequestBody, ResponseBody};
 use crate::headers::ClientFacts;
+use crate::seats::{Leave, Order, Seat, Seated};
 
 /// What makes connections out of streams.
 pub(super) type Builder = auto::Builder<TokioExecutor>;
-
-/// How long a connection of HTTP/1.1 may take for the head of its next request: it may stand idle
-/// for as long, which is longer than the idle connections of common clients live (90 s).
-const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Bytes that are read ahead on a connection of HTTP/1.1, and most that a head may have.
 const BUFFER: usize = 64 * 1024;
@@ -57,8 +54,8 @@ pub(super) fn builder() -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // Their seats tell connections when their time is over: without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(BUFFER)
         .http2()
         .timer(TokioTimer::new())
@@ -77,6 +74,7 @@ struct Connection {
     listener: Listener,
     facts: ClientFacts,
     presence: Presence,
+    seat: Arc<Seat>,
     /// Whether a request has come.
     used: AtomicBool,
     /// Whether the client speaks HTTP/2.
@@ -88,7 +86,7 @@ struct Connection {
 /// Serves one connection until it ends.
 pub(super) async fn serve<I>(
     shared: &Arc<Shared>,
-    io: I,
+    io: Seated<I>,
     presence: Presence,
     (listener, from): (Listener, SocketAddr),
 ) where
@@ -99,6 +97,7 @@ pub(super) async fn serve<I>(
         listener,
         facts: ClientFacts::new(listener, from),
         presence,
+        seat: Arc::clone(io.seat()),
         used: AtomicBool::new(false),
         http2: AtomicBool::new(false),
         first: Notify::new(),
@@ -109,8 +108,7 @@ pub(super) async fn serve<I>(
     let mut serving = pin!(serving);
     let mut phase = shared.phase.subscribe();
     let mut told = false;
-    // A connection that never says anything is not read by what looks at heads.
-    let mut silence = pin!(tokio::time::sleep(HEAD_TIMEOUT));
+    let mut leaving = Leave::new(&connection.seat);
     loop {
         let now = *phase.borrow_and_update();
         let http2 = connection.http2.load(Ordering::Relaxed);
@@ -133,7 +131,11 @@ pub(super) async fn serve<I>(
             }
             _ = phase.changed() => {}
             () = connection.first.notified(), if unused => {}
-            () = silence.as_mut(), if unused => return,
+            order = leaving.order() => match order {
+                // What was begun is finished.
+                Order::Finish => serving.as_mut().graceful_shutdown(),
+                Order::Go => return,
+            }
         }
     }
 }
@@ -155,11 +157,13 @@ fn answer(
             connection.first.notify_one();
         }
         let busy = connection.shared.requests.token();
+        let active = connection.seat.begin();
         let http1 = version < Version::HTTP_2;
         let waits_for_word = request.headers().contains_key(EXPECT);
         let request = request
             .map(|body| RequestBody::Client(ClientBody::new(body, http1 && !waits_for_word)));
-        let Connection { shared, listener, facts, presence, .. } = &*connection;
+        let Connection { shared, listener, facts, presence, seat, .. } = &*connection;
+        let mut unanswered = Unanswered(Some(seat).filter(|_| !http1));
         // A body that is not read hides from the server that its client leaves.
         let hides = http1 && !request.body().is_end_stream();
         let handled = shared.proxy.handle(request, *listener, facts);
@@ -172,10 +176,30 @@ fn answer(
         } else {
             handled.await
         };
+        unanswered.end();
         leave(&mut response, version, *shared.phase.borrow());
-        Ok(response.map(|body| body.holding(busy)))
+        Ok(active.until_end_of(response).map(|body| body.holding(busy)))
     }
     .boxed()
+}
+
+/// A request on HTTP/2, where a client can give up one after the other on the same connection.
+struct Unanswered<'s>(Option<&'s Arc<Seat>>);
+
+impl Unanswered<'_> {
+    fn end(&mut self) {
+        if let Some(seat) = self.0.take() {
+            seat.note_answered();
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.0 {
+            seat.note_given_up();
+        }
+    }
 }
 
 /// Tells a client of HTTP/1.1 to use another connection for its next request.

@@ -21,7 +21,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rouse_core::report::REPORTS_PATH;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ use crate::body::{ClientBody, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
 use crate::problem::{self, Failure};
 use crate::request_metrics::Entry;
+use crate::seats::{Active, Leave, Order, Seat, Seated};
 use crate::upstream::SentOn;
 
 /// How long a connection may take to say its first word, and one of HTTP/1.1 for each head.
@@ -97,10 +98,11 @@ impl fmt::Debug for PeerService {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<I>(shared: &Arc<Shared>, mut io: I)
+pub(super) async fn serve<I>(shared: &Arc<Shared>, mut io: Seated<I>)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let seat = Arc::clone(io.seat());
     let first = match timeout(HEAD_TIMEOUT, first_bytes(&mut io)).await {
         Ok(Ok(first)) if !first.is_empty() => first,
         _ => return,
@@ -108,7 +110,11 @@ where
     let http2 = first == PREFACE;
     let (reader, writer) = split(io);
     let io = join(Cursor::new(first).chain(reader), writer);
-    let served = if http2 { serve_http2(shared, io).await } else { serve_http1(shared, io).await };
+    let served = if http2 {
+        serve_http2(shared, io, &seat).await
+    } else {
+        serve_http1(shared, io, &seat).await
+    };
     if let Err(error) = served {
         tracing::debug!(error, "connection of a peer");
     }
@@ -125,24 +131,25 @@ async fn first_bytes<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-async fn serve_http1<I>(shared: &Arc<Shared>, io: I) -> Result<(), String>
+async fn serve_http1<I>(shared: &Arc<Shared>, io: I, seat: &Arc<Seat>) -> Result<(), String>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request: Request<hyper::body::Incoming>| async {
         let version = request.version();
+        let active = seat.begin();
         let request = request.map(|body| RequestBody::Client(ClientBody::new(body, false)));
         let mut response = answer(shared, request, None).await;
         leave(&mut response, version, *shared.phase.borrow());
-        Ok::<_, Infallible>(response)
+        Ok::<_, Infallible>(active.until_end_of(response))
     });
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(None)
         .max_headers(MOST_HEADERS)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut serving = pin!(serving);
+    let mut leaving = Leave::new(seat);
     let mut phase = shared.phase.subscribe();
     loop {
         match *phase.borrow_and_update() {
@@ -152,12 +159,16 @@ where
         }
         tokio::select! {
             served = serving.as_mut() => return served.map_err(|error| error.to_string()),
+            order = leaving.order() => match order {
+                Order::Finish => serving.as_mut().graceful_shutdown(),
+                Order::Go => return Ok(()),
+            },
             _ = phase.changed() => {}
         }
     }
 }
 
-async fn serve_http2<I>(shared: &Arc<Shared>, io: I) -> Result<(), String>
+async fn serve_http2<I>(shared: &Arc<Shared>, io: I, seat: &Arc<Seat>) -> Result<(), String>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -173,6 +184,7 @@ where
     let mut phase = shared.phase.subscribe();
     let mut streams = JoinSet::new();
     let (mut used, mut told) = (false, false);
+    let mut leaving = Leave::new(seat);
     loop {
         let now = *phase.borrow_and_update();
         // A new connection serves the request that it was made for.
@@ -187,12 +199,17 @@ where
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     used = true;
-                    streams.spawn(serve_stream(Arc::clone(shared), request, respond));
+                    let active = seat.begin();
+                    streams.spawn(serve_stream(Arc::clone(shared), request, respond, active));
                 }
                 Some(Err(error)) => return Err(error.to_string()),
                 None => return Ok(()),
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
+            order = leaving.order() => match order {
+                Order::Finish => connection.graceful_shutdown(),
+                Order::Go => return Ok(()),
+            },
             _ = phase.changed() => {}
         }
     }
@@ -202,6 +219,7 @@ async fn serve_stream(
     shared: Arc<Shared>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    _active: Active,
 ) {
     let respond = Arc::new(Mutex::new(respond));
     let teller = Arc::clone(&respond);

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::rig::{self, Rig, channel, data, get, http1_over, read};
-use crate::server::{Drain, Listeners, Server, drain};
+use crate::server::{Drain, Listeners, Server, ServerConfig, drain};
 
 const DRAIN: Drain = Drain { announce: Duration::from_secs(5), total: Duration::from_mins(1) };
 
@@ -169,7 +169,8 @@ async fn the_ports_open_serve_and_close() {
     let quick = Drain { announce: Duration::ZERO, ..DRAIN };
     let (proxy, peers) = (rig.shared.proxy.clone(), rig.shared.peers.clone());
     let (leave, left) = oneshot::channel::<()>();
-    let ended = tokio::spawn(Server::new(proxy, peers, quick).run(listeners, left.map(drop)));
+    let config = ServerConfig { drain: quick, most_connections: 10 };
+    let ended = tokio::spawn(Server::new(proxy, peers, config).run(listeners, left.map(drop)));
     for (address, host, status) in
         [(cluster, "f.shop", 200), (public, "f.shop.fn.example.org", 200), (peer, "f.shop", 401)]
     {

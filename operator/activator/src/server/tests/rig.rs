@@ -37,6 +37,7 @@ use crate::function::{FunctionHandle, Owner};
 use crate::pod::{Pod, Start};
 use crate::proxy::{Proxy, ProxyConfig};
 use crate::request_metrics::RequestMetrics;
+use crate::seats::{Seated, Seats};
 use crate::server::drain::Phase;
 use crate::server::presence::Presence;
 use crate::server::{Peer, PeerDenied, PeerService, Shared, client, peer};
@@ -44,6 +45,8 @@ use crate::upstream::{Connections, Dialer, Stream};
 
 /// Token that the peers of the tests know one another by, as it stands in the file `token`.
 pub const TOKEN: &str = "of-an-activator";
+/// Connections that the tests may have, which is more than they make.
+const SEATS: usize = 10_000;
 /// Host of the Function of the tests.
 pub const HOST: &str = "f.shop";
 
@@ -113,6 +116,7 @@ pub struct Rig {
     pub handle: Arc<FunctionHandle>,
     pub gate: Arc<Gate>,
     pub registry: Registry,
+    seats: Seats,
     routes: Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>,
 }
 
@@ -150,6 +154,8 @@ impl Rig {
         let key = FunctionKey::new("shop", "f");
         let handle = Arc::new(FunctionHandle::new(key.clone(), "uid-f".into(), timeouts()));
         let routes = Arc::new(ArcSwap::from_pointee(table(&handle)));
+        let seats = Seats::new(SEATS, Arc::clone(&metrics));
+        tokio::spawn(seats.clone().watch());
         let proxy = Proxy::new(ProxyConfig {
             routes: Arc::clone(&routes),
             cluster_domain: "cluster.local".into(),
@@ -165,7 +171,8 @@ impl Rig {
             connections: TaskTracker::new(),
             requests: TaskTracker::new(),
         });
-        Self { world, shared, handle, gate: Gate::new(bounds(0, 100)), registry, routes }
+        let gate = Gate::new(bounds(0, 100));
+        Self { world, shared, handle, gate, registry, seats, routes }
     }
 
     pub fn own(&self) {
@@ -185,9 +192,10 @@ impl Rig {
 
     /// Serves the port for peers at `address`, as `name`.
     pub fn join(&self, name: &str, address: SocketAddr) -> Member {
-        let shared = Arc::clone(&self.shared);
+        let (shared, seats) = (Arc::clone(&self.shared), self.seats.clone());
         self.world.listen(address, move |io| {
             let shared = Arc::clone(&shared);
+            let io = Seated::new(io, seats.take().unwrap());
             tokio::spawn(async move { peer::serve(&shared, io).await });
         });
         Member { uid: format!("uid-{name}"), name: name.into(), peer: address.to_string() }
@@ -215,11 +223,17 @@ impl Rig {
     pub fn connect(&self, listener: Listener) -> DuplexStream {
         let (near, far) = duplex(64 * 1024);
         let shared = Arc::clone(&self.shared);
+        let far = self.seat(far);
         self.shared.connections.spawn(async move {
             let from = "192.0.2.7:4711".parse().unwrap();
             client::serve(&shared, far, Presence::unknown(), (listener, from)).await;
         });
         near
+    }
+
+    /// A connection in a seat of its own.
+    pub fn seat<I>(&self, io: I) -> Seated<I> {
+        Seated::new(io, self.seats.take().unwrap())
     }
 
     pub async fn http1(&self) -> http1::SendRequest<Body> {

@@ -211,6 +211,7 @@ async fn a_client_that_leaves_behind_an_unread_body_leaves_the_queue() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (served, from) = listener.accept().await.unwrap();
     let (io, presence) = Watched::new(served);
+    let io = rig.seat(io);
     let shared = Arc::clone(&rig.shared);
     let serving = tokio::spawn(async move {
         client::serve(&shared, io, presence, (Listener::Cluster, from)).await;
