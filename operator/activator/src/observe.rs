@@ -1,6 +1,7 @@
 //! Watches everything that the activator must know of the cluster. It turns objects into
 //! observations and hands them on in order; it decides nothing and keeps nothing.
 
+mod backoff;
 pub mod index;
 pub mod objects;
 
@@ -15,6 +16,7 @@ use rouse_core::membership::Membership;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
+use backoff::WatchBackoff;
 use objects::{DeploymentSeen, FunctionSeen, PodSeen, TriggerSeen};
 
 use crate::instances::client::describe;
@@ -69,7 +71,7 @@ where
     T: Send + 'static,
 {
     let kind = K::kind(&());
-    watcher(api, config).default_backoff().filter_map(move |event| {
+    watcher(api, config).backoff(WatchBackoff::default()).filter_map(move |event| {
         let seen = event
             .map_err(|error| log_failure(&kind, &error))
             .ok()
