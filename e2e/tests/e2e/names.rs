@@ -1,10 +1,13 @@
 //! Hosts: who answers to which name, and who may not.
 
+use std::net::IpAddr;
+
+use anyhow::Context;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Service;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Api, ListParams, PostParams};
 use rouse_crds::v1alpha1::{Function, Trigger};
-use rouse_e2e::cluster::HELLO_IMAGE;
+use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, find_condition, hello};
 use rouse_e2e::wait;
@@ -123,6 +126,52 @@ async fn a_trigger_says_what_keeps_it_from_its_host_and_harms_nobody() {
         trigger_is(&scope, "good", "False", "FunctionMissing").await
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_is_ready_is_known_to_every_activator_at_once() {
+    Scope::run("known", async |scope| {
+        let activators = activators(&scope).await?;
+        for i in 0..10 {
+            let name = format!("f{i}");
+            scope.apply_function(&name, hello(&json!({}))).await?;
+            // A request of another method tells the route without waking anything.
+            let host = format!("{name}.{}.e2e.example.com", scope.namespace);
+            let http = json!({"hosts": [host], "methods": ["POST"]});
+            scope.apply_trigger(&name, json!({"function": name, "http": http})).await?;
+            trigger_is(&scope, &name, "True", "Admitted").await?;
+            for activator in &activators {
+                let answer = activator.get(&host, "/").await?;
+                assert_eq!(answer.status, 405, "{host}: {answer:?}");
+            }
+        }
+        scope.apply_function("woken", hello(&json!({}))).await?;
+        scope.function("woken", PATIENCE, |f| condition(f, "Ready") == Some("True")).await?;
+        for activator in &activators {
+            let answer = activator.get(&scope.host("woken"), "/").await?;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Callers of each activator's own address.
+async fn activators(scope: &Scope) -> anyhow::Result<Vec<Caller>> {
+    let pods: Api<Pod> = Api::namespaced(scope.cluster.client.clone(), NAMESPACE);
+    let selector = ListParams::default().labels("app.kubernetes.io/component=activator");
+    let mut callers = Vec::new();
+    for pod in pods.list(&selector).await? {
+        let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| &c.ports);
+        let mut ports = ports.flatten();
+        let port = ports.find(|port| port.name.as_deref() == Some("http"));
+        let port = u16::try_from(port.context("an activator has a port")?.container_port)?;
+        let ip = pod.status.and_then(|status| status.pod_ip).context("it has an address")?;
+        callers.push(Caller::new((ip.parse::<IpAddr>()?, port).into()));
+    }
+    assert!(callers.len() > 1, "{} activators", callers.len());
+    Ok(callers)
 }
 
 async fn trigger_is(scope: &Scope, name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
