@@ -6,7 +6,8 @@ use std::fmt;
 /// `Reconciling` and `Stalled` only while they are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// The object is in force as it was written. A Function that sleeps is ready.
+    /// The object is in force as it was written, at every activator: whoever calls now is not told
+    /// that there is nothing there. A Function that sleeps is ready.
     Ready,
     /// At least one pod of the Function answers requests.
     Active,

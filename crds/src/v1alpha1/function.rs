@@ -149,8 +149,9 @@ pub struct FunctionStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the spec is in force (a sleeping Function is ready). `Active`: pods answer.
-    /// `Reconciling`: a change is on its way. `Stalled`: somebody must change something.
+    /// `Ready`: the spec is in force and the Function can be called, at every activator (a sleeping
+    /// Function is ready). `Active`: pods answer. `Reconciling`: a change is on its way. `Stalled`:
+    /// somebody must change something.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -94,8 +94,9 @@ pub struct TriggerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: requests for all hosts reach the Function. `Reconciling`: the Function is awaited.
-    /// `Stalled`: somebody must change something, here or elsewhere.
+    /// `Ready`: requests for all hosts reach the Function, at every activator. `Reconciling`: the
+    /// Function or an activator is awaited. `Stalled`: somebody must change something, here or
+    /// elsewhere.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -67,6 +67,7 @@ struct Director<I> {
     ownership: Ownership<I>,
     hosts: HostPolicy,
     routes: SharedTable,
+    reports: Reports,
     synced: watch::Sender<bool>,
     routes_are_stale: bool,
     /// When the table may be built again.
@@ -88,7 +89,8 @@ impl Control {
             reports: reports.clone(),
             metrics: ControlMetrics::register(registry),
         };
-        let director = Director::new(Ownership::new(&uid, world), hosts);
+        let ownership = Ownership::new(&uid, world);
+        let director = Director::new(ownership, reports.clone(), hosts);
         let handles = ControlHandles {
             routes: Arc::clone(&director.routes),
             synced: director.synced.subscribe(),
@@ -116,12 +118,13 @@ fn peer_service(auth: PeerAuth, reports: Reports) -> PeerService {
 }
 
 impl<I: Instances> Director<I> {
-    fn new(ownership: Ownership<I>, hosts: HostPolicy) -> Self {
+    fn new(ownership: Ownership<I>, reports: Reports, hosts: HostPolicy) -> Self {
         Self {
             index: Index::default(),
             ownership,
             hosts,
             routes: SharedTable::default(),
+            reports,
             synced: watch::Sender::new(false),
             routes_are_stale: false,
             rebuild_at: Instant::now(),
@@ -170,6 +173,9 @@ impl<I: Instances> Director<I> {
         }
         self.routes_are_stale |= changes.routes;
         self.rebuild_routes();
+        if !self.routes_are_stale {
+            self.reports.route(self.index.known());
+        }
         if !*self.synced.borrow() && !self.routes_are_stale {
             tracing::info!(functions = self.index.functions().count(), "synced");
             self.synced.send_replace(true);

@@ -1,5 +1,5 @@
-//! What this activator tells the controller: the latest report of each owned Function, as a stream
-//! of JSON lines for whoever asks. A slow reader gets the latest, not all; memory is bounded by the
+//! What this activator tells the controller: how far its routes go and the latest report of each
+//! owned Function, as a stream of JSON lines for whoever asks. A slow reader gets the latest, not all; memory is bounded by the
 //! number of Functions.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use rouse_core::report::{FunctionReport, ReportLine};
+use rouse_core::report::{FunctionReport, ReportLine, Routed};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ pub struct Reports {
 #[derive(Debug, Default)]
 struct Shared {
     latest: Mutex<Latest>,
-    /// The number of the newest entry.
+    /// The number of the newest entry. It wakes readers for whatever else is new, too.
     newest: watch::Sender<u64>,
 }
 
@@ -48,6 +48,7 @@ struct Latest {
     releases: usize,
     /// The newest entry that was dropped unread.
     dropped: u64,
+    routed: Routed,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,17 @@ impl Reports {
         }
     }
 
+    /// Says how far the routes in force go.
+    pub fn route(&self, routed: Routed) {
+        let mut latest = self.lock();
+        if latest.routed == routed {
+            return;
+        }
+        latest.routed = routed;
+        drop(latest);
+        self.shared.newest.send_modify(|_| {});
+    }
+
     /// The answer to a request for the stream.
     pub fn respond(&self) -> Response<ResponseBody> {
         let reader = Reader::new(self.clone());
@@ -107,6 +119,12 @@ impl Reports {
             Entry::Function(report) => Some((**report).clone()),
             Entry::Released { .. } => None,
         }
+    }
+
+    /// How far the routes go.
+    #[cfg(test)]
+    pub fn routed(&self) -> Routed {
+        self.lock().routed
     }
 
     fn put(&self, uid: Arc<str>, entry: Entry) {
@@ -155,6 +173,8 @@ struct Reader {
     came_at: u64,
     /// The last entry that it had.
     had: u64,
+    /// What it was told of the routes; none yet on a new stream.
+    routed: Option<Routed>,
     synced: bool,
 }
 
@@ -162,7 +182,7 @@ impl Reader {
     fn new(reports: Reports) -> Self {
         let newest = reports.shared.newest.subscribe();
         let came_at = reports.lock().newest;
-        Self { reports, newest, came_at, had: 0, synced: false }
+        Self { reports, newest, came_at, had: 0, routed: None, synced: false }
     }
 
     /// The next lines; none when the reader lags too far.
@@ -206,7 +226,9 @@ impl Reader {
         if reached_end {
             self.had = latest.newest;
         }
+        let routed = Some(latest.routed).filter(|routed| self.routed != Some(*routed));
         drop(latest);
+        self.routed = routed.or(self.routed);
         // Encoding needs no lock.
         let told = taken.into_iter().map(|taken| match taken {
             Ok(report) => ReportLine::Function(Box::new((*report).clone())),
@@ -214,7 +236,8 @@ impl Reader {
         });
         let synced = !self.synced && reached_end;
         self.synced |= synced;
-        Some(encode(told.chain(synced.then_some(ReportLine::Synced))))
+        let lines = routed.map(ReportLine::Routed).into_iter().chain(told);
+        Some(encode(lines.chain(synced.then_some(ReportLine::Synced))))
     }
 }
 
@@ -260,6 +283,9 @@ mod tests {
                 }
                 ReportLine::Released { uid } => format!("-{uid}"),
                 ReportLine::Synced => "synced".into(),
+                ReportLine::Routed(Routed { functions, triggers }) => {
+                    format!("routed {functions}/{triggers}")
+                }
                 ReportLine::Heartbeat => "heartbeat".into(),
             })
             .collect()
@@ -271,21 +297,37 @@ mod tests {
         reports.publish(report("a", 1, "r1"));
         reports.publish(report("b", 1, "r1"));
         let mut reader = Reader::new(reports.clone());
-        assert_eq!(read(&mut reader).await, ["a=r1", "b=r1", "synced"]);
+        assert_eq!(read(&mut reader).await, ["routed 0/0", "a=r1", "b=r1", "synced"]);
         reports.publish(report("a", 1, "r2"));
         assert_eq!(read(&mut reader).await, ["a=r2"]);
         reports.release(&"b".into(), 1);
         assert_eq!(read(&mut reader).await, ["-b"]);
         assert_eq!(read(&mut reader).await, ["heartbeat"]);
         let mut late = Reader::new(reports);
-        assert_eq!(read(&mut late).await, ["a=r2", "synced"]);
+        assert_eq!(read(&mut late).await, ["routed 0/0", "a=r2", "synced"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_far_the_routes_go_is_told_first_and_then_its_latest_only() {
+        let reports = Reports::default();
+        let routed = |functions| Routed { functions, triggers: 7 };
+        reports.route(routed(20));
+        let mut reader = Reader::new(reports.clone());
+        assert_eq!(read(&mut reader).await, ["routed 20/7", "synced"]);
+        reports.route(routed(20));
+        assert_eq!(read(&mut reader).await, ["heartbeat"], "nothing new");
+        for functions in 21..1000 {
+            reports.route(routed(functions));
+        }
+        assert_eq!(read(&mut reader).await, ["routed 999/7"]);
+        assert_eq!(read(&mut reader).await, ["heartbeat"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_gets_the_latest() {
         let reports = Reports::default();
         let mut reader = Reader::new(reports.clone());
-        assert_eq!(read(&mut reader).await, ["synced"]);
+        assert_eq!(read(&mut reader).await, ["routed 0/0", "synced"]);
         for i in 0..1000 {
             reports.publish(report("a", 1, &format!("r{i}")));
         }
@@ -300,7 +342,7 @@ mod tests {
             reports.publish(report(&i.to_string(), 1, "r"));
         }
         let mut reader = Reader::new(reports);
-        assert_eq!(read(&mut reader).await.len(), MOST_LINES);
+        assert_eq!(read(&mut reader).await.len(), MOST_LINES + 1);
         let rest = read(&mut reader).await;
         assert_eq!((rest.len(), rest.last().map(String::as_str)), (2, Some("synced")));
     }
@@ -313,14 +355,14 @@ mod tests {
         reports.release(&"a".into(), 1);
         reports.release(&"never-told".into(), 1);
         let mut reader = Reader::new(reports);
-        assert_eq!(read(&mut reader).await, ["a=r1", "synced"]);
+        assert_eq!(read(&mut reader).await, ["routed 0/0", "a=r1", "synced"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_lags_behind_too_many_releases_is_ended() {
         let reports = Reports::default();
         let mut reader = Reader::new(reports.clone());
-        assert_eq!(read(&mut reader).await, ["synced"]);
+        assert_eq!(read(&mut reader).await, ["routed 0/0", "synced"]);
         for i in 0..=MOST_RELEASES {
             let uid: Arc<str> = i.to_string().into();
             reports.publish(report(&uid, 1, "r"));
@@ -329,6 +371,6 @@ mod tests {
         assert!(reader.next().await.is_none());
         assert_eq!(reports.lock().entries.len(), MOST_RELEASES);
         let mut anew = Reader::new(reports);
-        assert_eq!(read(&mut anew).await, ["synced"]);
+        assert_eq!(read(&mut anew).await, ["routed 0/0", "synced"]);
     }
 }

@@ -56,12 +56,18 @@ struct Objects<K> {
     by_owner: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     /// What a listing that is not complete yet has brought.
     listing: HashMap<ObjectKey, Arc<K>>,
+    /// The newest version that was seen, also of objects that are gone.
+    newest: u64,
 }
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        let objects =
-            Objects { by_key: HashMap::new(), by_owner: HashMap::new(), listing: HashMap::new() };
+        let objects = Objects {
+            by_key: HashMap::new(),
+            by_owner: HashMap::new(),
+            listing: HashMap::new(),
+            newest: 0,
+        };
         Self { objects: RwLock::new(objects), ready: watch::Sender::new(false) }
     }
 }
@@ -70,6 +76,9 @@ impl<K: Resource> Index<K> {
     /// Takes an event of a watch in; the objects, before and after, that it touched.
     pub fn take(&self, event: Event<K>) -> Vec<Arc<K>> {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) = &event {
+            objects.newest = objects.newest.max(version(object.meta()).unwrap_or_default());
+        }
         match event {
             Event::Apply(object) => {
                 let object = Arc::new(object);
@@ -122,6 +131,11 @@ impl<K: Resource> Index<K> {
 
     pub fn all(&self) -> Vec<Arc<K>> {
         self.read().by_key.values().cloned().collect()
+    }
+
+    /// The newest version that a watch brought, be it of an object's end.
+    pub fn newest(&self) -> u64 {
+        self.read().newest
     }
 
     /// Takes in what a write answered, unless the watch has brought something newer already.
@@ -226,8 +240,9 @@ mod tests {
         assert_eq!(names(&index.owned_by("1")), ["x", "z"]);
         index.take(Event::Apply(object("x", "2", 2)));
         assert_eq!(names(&index.owned_by("1")), ["z"]);
-        index.take(Event::Delete(object("z", "1", 2)));
+        index.take(Event::Delete(object("z", "1", 3)));
         assert_eq!(names(&index.owned_by("1")), [""; 0]);
+        assert_eq!(index.newest(), 3);
         assert_eq!(names(&index.all()), ["x", "y"]);
     }
 

@@ -18,6 +18,7 @@ mod members;
 mod memory;
 mod metrics;
 mod objects;
+mod propagation;
 mod reconcile_function;
 mod reconcile_trigger;
 mod reports;

@@ -23,11 +23,14 @@ use crate::index::{ObjectKey, version};
 /// costs more than a readiness probe that came too late.
 const UNREADY_GRACE: Duration = Duration::from_secs(10);
 
+/// Where the membership is told.
+type Published = watch::Sender<Membership>;
+
 /// Since when members are unready, by the UID of their pods.
 type Unready = HashMap<String, Instant>;
 
 /// Keeps the membership right, and tells `published` what it is. Never ends.
-pub(crate) async fn run(context: Shared, published: watch::Sender<Membership>) {
+pub(crate) async fn run(context: Shared, published: Published) {
     context.pods.ready().await;
     context.memberships.ready().await;
     let mut seen = context.membership_seen.subscribe();
@@ -37,7 +40,7 @@ pub(crate) async fn run(context: Shared, published: watch::Sender<Membership>) {
         seen.mark_unchanged();
         let (current, next, mut again) = decide(&context, &published.borrow(), &mut unready);
         if next == current {
-            publish(&context, &published, current);
+            publish(&context, &published, current).await;
         } else {
             match write(&context, &next).await {
                 Ok(written) => {
@@ -48,7 +51,7 @@ pub(crate) async fn run(context: Shared, published: watch::Sender<Membership>) {
                         members = next.members.len(),
                         "membership"
                     );
-                    publish(&context, &published, next);
+                    publish(&context, &published, next).await;
                 }
                 Err(error) => {
                     failures += 1;
@@ -65,13 +68,18 @@ pub(crate) async fn run(context: Shared, published: watch::Sender<Membership>) {
     }
 }
 
-fn publish(context: &Context, published: &watch::Sender<Membership>, now: Membership) {
+/// Tells who the members are to all that must know, if it is not what they know.
+async fn publish(context: &Context, published: &Published, now: Membership) {
     context.metrics.set_members(now.members.len());
-    published.send_if_modified(|before| {
-        let changed = *before != now;
-        *before = now;
-        changed
-    });
+    let known = context.reports.routes.knows_members();
+    if known && *published.borrow() == now {
+        return;
+    }
+    let released = context.reports.routes.set_members(&now.members);
+    published.send_replace(now);
+    for (namespace, name) in released {
+        context.requests.send(&namespace, &name).await;
+    }
 }
 
 /// The membership as it stands, as it shall be, and when to look again.

@@ -31,6 +31,19 @@ struct Entry {
     refusals: HashMap<(ChildKind, String), Refusal>,
     written: Option<Arc<Function>>,
     written_at: Option<Instant>,
+    sighting: Option<Sighting>,
+}
+
+/// When a generation of a Function's spec was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// The version of the object by then: who knows that one or a later one knows the generation,
+    /// however often the status is written meanwhile.
+    pub version: u64,
+    pub at: Instant,
+    /// Whether all activators had routes for it once.
+    pub routed: bool,
+    generation: Option<i64>,
 }
 
 /// A write that is not worth trying again for a while.
@@ -102,6 +115,31 @@ impl Memory {
     /// When this process last wrote the status.
     pub fn written_at(&self, uid: &str) -> Option<Instant> {
         self.lock().get(uid)?.written_at
+    }
+
+    /// When the present generation of `function` was first seen.
+    pub fn sight(&self, function: &Function) -> Sighting {
+        let meta = &function.metadata;
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let mut functions = self.lock();
+        let entry = functions.entry(uid.to_owned()).or_default();
+        let generation = meta.generation;
+        let known = entry.sighting.filter(|sighting| sighting.generation == generation);
+        *entry.sighting.insert(known.unwrap_or_else(|| Sighting {
+            version: version(meta).unwrap_or_default(),
+            at: Instant::now(),
+            routed: false,
+            generation,
+        }))
+    }
+
+    /// All activators have routes for the generation that was seen last.
+    pub fn note_routed(&self, uid: &str) {
+        let mut functions = self.lock();
+        let entry = functions.get_mut(uid);
+        if let Some(sighting) = entry.and_then(|entry| entry.sighting.as_mut()) {
+            sighting.routed = true;
+        }
     }
 
     /// The newer of what the watch brought and what was written last.
@@ -192,6 +230,30 @@ mod tests {
         assert_eq!(newest(9), Some(10));
         assert_eq!(newest(11), Some(11));
         assert_eq!(newest(9), Some(9), "the watch never goes back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_generation_counts_from_its_first_version() {
+        let memory = Memory::default();
+        let function = |generation: i64, version: u32| {
+            let function: Function = serde_json::from_value(json!({
+                "apiVersion": "rouse.dev/v1alpha1", "kind": "Function",
+                "metadata": {"name": "f", "uid": "u", "generation": generation,
+                    "resourceVersion": version.to_string()},
+                "spec": {"image": "i"},
+            }))
+            .unwrap();
+            function
+        };
+        let first = memory.sight(&function(1, 10));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((first.version, first.routed), (10, false));
+        assert_eq!(memory.sight(&function(1, 12)), first, "the status was written");
+        memory.note_routed("u");
+        assert!(memory.sight(&function(1, 13)).routed);
+        let second = memory.sight(&function(2, 14));
+        assert_eq!((second.version, second.routed), (14, false));
+        assert!(second.at > first.at);
     }
 
     fn version_of(function: &Function) -> Option<u64> {

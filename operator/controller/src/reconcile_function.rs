@@ -17,6 +17,7 @@ use crate::context::{Context, Shared};
 use crate::error::{Class, Error, chain};
 use crate::fetch::{Fetched, fetch};
 use crate::index::ObjectKey;
+use crate::propagation::await_routes;
 use crate::status::write_function_status;
 
 /// A look without a reason, in case that a watch failed us. It costs no request.
@@ -57,10 +58,16 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
         }
     };
     let retry_at = applied.as_ref().ok().and_then(|applied| applied.retry_at);
-    let situation = situation(context, &function, &fetched, (&key, &applied));
-    let counts_at = write_function_status(context, &function, &compute(&situation)).await?;
+    let wait = await_routes(context, &function, &key);
+    let mut situation = situation(context, &function, &fetched, (&key, &applied));
+    situation.unrouted = wait.as_ref().map(|wait| &wait.trouble);
+    let status = compute(&situation);
+    let held = wait.as_ref().is_some_and(|wait| wait.holds(&status.conditions));
+    let counts_at =
+        if held { None } else { write_function_status(context, &function, &status).await? };
     context.memory.succeeded(uid);
-    let next = [retry_at, counts_at].into_iter().flatten().min();
+    let look_at = wait.map(|wait| wait.again());
+    let next = [retry_at, counts_at, look_at].into_iter().flatten().min();
     let wait = next.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
     Ok(Action::requeue(wait))
 }
@@ -96,6 +103,7 @@ fn situation<'a>(
         previous: fetched.status.as_ref(),
         outlook,
         trouble,
+        unrouted: None,
         report: fetched.report.as_deref(),
         now: Timestamp::now(),
     }

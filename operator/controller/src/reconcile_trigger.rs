@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::Lookup;
 use rouse_core::function::FunctionKey;
-use rouse_core::function::status::condition;
+use rouse_core::function::status::{Trouble, condition};
+use rouse_core::report::Routed;
 use rouse_core::trigger::{HttpClaim, Problem, TriggerKey, Verdicts, decide_claims};
-use rouse_crds::v1alpha1::{ConditionType, Exposure, Trigger, TriggerStatus};
+use rouse_crds::v1alpha1::{ConditionType, Exposure, Function, Trigger, TriggerStatus};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::delay;
 use crate::context::{Context, Shared};
 use crate::error::{Class, Error, chain};
-use crate::index::ObjectKey;
+use crate::index::{ObjectKey, version};
+use crate::propagation::{Wait, is_ready};
 use crate::status::write_trigger_status;
 
 /// Changes that come together are judged together.
@@ -30,6 +33,31 @@ const LISTED: usize = 5;
 /// Failed writes in a row, and when the next is due.
 type Failures = HashMap<String, (u32, Instant)>;
 
+/// What is remembered of Triggers between passes, by their UIDs. It may be lost.
+#[derive(Default)]
+struct Memory {
+    failures: Failures,
+    admissions: HashMap<String, Admission>,
+}
+
+/// A Trigger that gets all it asks for, and is not ready yet.
+#[derive(Clone, Copy)]
+struct Admission {
+    generation: Option<i64>,
+    since: Instant,
+    /// How far routes must go to hold it. Another Trigger may have had to go for it.
+    needed: Routed,
+}
+
+/// The Functions as Triggers see them.
+type Functions = HashMap<FunctionKey, Target>;
+
+#[derive(Clone, Copy)]
+struct Target {
+    exposure: Exposure,
+    version: u64,
+}
+
 /// Keeps the status of all Triggers right. Never ends.
 pub(crate) async fn run(context: Shared) {
     let mut claims = context.claims.subscribe();
@@ -37,51 +65,109 @@ pub(crate) async fn run(context: Shared) {
     let mut functions_ready = context.functions_ready.subscribe();
     // The sender lives as long as the context.
     let _ = functions_ready.wait_for(|ready| *ready).await;
-    let mut failures = Failures::new();
+    let mut routes = context.reports.routes.progress();
+    let mut memory = Memory::default();
     loop {
         claims.mark_unchanged();
+        routes.mark_unchanged();
         let started = Instant::now();
-        write_all(&context, &mut failures).await;
+        let look_at = write_all(&context, &mut memory).await;
         context.metrics.reconciled("Trigger", "pass", started.elapsed());
-        let retry = failures.values().map(|(_, at)| *at).min();
+        let retry = memory.failures.values().map(|(_, at)| *at).chain(look_at).min();
         tokio::select! {
             changed = claims.changed() => if changed.is_err() { return },
+            changed = routes.changed(), if look_at.is_some() => if changed.is_err() { return },
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
         }
         sleep(GATHER).await;
     }
 }
 
-async fn write_all(context: &Context, failures: &mut Failures) {
+/// Judges all Triggers and writes what changed; when to look again at those that wait for routes.
+async fn write_all(context: &Context, memory: &mut Memory) -> Option<Instant> {
     let triggers = context.triggers.all();
-    let functions: HashMap<FunctionKey, Exposure> = context
-        .functions
-        .state()
-        .iter()
-        .map(|function| {
-            let ObjectKey { namespace, name } = ObjectKey::of(&function.metadata);
-            (FunctionKey { namespace, name }, function.spec.exposure)
-        })
-        .collect();
+    let functions = see_functions(context);
     let claims: Vec<HttpClaim> =
         triggers.iter().filter_map(|trigger| HttpClaim::of(trigger)).collect();
     let keys: BTreeSet<FunctionKey> = functions.keys().cloned().collect();
     let verdicts = decide_claims(&claims, &keys, &context.config.host_policy);
     let present: BTreeSet<String> = triggers.iter().map(|trigger| uid(trigger)).collect();
-    failures.retain(|uid, _| present.contains(uid));
-    let due: Vec<_> = triggers
-        .into_iter()
-        .filter(|trigger| trigger.metadata.deletion_timestamp.is_none())
-        .filter(|trigger| failures.get(&uid(trigger)).is_none_or(|(_, at)| *at <= Instant::now()))
-        .map(|trigger| {
-            let status = compute_status(&trigger, &verdicts, &functions, Timestamp::now());
-            write_one(context, trigger, status)
-        })
-        .collect();
+    memory.failures.retain(|uid, _| present.contains(uid));
+    memory.admissions.retain(|uid, _| present.contains(uid));
+    let mut look_at: Option<Instant> = None;
+    let mut due = Vec::new();
+    for trigger in triggers {
+        let failed = memory.failures.get(&uid(&trigger));
+        let is_due = failed.is_none_or(|(_, at)| *at <= Instant::now());
+        if trigger.metadata.deletion_timestamp.is_some() || !is_due {
+            continue;
+        }
+        let wait = await_routes(context, &mut memory.admissions, &trigger, (&verdicts, &functions));
+        let status = compute_status(&trigger, &verdicts, &functions, wait.as_ref());
+        if let Some(wait) = wait {
+            let again = wait.again();
+            look_at = Some(look_at.map_or(again, |at| at.min(again)));
+            if wait.holds(&status.conditions) {
+                continue;
+            }
+        }
+        due.push(write_one(context, trigger, status));
+    }
     let mut outcomes = futures::stream::iter(due).buffer_unordered(WRITES);
     while let Some((trigger, outcome)) = outcomes.next().await {
-        note_outcome(context, failures, &trigger, outcome);
+        note_outcome(context, &mut memory.failures, &trigger, outcome);
     }
+    look_at
+}
+
+fn see_functions(context: &Context) -> Functions {
+    let functions = context.functions.state();
+    let target = |function: &Arc<Function>| {
+        let ObjectKey { namespace, name } = ObjectKey::of(&function.metadata);
+        let version = version(&function.metadata).unwrap_or_default();
+        (FunctionKey { namespace, name }, Target { exposure: function.spec.exposure, version })
+    };
+    functions.iter().map(target).collect()
+}
+
+/// What `trigger` waits for; none where it may not have what it asks for. Once it is ready it waits
+/// no more, until its spec changes or it loses what it had.
+fn await_routes(
+    context: &Context,
+    admissions: &mut HashMap<String, Admission>,
+    trigger: &Trigger,
+    (verdicts, functions): (&Verdicts, &Functions),
+) -> Option<Wait> {
+    let uid = uid(trigger);
+    let generation = trigger.metadata.generation;
+    if verdicts.problems.contains_key(&key(trigger)) || is_ready(conditions(trigger), generation) {
+        admissions.remove(&uid);
+        return None;
+    }
+    let known = admissions.get(&uid).filter(|admission| admission.generation == generation);
+    let admission = known.copied().unwrap_or_else(|| {
+        let triggers = version(&trigger.metadata).unwrap_or_default();
+        let triggers = context.triggers.newest().max(triggers);
+        let functions = functions.get(&function_of(trigger)).map_or(0, |target| target.version);
+        let needed = Routed { functions, triggers };
+        Admission { generation, since: Instant::now(), needed }
+    });
+    admissions.insert(uid, admission);
+    let reach = context.reports.routes.reach(admission.needed);
+    Wait::of(&reach, "Trigger", admission.since)
+}
+
+fn conditions(trigger: &Trigger) -> &[Condition] {
+    trigger.status.as_ref().map_or(&[][..], |status| &status.conditions)
+}
+
+fn key(trigger: &Trigger) -> TriggerKey {
+    let namespace = trigger.namespace().unwrap_or_default().into_owned();
+    TriggerKey { namespace, name: trigger.name().unwrap_or_default().into_owned() }
+}
+
+fn function_of(trigger: &Trigger) -> FunctionKey {
+    FunctionKey::new(&trigger.namespace().unwrap_or_default(), &trigger.spec.function)
 }
 
 async fn write_one(
@@ -130,39 +216,39 @@ fn uid(trigger: &Trigger) -> String {
 fn compute_status(
     trigger: &Trigger,
     verdicts: &Verdicts,
-    functions: &HashMap<FunctionKey, Exposure>,
-    now: Timestamp,
+    functions: &Functions,
+    wait: Option<&Wait>,
 ) -> TriggerStatus {
-    let previous = trigger.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let (previous, now) = (conditions(trigger), Timestamp::now());
     let generation = trigger.metadata.generation;
     let make = |kind, truth, reason: &str, message: &str| {
         condition(kind, truth, (reason, message), (generation, now), previous)
     };
-    let namespace = trigger.namespace().unwrap_or_default().into_owned();
-    let function = FunctionKey::new(&namespace, &trigger.spec.function);
-    let name = trigger.name().unwrap_or_default().into_owned();
-    let problems = verdicts.problems.get(&TriggerKey { namespace, name });
-    let conditions = match problems.and_then(|problems| problems.first().map(|p| (p, problems))) {
-        None => {
-            let message = admitted_message(&function, functions.get(&function).copied());
-            vec![make(ConditionType::Ready, true, "Admitted", &message)]
-        }
-        Some((first, problems)) => {
-            let message = list(problems);
-            // A Function that is applied later mends the one problem; the others need somebody.
-            let waits = problems.iter().all(|p| matches!(p, Problem::FunctionMissing(_)));
-            let kind = if waits { ConditionType::Reconciling } else { ConditionType::Stalled };
-            vec![
-                make(ConditionType::Ready, false, first.reason(), &message),
-                make(kind, true, first.reason(), &message),
-            ]
-        }
+    let not_ready = |kind, reason: &str, message: &str| {
+        vec![make(ConditionType::Ready, false, reason, message), make(kind, true, reason, message)]
+    };
+    let problems = verdicts.problems.get(&key(trigger));
+    let conditions = if let Some((first, problems)) = first_of(problems) {
+        // A Function that is applied later mends the one problem; the others need somebody.
+        let waits = problems.iter().all(|p| matches!(p, Problem::FunctionMissing(_)));
+        let kind = if waits { ConditionType::Reconciling } else { ConditionType::Stalled };
+        not_ready(kind, first.reason(), &list(problems))
+    } else if let Some(Trouble { reason, message, .. }) = wait.map(|wait| &wait.trouble) {
+        not_ready(ConditionType::Reconciling, reason, message)
+    } else {
+        let function = function_of(trigger);
+        let message = admitted_message(&function, functions.get(&function).copied());
+        vec![make(ConditionType::Ready, true, "Admitted", &message)]
     };
     TriggerStatus { observed_generation: generation, conditions }
 }
 
-fn admitted_message(function: &FunctionKey, exposure: Option<Exposure>) -> String {
-    let reach = match exposure {
+fn first_of(problems: Option<&BTreeSet<Problem>>) -> Option<(&Problem, &BTreeSet<Problem>)> {
+    problems.and_then(|problems| problems.first().map(|first| (first, problems)))
+}
+
+fn admitted_message(function: &FunctionKey, target: Option<Target>) -> String {
+    let reach = match target.map(|target| target.exposure) {
         Some(Exposure::ClusterLocal) => ", from inside the cluster only (its exposure)",
         _ => "",
     };
@@ -203,9 +289,9 @@ mod tests {
     }
 
     fn summary(problems: &[Problem], exposure: Exposure) -> Vec<String> {
-        let functions = HashMap::from([(FunctionKey::new("shop", "hello"), exposure)]);
-        let status =
-            compute_status(&trigger(), &verdicts(problems), &functions, Timestamp::UNIX_EPOCH);
+        let target = Target { exposure, version: 1 };
+        let functions = HashMap::from([(FunctionKey::new("shop", "hello"), target)]);
+        let status = compute_status(&trigger(), &verdicts(problems), &functions, None);
         assert_eq!(status.observed_generation, Some(3));
         let text = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
             format!("{}={}/{}: {}", c.type_, c.status, c.reason, c.message)

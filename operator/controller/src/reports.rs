@@ -1,4 +1,5 @@
-//! What activators report: held here per Function, with the owner's word before all others'.
+//! What activators report: held here per Function, with the owner's word before all others', and
+//! how far their routes go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,10 +9,14 @@ use rouse_core::report::{FunctionReport, ReportLine};
 use tokio::sync::watch;
 
 pub(crate) mod collector;
+pub(crate) mod routes;
+
+use routes::Routes;
 
 /// All reports. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Reports {
+    pub routes: Arc<Routes>,
     held: Arc<RwLock<HashMap<String, OfFunction>>>,
     membership: watch::Receiver<Membership>,
 }
@@ -39,12 +44,12 @@ struct FromMember {
     stream: Option<u64>,
 }
 
-/// A Function whose reports changed, by namespace and name.
-pub(crate) type Changed = Option<(Arc<str>, Arc<str>)>;
+/// Functions whose status may change, by namespace and name.
+pub(crate) type Changed = Vec<(Arc<str>, Arc<str>)>;
 
 impl Reports {
     pub fn new(membership: watch::Receiver<Membership>) -> Self {
-        Self { held: Arc::default(), membership }
+        Self { routes: Arc::default(), held: Arc::default(), membership }
     }
 
     /// The report on the Function with this UID: the owner's if it has spoken, else the last that
@@ -69,13 +74,17 @@ impl Reports {
     pub fn accept(&self, member: &str, stream: u64, line: ReportLine) -> Changed {
         match line {
             ReportLine::Function(report) => self.accept_report(member, stream, *report),
-            ReportLine::Released { uid } => self.release(member, &uid),
+            ReportLine::Released { uid } => {
+                self.release(member, &uid);
+                Changed::new()
+            }
             // What an earlier stream brought and this one did not repeat is not owned any more.
             ReportLine::Synced => {
                 self.release_all(member, |of| of != stream);
-                None
+                Changed::new()
             }
-            ReportLine::Heartbeat => None,
+            ReportLine::Routed(routed) => self.routes.hear(member, stream, routed),
+            ReportLine::Heartbeat => Changed::new(),
         }
     }
 
@@ -92,19 +101,21 @@ impl Reports {
         let same = before.is_some_and(|before| *before.report == report && before.stream.is_some());
         let from = FromMember { report: Arc::new(report), stream: Some(stream) };
         of_function.by_member.insert(member.to_owned(), from);
-        (!same).then_some(key)
+        if same { Changed::new() } else { vec![key] }
     }
 
-    fn release(&self, member: &str, uid: &str) -> Changed {
+    fn release(&self, member: &str, uid: &str) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let from = held.get_mut(uid)?.by_member.get_mut(member)?;
-        from.stream = None;
-        None
+        let of_function = held.get_mut(uid);
+        if let Some(from) = of_function.and_then(|held| held.by_member.get_mut(member)) {
+            from.stream = None;
+        }
     }
 
     /// The stream with this number ended: its word still counts, but nobody corrects it.
     pub fn end_stream(&self, member: &str, stream: u64) {
         self.release_all(member, |of| of == stream);
+        self.routes.end_stream(member, stream);
     }
 
     fn release_all(&self, member: &str, ended: impl Fn(u64) -> bool) {
@@ -129,11 +140,13 @@ impl Reports {
     }
 
     pub fn forget(&self, uid: &str) {
+        self.routes.forget(uid);
         self.held.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Forgets all Functions but those that `is_there`.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.routes.retain(&is_there);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.retain(|uid, _| is_there(uid));
     }
@@ -183,8 +196,8 @@ mod tests {
         let (_sender, receiver) = watch::channel(membership);
         let reports = Reports::new(receiver);
         assert_eq!(serving(&reports), None);
-        assert!(reports.accept(&owner, 1, line(5, "new")).is_some());
-        assert!(reports.accept(&owner, 1, line(5, "new")).is_none(), "nothing new");
+        assert_eq!(reports.accept(&owner, 1, line(5, "new")).len(), 1);
+        assert_eq!(reports.accept(&owner, 1, line(5, "new")), [], "nothing new");
         reports.accept(&other, 2, line(5, "old"));
         assert_eq!(serving(&reports), Some(("new".into(), true)));
     }

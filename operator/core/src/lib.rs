@@ -6,6 +6,7 @@
 
 pub mod function;
 pub mod membership;
+pub mod reach;
 pub mod report;
 pub mod routing;
 pub mod scaling;

@@ -11,8 +11,8 @@ use crate::function::FunctionKey;
 /// Path of the stream of reports on an activator's peer port.
 pub const REPORTS_PATH: &str = "/v1/reports";
 
-/// One line of the stream. A new stream starts with a `Function` line for each owned Function,
-/// then `Synced`, then a line for each change.
+/// One line of the stream. A new stream tells how far the routes go, then starts with a `Function`
+/// line for each owned Function, then `Synced`, then a line for each change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReportLine {
@@ -25,8 +25,29 @@ pub enum ReportLine {
     },
     /// All owned Functions have been told.
     Synced,
+    /// What the activator has routes for, whoever owns it. Told early on each stream and whenever
+    /// it grows; the latest counts.
+    Routed(Routed),
     /// Nothing happened for a while; the activator is there.
     Heartbeat,
+}
+
+/// How far the routes in force go: they are made of all Functions and Triggers as they were at these
+/// versions. Versions of one kind are numbers that grow, so that one number speaks for all objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Routed {
+    /// Newest `resourceVersion` of a Function.
+    pub functions: u64,
+    /// Newest `resourceVersion` of a Trigger.
+    pub triggers: u64,
+}
+
+impl Routed {
+    /// Whether these routes go as far as `needed`.
+    pub const fn covers(self, needed: Self) -> bool {
+        self.functions >= needed.functions && self.triggers >= needed.triggers
+    }
 }
 
 /// What the owner of a Function knows of it.

@@ -4,6 +4,7 @@
 use futures::stream::BoxStream;
 use kube::runtime::watcher::Event;
 use rouse_core::membership::{Member, Membership};
+use rouse_core::report::Routed;
 use rouse_core::routing::{Listener, Route};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -34,7 +35,8 @@ impl Activator {
             public_domain: None,
             suffixes: [("shop".into(), vec!["example.com".into()])].into(),
         };
-        let director = Director::new(Ownership::new(name, world), hosts);
+        let ownership = Ownership::new(name, world);
+        let director = Director::new(ownership, reports.clone(), hosts);
         let (observations, receiver) = mpsc::unbounded_channel();
         let activator = Self {
             routes: Arc::clone(&director.routes),
@@ -152,9 +154,11 @@ async fn nothing_is_routed_or_owned_before_everything_was_listed() {
     a.tell(membership(1, &["a"]));
     sleep(Duration::from_secs(1)).await;
     assert!(a.handle().is_none() && !*a.synced.borrow());
+    assert_eq!(a.reports.routed(), Routed::default());
     a.list_all();
     sleep(Duration::from_secs(1)).await;
     assert!(*a.synced.borrow());
+    assert_eq!(a.reports.routed(), Routed { functions: 1, triggers: 0 });
     assert!(matches!(a.owner(), Owner::Here(_)));
 }
 
@@ -162,6 +166,7 @@ fn function() -> FunctionSeen {
     FunctionSeen {
         key: rouse_core::function::FunctionKey::new("shop", UID),
         uid: UID.into(),
+        version: 1,
         settings: Some(settings(0, 0, 10)),
         latest_ready: None,
         latest_created: None,
@@ -303,13 +308,35 @@ async fn triggers_make_routes() {
     };
     a.tell(Observation::Trigger(Event::Apply(TriggerSeen {
         key: key.clone(),
+        version: 1,
         claim: Some(claim),
     })));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(find("f.example.com").as_deref(), Some(UID));
-    a.tell(Observation::Trigger(Event::Delete(TriggerSeen { key, claim: None })));
+    assert_eq!(a.reports.routed().triggers, 1);
+    a.tell(Observation::Trigger(Event::Delete(TriggerSeen { key, version: 2, claim: None })));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(find("f.example.com"), None);
+    assert_eq!(a.reports.routed().triggers, 2);
+}
+
+/// The controller tells the world that a Function can be called as soon as this is told.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_routes_is_in_force() {
+    let (_plant, a, _b) = two_activators().await;
+    for version in 100..200 {
+        let name = format!("f{version}");
+        let key = rouse_core::function::FunctionKey::new("shop", &name);
+        let uid = name.as_str().into();
+        let seen = FunctionSeen { key, uid, version, ..function() };
+        a.tell(Observation::Function(Event::Apply(seen)));
+        while a.reports.routed().functions < version {
+            tokio::task::yield_now().await;
+        }
+        let host = format!("{name}.shop");
+        let routes = a.routes.load();
+        assert!(matches!(routes.find(Listener::Cluster, &host, "/", None), Route::Found(_)));
+    }
 }
 
 /// Ten thousand sleeping Functions: tables are built in a part of the time, tasks are small and

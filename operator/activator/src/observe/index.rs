@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kube::runtime::watcher::Event;
 use rouse_core::function::FunctionKey;
 use rouse_core::membership::Membership;
+use rouse_core::report::Routed;
 use rouse_core::trigger::{HttpClaim, TriggerKey};
 use tokio::time::Instant;
 
@@ -77,6 +78,8 @@ pub struct Index {
     children: HashMap<Arc<str>, Children>,
     membership: Arc<Membership>,
     listed: Listed,
+    known_functions: KnownTo,
+    known_triggers: KnownTo,
     changes: Changes,
 }
 
@@ -105,6 +108,27 @@ struct Listing<K> {
 impl<K> Default for Listing<K> {
     fn default() -> Self {
         Self { complete: false, so_far: None }
+    }
+}
+
+/// Up to which version all objects of a kind are known. A list is in the order of names: what it
+/// brings counts when it is complete, and a watch brings versions in their order.
+#[derive(Clone, Copy, Debug, Default)]
+struct KnownTo {
+    version: u64,
+    listing: u64,
+}
+
+impl KnownTo {
+    fn note<T>(&mut self, event: &Event<T>, version: impl Fn(&T) -> u64) {
+        match event {
+            Event::Init => self.listing = 0,
+            Event::InitApply(object) => self.listing = self.listing.max(version(object)),
+            Event::InitDone => self.version = self.version.max(self.listing),
+            Event::Apply(object) | Event::Delete(object) => {
+                self.version = self.version.max(version(object));
+            }
+        }
     }
 }
 
@@ -161,6 +185,11 @@ impl Index {
             && listed.membership.complete
     }
 
+    /// The Functions and Triggers that are known.
+    pub const fn known(&self) -> Routed {
+        Routed { functions: self.known_functions.version, triggers: self.known_triggers.version }
+    }
+
     /// What changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
@@ -199,6 +228,7 @@ impl Index {
     }
 
     fn apply_function(&mut self, event: Event<FunctionSeen>) {
+        self.known_functions.note(&event, |function| function.version);
         match self.listed.functions.take(event, |function| Arc::clone(&function.uid)) {
             Told::There(function, _) => self.put_function(function),
             Told::Gone(function) => self.remove_function(&function.uid),
@@ -241,8 +271,9 @@ impl Index {
     }
 
     fn apply_trigger(&mut self, event: Event<TriggerSeen>) {
+        self.known_triggers.note(&event, |trigger| trigger.version);
         match self.listed.triggers.take(event, |trigger| trigger.key.clone()) {
-            Told::There(TriggerSeen { key, claim }, _) => {
+            Told::There(TriggerSeen { key, claim, .. }, _) => {
                 let former = self.claims.get(&key);
                 self.changes.routes |= former != Some(&claim);
                 self.claims.insert(key, claim);

@@ -29,6 +29,8 @@ pub struct FunctionSeen {
     pub key: FunctionKey,
     /// UID of the object.
     pub uid: Arc<str>,
+    /// Version of the object; those of all Functions are ordered.
+    pub version: u64,
     /// What the spec asks for; none where the spec is not valid.
     pub settings: Option<Settings>,
     /// The newest revision that has ever answered, by the status.
@@ -73,6 +75,7 @@ impl FunctionSeen {
         Some(Self {
             key,
             uid: meta.uid.as_deref()?.into(),
+            version: version(meta),
             settings,
             latest_ready: revision(|status| &status.latest_ready),
             latest_created: revision(|status| &status.latest_created),
@@ -85,6 +88,8 @@ impl FunctionSeen {
 pub struct TriggerSeen {
     /// Namespace and name.
     pub key: TriggerKey,
+    /// Version of the object; those of all Triggers are ordered.
+    pub version: u64,
     /// What it asks for; none where it is of a kind that the activator does not route.
     pub claim: Option<HttpClaim>,
 }
@@ -94,7 +99,7 @@ impl TriggerSeen {
     pub fn of(trigger: &Trigger) -> Option<Self> {
         let meta = &trigger.metadata;
         let key = TriggerKey { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
-        Some(Self { key, claim: HttpClaim::of(trigger) })
+        Some(Self { key, version: version(meta), claim: HttpClaim::of(trigger) })
     }
 }
 
@@ -213,7 +218,7 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<Arc<str>> {
     meta.labels.as_ref()?.get(name).map(|value| value.as_str().into())
 }
 
-/// Versions of one object are numbers that grow.
+/// Versions are numbers that grow, over all objects of a kind.
 fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }

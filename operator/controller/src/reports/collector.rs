@@ -187,9 +187,10 @@ async fn take(context: &Shared, member: &Member, stream: u64, line: ReportLine) 
         ReportLine::Function(_) => "function",
         ReportLine::Released { .. } => "released",
         ReportLine::Synced => "synced",
+        ReportLine::Routed(_) => "routed",
         ReportLine::Heartbeat => "heartbeat",
     });
-    if let Some((namespace, name)) = context.reports.accept(&member.uid, stream, line) {
+    for (namespace, name) in context.reports.accept(&member.uid, stream, line) {
         context.requests.send(&namespace, &name).await;
     }
 }

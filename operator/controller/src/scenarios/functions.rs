@@ -3,7 +3,7 @@
 use super::fake_api::status;
 use super::*;
 
-const CREATED: [&str; 2] = ["Ready=True/Asleep", "Active=False/Asleep"];
+pub const CREATED: [&str; 2] = ["Ready=True/Asleep", "Active=False/Asleep"];
 
 /// A Function that has been woken once, and sleeps again.
 async fn proven() -> (Rig, String) {

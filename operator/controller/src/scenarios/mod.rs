@@ -4,6 +4,7 @@
 mod fake_api;
 mod functions;
 mod membership;
+mod propagation;
 mod streams;
 mod triggers;
 
@@ -15,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use rouse_core::function::{FunctionKey, revision_hash, validate};
 use rouse_core::membership::Membership;
-use rouse_core::report::{FunctionReport, ReportLine, RevisionReport};
+use rouse_core::report::{FunctionReport, ReportLine, RevisionReport, Routed};
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::{Function, LastError};
 use serde_json::{Value, json};
@@ -66,7 +67,16 @@ impl Rig {
         rig
     }
 
+    /// A controller whose activator `activator-0` knows of everything at once.
     fn on(api: FakeApi) -> Self {
+        let rig = Self::unrouted(api);
+        let everything = Routed { functions: u64::MAX, triggers: u64::MAX };
+        rig.context.reports.accept("uid-activator-0", 1, ReportLine::Routed(everything));
+        rig
+    }
+
+    /// A controller that has not heard of any activator.
+    fn unrouted(api: FakeApi) -> Self {
         Self::with(api, config()).0
     }
 
@@ -144,10 +154,16 @@ impl Rig {
 
     /// Sends a report as the activator would.
     async fn report(&self, report: FunctionReport) {
-        let line = ReportLine::Function(Box::new(report));
-        if let Some((namespace, name)) = self.context.reports.accept("uid-activator-0", 1, line) {
-            self.context.requests.send(&namespace, &name).await;
+        self.tell("uid-activator-0", ReportLine::Function(Box::new(report))).await;
+    }
+
+    /// Sends a line as the activator with this UID would; how many reconciles follow from it.
+    async fn tell(&self, activator: &str, line: ReportLine) -> usize {
+        let changed = self.context.reports.accept(activator, 1, line);
+        for (namespace, name) in &changed {
+            self.context.requests.send(namespace, name).await;
         }
+        changed.len()
     }
 
     /// Sets the pods of a revision's Deployment, as the activator and Kubernetes do.

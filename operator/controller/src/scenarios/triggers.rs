@@ -3,7 +3,7 @@
 use super::fake_api::status;
 use super::*;
 
-fn trigger(namespace: &str, name: &str, created: &str, host: &str) -> Value {
+pub fn trigger(namespace: &str, name: &str, created: &str, host: &str) -> Value {
     json!({
         "apiVersion": "rouse.dev/v1alpha1",
         "kind": "Trigger",
@@ -15,7 +15,7 @@ fn trigger(namespace: &str, name: &str, created: &str, host: &str) -> Value {
     })
 }
 
-fn trigger_conditions(rig: &Rig, namespace: &str, name: &str) -> Vec<String> {
+pub fn trigger_conditions(rig: &Rig, namespace: &str, name: &str) -> Vec<String> {
     conditions(&rig.api.get("triggers", namespace, name).unwrap()["status"])
 }
 
@@ -44,6 +44,7 @@ async fn a_start_waits_for_whatever_comes_last() {
     for slow in ["functions", "triggers", "deployments", "controllerrevisions", "services", "pods"]
     {
         let api = FakeApi::default();
+        api.make("pods", activator("activator-0", "10.0.0.1"));
         api.make("triggers", trigger(NAMESPACE, "t", "01", "a.example.com"));
         api.make("functions", function(&json!({})));
         api.slow(slow);

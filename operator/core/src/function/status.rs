@@ -39,6 +39,9 @@ pub struct Situation<'a> {
     pub outlook: Option<&'a Outlook>,
     /// What is wrong.
     pub trouble: Option<&'a Trouble>,
+    /// What keeps callers from the Function though nothing is wrong with it: activators that have
+    /// no route for it yet.
+    pub unrouted: Option<&'a Trouble>,
     /// What the owner among the activators says; none before the first report, when the status
     /// goes on to say what it said.
     pub report: Option<&'a FunctionReport>,
@@ -157,6 +160,18 @@ struct Verdict {
     stalled: bool,
 }
 
+impl Verdict {
+    fn of_trouble(trouble: &Trouble, goes_on: &str) -> Self {
+        Self {
+            ready: false,
+            reason: trouble.reason.to_owned(),
+            message: format!("{}{goes_on}", trouble.message),
+            reconciling: trouble.passing,
+            stalled: !trouble.passing,
+        }
+    }
+}
+
 fn judge(
     situation: &Situation<'_>,
     latest_ready: Option<&str>,
@@ -167,21 +182,14 @@ fn judge(
     let candidate = candidate.filter(|newest| Some(*newest) != latest_ready);
     let goes_on = latest_ready
         .map_or_else(String::new, |serving| format!("; revision {serving} goes on to serve"));
+    let goes_on = if candidate.is_some() { goes_on.as_str() } else { "" };
     if let Some(trouble) = situation.trouble {
-        let goes_on = if candidate.is_some() { goes_on.as_str() } else { "" };
-        return Verdict {
-            ready: false,
-            reason: trouble.reason.to_owned(),
-            message: format!("{}{goes_on}", trouble.message),
-            reconciling: trouble.passing,
-            stalled: !trouble.passing,
-        };
+        return Verdict::of_trouble(trouble, goes_on);
     }
     let waited_for = candidate.or(latest_ready);
     let failing = last_error.filter(|error| Some(error.revision.as_str()) == waited_for);
     let served_by_waited_for = candidate.is_none() && pods.ready > 0;
     if let Some(error) = failing.filter(|_| !served_by_waited_for) {
-        let goes_on = if candidate.is_some() { goes_on.as_str() } else { "" };
         return Verdict {
             ready: false,
             reason: reason_word(&error.reason),
@@ -189,6 +197,9 @@ fn judge(
             reconciling: false,
             stalled: true,
         };
+    }
+    if let Some(unrouted) = situation.unrouted {
+        return Verdict::of_trouble(unrouted, goes_on);
     }
     let (message, reconciling) = match (candidate, latest_ready) {
         (Some(new), Some(old)) => {

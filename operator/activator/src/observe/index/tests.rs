@@ -27,6 +27,7 @@ fn function(uid: &str) -> FunctionSeen {
     FunctionSeen {
         key: FunctionKey::new("shop", uid),
         uid: uid.into(),
+        version: 1,
         settings: Some(settings(false)),
         latest_ready: None,
         latest_created: None,
@@ -110,6 +111,29 @@ async fn only_what_changed_is_told() {
     let public = FunctionSeen { settings: Some(settings(true)), ..function("f") };
     assert!(scene.functions(Event::Apply(public)).routes);
     assert!(scene.functions(Event::Delete(function("f"))).routes);
+}
+
+#[tokio::test]
+async fn a_list_tells_how_far_it_goes_when_it_is_complete() {
+    let mut scene = Scene::new();
+    let at = |uid: &str, version| FunctionSeen { version, ..function(uid) };
+    let known = |scene: &Scene| scene.index.known().functions;
+    scene.functions(Event::Init);
+    scene.functions(Event::InitApply(at("late", 9)));
+    assert_eq!(known(&scene), 0, "one of an earlier version may come yet");
+    scene.functions(Event::InitApply(at("early", 5)));
+    scene.functions(Event::InitDone);
+    assert_eq!(known(&scene), 9);
+    scene.functions(Event::Apply(at("new", 12)));
+    assert_eq!(known(&scene), 12);
+    scene.functions(Event::Delete(at("late", 15)));
+    assert_eq!(known(&scene), 15);
+    scene.functions(Event::Init);
+    scene.functions(Event::InitApply(at("new", 20)));
+    assert_eq!(known(&scene), 15, "a list that is not complete yet");
+    scene.functions(Event::InitDone);
+    assert_eq!(known(&scene), 20);
+    assert_eq!(scene.index.known().triggers, 0);
 }
 
 #[tokio::test]

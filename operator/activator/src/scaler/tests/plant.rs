@@ -508,6 +508,7 @@ impl Plant {
         let seen = FunctionSeen {
             key: FunctionKey::new("shop", UID),
             uid: UID.into(),
+            version: state.version,
             settings: state.settings.clone(),
             latest_ready: state.latest_ready.clone(),
             latest_created: state.latest_created.clone(),

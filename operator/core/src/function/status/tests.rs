@@ -10,6 +10,7 @@ const NEW: &str = "bbbbbbbbbb";
 struct World {
     outlook: Option<Outlook>,
     trouble: Option<Trouble>,
+    unrouted: Option<Trouble>,
     report: Option<FunctionReport>,
     status: Option<FunctionStatus>,
     second: i64,
@@ -25,7 +26,14 @@ impl World {
             template_error: None,
             name: NameHolder::Function,
         };
-        Self { outlook: Some(outlook), trouble: None, report: None, status: None, second: 0 }
+        Self {
+            outlook: Some(outlook),
+            trouble: None,
+            unrouted: None,
+            report: None,
+            status: None,
+            second: 0,
+        }
     }
 
     fn compute(&mut self) -> FunctionStatus {
@@ -42,6 +50,7 @@ impl World {
             previous: self.status.as_ref(),
             outlook: self.outlook.as_ref(),
             trouble: trouble.as_ref(),
+            unrouted: self.unrouted.as_ref(),
             report: self.report.as_ref(),
             now: Timestamp::from_second(self.second).unwrap(),
         });
@@ -230,6 +239,24 @@ fn trouble_stalls_and_the_old_revision_goes_on() {
 }
 
 #[test]
+fn a_function_that_activators_do_not_know_is_not_ready_yet() {
+    let mut world = World::new(OLD, None);
+    let message = "1 of 2 activators knows it".to_owned();
+    world.unrouted = Some(Trouble { reason: "Propagating", message, passing: true });
+    assert_eq!(
+        world.conditions(),
+        ["Ready=False/Propagating@1", "Active=False/Asleep@1", "Reconciling=True/Propagating@1"]
+    );
+    assert_eq!(world.message("Ready"), "1 of 2 activators knows it");
+    world.failed(OLD, "ImagePullFailed");
+    assert_eq!(world.conditions()[0], "Ready=False/ImagePullFailed@1", "what needs somebody first");
+    world.report = None;
+    world.status.as_mut().unwrap().last_error = None;
+    world.unrouted = None;
+    assert_eq!(world.conditions(), ["Ready=True/Asleep@3", "Active=False/Asleep@1"]);
+}
+
+#[test]
 fn an_invalid_spec_leaves_everything_else_as_it_was() {
     let mut world = World::new(OLD, Some(OLD));
     world.report = Some(report(Some(OLD), &[(OLD, 1, 1, 0)]));
@@ -287,6 +314,7 @@ fn a_public_function_has_a_public_url() {
             previous: None,
             outlook: None,
             trouble: None,
+            unrouted: None,
             report: None,
             now: Timestamp::UNIX_EPOCH,
         };
