@@ -1,6 +1,7 @@
 //! The command line: parsed once, here, into the configuration of each role.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -150,6 +151,10 @@ pub struct ActivatorArgs {
     /// How long a stopping activator goes on with what it serves.
     #[arg(long, env = "ROUSE_DRAIN", default_value = "300s", value_parser = parse_drain)]
     pub drain: Duration,
+    /// Threads that carry requests. Without it as many as can run at once: the processors of the
+    /// node, or fewer where the container has a limit.
+    #[arg(long, env = "ROUSE_THREADS")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 fn parse_most(text: &str) -> Result<usize, String> {

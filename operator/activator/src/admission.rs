@@ -126,9 +126,10 @@ impl Gate {
             && let Some(slot) = state.pick()
         {
             let pod = state.occupy(slot);
+            let permit = self.permit(&state, pod, None);
             self.note_load(&mut state);
             drop(state);
-            return Admission::Granted(self.permit(pod, None));
+            return Admission::Granted(permit);
         }
         match state.enqueue(bytes) {
             Ok((ticket, answer)) => {
@@ -278,13 +279,20 @@ impl Gate {
         {
             state.waiting_bytes -= waiter.bytes;
             let pod = state.occupy(slot);
-            answers.0.push((waiter.answer, Ok(self.permit(pod, Some(waiter.since)))));
+            let permit = self.permit(state, pod, Some(waiter.since));
+            answers.0.push((waiter.answer, Ok(permit)));
         }
         answers
     }
 
-    fn permit(self: &Arc<Self>, pod: Arc<Pod>, waited_since: Option<Instant>) -> Permit {
-        Permit { gate: Arc::clone(self), pod, waited_since }
+    fn permit(
+        self: &Arc<Self>,
+        state: &State,
+        pod: Arc<Pod>,
+        waited_since: Option<Instant>,
+    ) -> Permit {
+        let limited = state.bounds.concurrency.limit.is_some();
+        Permit { gate: Arc::clone(self), pod, waited_since, limited }
     }
 
     fn release(self: &Arc<Self>, pod: &Arc<Pod>) {
@@ -325,12 +333,18 @@ pub struct Permit {
     gate: Arc<Gate>,
     pod: Arc<Pod>,
     waited_since: Option<Instant>,
+    limited: bool,
 }
 
 impl Permit {
     /// The pod.
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod
+    }
+
+    /// Whether the pod serves a number of requests at once and never more.
+    pub fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// When the request began to wait; none where it had a slot at once.

@@ -24,7 +24,7 @@ use crate::function::FunctionHandle;
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
 use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
-use crate::upstream::{Dialer, SentOn, Upstream};
+use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
 use self::exchange::Exchange;
 
@@ -32,7 +32,7 @@ use self::exchange::Exchange;
 pub type Routes = Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>;
 
 /// What a proxy is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyConfig {
     /// The routes in force.
     pub routes: Routes,
@@ -46,7 +46,7 @@ pub struct ProxyConfig {
     pub dialer: Dialer,
 }
 
-/// Carries requests. Cheap to clone.
+/// Carries requests, on one thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy(Arc<Inner>);
 
@@ -62,13 +62,13 @@ struct Inner {
 }
 
 impl Proxy {
-    /// A proxy that serves nobody yet.
-    pub fn new(config: ProxyConfig) -> Self {
+    /// A proxy that serves nobody yet, and uses the part `shard` of each pod's connections.
+    pub fn new(config: ProxyConfig, shard: Shard) -> Self {
         let ProxyConfig { routes, cluster_domain, token_file, metrics, dialer } = config;
         Self(Arc::new(Inner {
             routes,
             cluster_domain,
-            upstream: Upstream::new(dialer.clone(), Arc::clone(&metrics)),
+            upstream: Upstream::new(dialer.clone(), Arc::clone(&metrics), shard),
             forwarder: Forwarder::new(token_file, dialer, Arc::clone(&metrics)),
             metrics,
             tunnels: TaskTracker::new(),

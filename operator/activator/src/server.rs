@@ -5,9 +5,10 @@ mod client;
 mod drain;
 mod peer;
 mod presence;
+mod workers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,12 @@ use tokio_util::task::TaskTracker;
 
 pub use self::drain::Drain;
 pub use self::peer::{CheckPeer, Peer, PeerDenied, PeerService, Reports};
+pub use self::workers::Workers;
 
 use self::drain::Phase;
 use self::presence::Watched;
-use crate::proxy::Proxy;
+use self::workers::Worker;
+use crate::proxy::{Proxy, ProxyConfig};
 use crate::seats::{Occupied, Seated, Seats};
 
 /// Pause after accepting failed, which it does for want of file descriptors.
@@ -66,8 +69,9 @@ pub struct ServerConfig {
 /// Serves the ports.
 #[derive(Debug)]
 pub struct Server {
-    proxy: Proxy,
+    proxy: ProxyConfig,
     peers: PeerService,
+    workers: Workers,
     config: ServerConfig,
 }
 
@@ -77,7 +81,7 @@ struct Entrance {
     seats: Seats,
 }
 
-/// What all connections share.
+/// What the connections of one thread share.
 struct Shared {
     proxy: Proxy,
     peers: PeerService,
@@ -88,22 +92,44 @@ struct Shared {
     requests: TaskTracker,
 }
 
-impl Server {
-    /// A server of what `proxy` and `peers` answer.
-    pub const fn new(proxy: Proxy, peers: PeerService, config: ServerConfig) -> Self {
-        Self { proxy, peers, config }
-    }
-
-    /// Serves until `shutdown` is done and all that was begun has ended or the time for it is over.
-    pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
-        let shared = Arc::new(Shared {
-            proxy: self.proxy,
-            peers: self.peers,
+impl Shared {
+    fn new(proxy: Proxy, peers: PeerService) -> Self {
+        Self {
+            proxy,
+            peers,
             clients: client::builder(),
             phase: watch::Sender::new(Phase::Serving),
             connections: TaskTracker::new(),
             requests: TaskTracker::new(),
-        });
+        }
+    }
+}
+
+/// A thread and what its connections share.
+struct Lane {
+    worker: Worker,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// A server of what `proxy` and `peers` answer, on the threads of `workers`.
+    pub const fn new(
+        proxy: ProxyConfig,
+        peers: PeerService,
+        workers: Workers,
+        config: ServerConfig,
+    ) -> Self {
+        Self { proxy, peers, workers, config }
+    }
+
+    /// Serves until `shutdown` is done and all that was begun has ended or the time for it is over.
+    pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
+        let Self { proxy, peers, workers, config } = self;
+        let lane = |worker: Worker| {
+            let proxy = Proxy::new(proxy.clone(), worker.shard);
+            Lane { worker, shared: Arc::new(Shared::new(proxy, peers.clone())) }
+        };
+        let lanes: Arc<[Lane]> = workers.into_each().map(lane).collect();
         let mut accepting = JoinSet::new();
         let mut watches = JoinSet::new();
         let Listeners { cluster, public, peer } = listeners;
@@ -113,29 +139,31 @@ impl Server {
             (peer, Port::Peer),
         ] {
             let most = match port {
-                Port::Client(_) => self.config.most_connections,
+                Port::Client(_) => config.most_connections,
                 Port::Peer => MOST_PEERS,
             };
-            let seats = Seats::new(most, Arc::clone(shared.proxy.metrics()));
+            let seats = Seats::new(most, Arc::clone(&proxy.metrics));
             watches.spawn(seats.clone().watch());
             let entrance = Entrance { port, seats };
-            accepting.spawn(accept(Arc::clone(&shared), listener, entrance));
+            accepting.spawn(accept(Arc::clone(&lanes), listener, entrance));
         }
         shutdown.await;
-        drain::run(&shared, &self.config.drain, accepting).await;
+        let shared: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.shared)).collect();
+        drain::run(&shared, &config.drain, accepting).await;
     }
 }
 
 /// Accepts connections until the port is to be closed.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
-    let mut phase = shared.phase.subscribe();
+async fn accept(lanes: Arc<[Lane]>, listener: TcpListener, entrance: Entrance) {
+    let Some(first) = lanes.first() else { return };
+    let mut phase = first.shared.phase.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Finishing) => break,
             accepted = listener.accept() => accepted,
         };
-        if let Err(error) = take(&shared, accepted, &entrance) {
+        if let Err(error) = take(&lanes, accepted, &entrance) {
             tracing::warn!(%error, port = ?entrance.port, "accepting a connection");
             sleep(ACCEPT_PAUSE).await;
         }
@@ -143,7 +171,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) 
     // Whoever has connected by now is served; closing the port would cut them off.
     for _ in 0..BACKLOG {
         let Some(accepted) = listener.accept().now_or_never() else { return };
-        if take(&shared, accepted, &entrance).is_err() {
+        if take(&lanes, accepted, &entrance).is_err() {
             return;
         }
     }
@@ -151,7 +179,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) 
 
 /// Serves a connection in a task of its own. Fails where the port can't accept.
 fn take(
-    shared: &Arc<Shared>,
+    lanes: &[Lane],
     accepted: io::Result<(TcpStream, SocketAddr)>,
     entrance: &Entrance,
 ) -> io::Result<()> {
@@ -161,7 +189,7 @@ fn take(
             drop(stream.set_nodelay(true));
             // Without a free seat the connection is closed at once.
             if let Some(seat) = entrance.seats.take() {
-                spawn(shared, stream, from, (entrance.port, seat));
+                spawn(lanes, stream.into_std()?, from, (entrance.port, seat));
             }
             Ok(())
         }
@@ -170,15 +198,22 @@ fn take(
     }
 }
 
-fn spawn(
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    from: SocketAddr,
-    (port, seat): (Port, Occupied),
-) {
-    let own = Arc::clone(shared);
-    shared.connections.spawn(async move {
+/// Gives a connection to the thread that has the fewest.
+fn spawn(lanes: &[Lane], stream: net::TcpStream, from: SocketAddr, (port, seat): (Port, Occupied)) {
+    let Some(lane) = lanes.iter().min_by_key(|lane| lane.worker.burden()) else { return };
+    let mut begun = lane.worker.begin();
+    let own = Arc::clone(&lane.shared);
+    let serve = async move {
+        begun.take();
         let _counted = own.proxy.metrics().begin_connection();
+        // Registered where it is served: the thread that accepted it has no more part in it.
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "taking over a connection");
+                return;
+            }
+        };
         match port {
             Port::Client(listener) => {
                 let (io, presence) = Watched::new(stream);
@@ -186,7 +221,8 @@ fn spawn(
             }
             Port::Peer => peer::serve(&own, Seated::new(stream, seat)).await,
         }
-    });
+    };
+    lane.shared.connections.spawn_on(serve, &lane.worker.runtime);
 }
 
 /// Whether the error is of one connection that went away while it waited, not of the port.

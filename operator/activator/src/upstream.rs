@@ -16,8 +16,9 @@ use rouse_crds::v1alpha1::Protocol;
 use tokio::time::{Instant, timeout};
 
 pub use dial::{Dialer, Stream};
-pub use pool::Connections;
 pub(crate) use pool::Lease;
+use pool::Pool;
+pub use pool::{Connections, Shard};
 
 use crate::body::RequestBody;
 use crate::headers;
@@ -27,6 +28,10 @@ use crate::request_metrics::{RequestMetrics, Target};
 /// How long a connection may take to be made. Within a cluster it takes less than a millisecond;
 /// a lost packet costs a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection may take from the last byte of an answer until it can serve another
+/// request. Longer than that means that the request's body is still on its way.
+const ENDING: Duration = Duration::from_millis(10);
 
 /// How often an HTTP/2 connection in use asks whether the pod is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -86,60 +91,72 @@ pub struct Reply {
 /// Told before the first byte of a request may go to a pod.
 pub type SentOn = Arc<dyn Fn() + Send + Sync>;
 
+/// Where a request goes.
+pub struct Destination<'a> {
+    /// The pod.
+    pub pod: &'a Arc<Pod>,
+    /// Whether the pod serves so many requests at once and no more. Such a pod gets no more
+    /// connections either, whichever threads its requests are on: it may serve one connection after
+    /// another.
+    pub limited: bool,
+    /// Told just before the request is given to a connection.
+    pub sent_on: Option<&'a SentOn>,
+}
+
 /// Sends requests to pods.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     dialer: Dialer,
     metrics: Arc<RequestMetrics>,
+    shard: Shard,
 }
 
 impl Upstream {
-    /// Sends by connections that `dialer` makes.
-    pub const fn new(dialer: Dialer, metrics: Arc<RequestMetrics>) -> Self {
-        Self { dialer, metrics }
+    /// Sends by connections that `dialer` makes, and keeps them in the part `shard` of each pod's.
+    pub const fn new(dialer: Dialer, metrics: Arc<RequestMetrics>, shard: Shard) -> Self {
+        Self { dialer, metrics, shard }
     }
 
-    /// Sends `request` to `pod` in the pod's protocol and waits for the head of the answer;
-    /// `sent_on` is told just before.
+    /// Sends `request` in the pod's protocol and waits for the head of the answer.
     pub async fn send(
         &self,
-        pod: &Arc<Pod>,
+        to: &Destination<'_>,
         mut request: Request<RequestBody>,
-        sent_on: Option<&SentOn>,
     ) -> Result<Reply, SendError> {
-        match pod.protocol {
+        match to.pod.protocol {
             Protocol::Http1 => {
                 headers::speak_http1(&mut request);
-                self.send_http1(pod, request, sent_on).await
+                self.send_http1(to, request).await
             }
             Protocol::H2c => {
                 headers::speak_http2(&mut request);
-                self.send_http2(pod, request, sent_on).await
+                self.send_http2(to, request).await
             }
         }
     }
 
     async fn send_http1(
         &self,
-        pod: &Arc<Pod>,
+        to: &Destination<'_>,
         mut request: Request<RequestBody>,
-        sent_on: Option<&SentOn>,
     ) -> Result<Reply, SendError> {
+        let shard = if to.limited { self.shard.first() } else { self.shard };
+        let pool = to.pod.connections.of(shard);
         loop {
-            let (mut sender, pooled) = match pod.connections.take_idle() {
+            let (mut sender, pooled) = match take_idle(pool, to.limited).await {
                 Some(sender) => (sender, true),
-                None => match self.connect_http1(pod).await {
+                None => match self.connect_http1(to.pod).await {
                     Ok(sender) => (sender, false),
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
-            if let Some(sent_on) = sent_on {
+            if let Some(sent_on) = to.sent_on {
                 sent_on();
             }
             let sent = Instant::now();
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let lease = Some(Lease::new(Arc::clone(pod), sender));
+                    let lease = Some(Lease::new(Arc::clone(to.pod), shard, sender));
                     return Ok(Reply { response, lease, sent });
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -157,19 +174,19 @@ impl Upstream {
 
     async fn send_http2(
         &self,
-        pod: &Arc<Pod>,
+        to: &Destination<'_>,
         mut request: Request<RequestBody>,
-        sent_on: Option<&SentOn>,
     ) -> Result<Reply, SendError> {
+        let pool = to.pod.connections.of(self.shard);
         loop {
-            let (mut sender, shared) = match pod.connections.shared() {
+            let (mut sender, shared) = match pool.shared() {
                 Some(sender) => (sender, true),
-                None => match self.connect_http2(pod).await {
+                None => match self.connect_http2(to.pod, pool).await {
                     Ok(sender) => (sender, false),
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
-            if let Some(sent_on) = sent_on {
+            if let Some(sent_on) = to.sent_on {
                 sent_on();
             }
             let sent = Instant::now();
@@ -177,7 +194,7 @@ impl Upstream {
                 Ok(response) => return Ok(Reply { response, lease: None, sent }),
                 Err(mut failed) => match failed.take_message() {
                     Some(again) => {
-                        pod.connections.forget_shared();
+                        pool.forget_shared();
                         if !shared {
                             let error = ConnectError::Handshake(failed.into_error());
                             return Err(unsent(again, error));
@@ -211,9 +228,10 @@ impl Upstream {
     async fn connect_http2(
         &self,
         pod: &Pod,
+        pool: &Pool,
     ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-        let _turn = pod.connections.connecting.lock().await;
-        if let Some(sender) = pod.connections.shared() {
+        let _turn = pool.connecting.lock().await;
+        if let Some(sender) = pool.shared() {
             return Ok(sender);
         }
         let stream = self.dial(pod).await?;
@@ -231,7 +249,7 @@ impl Upstream {
                 tracing::debug!(%error, "connection to a pod");
             }
         });
-        pod.connections.share(sender.clone());
+        pool.share(sender.clone());
         Ok(sender)
     }
 
@@ -245,6 +263,18 @@ impl Upstream {
         self.metrics.note_connect_failure(Target::pod);
         stream
     }
+}
+
+/// A connection that can serve a request now. A pod that is limited has one more often than it
+/// seems: the connection of the answer before, which another thread may not have seen the end of.
+async fn take_idle(pool: &Pool, limited: bool) -> Option<http1::SendRequest<RequestBody>> {
+    let idle = pool.take_idle();
+    if idle.is_some() || !limited {
+        return idle;
+    }
+    let mut ending = pool.take_ending()?;
+    let ready = timeout(ENDING, ending.ready()).await;
+    matches!(ready, Ok(Ok(()))).then_some(ending)
 }
 
 fn unsent(request: Request<RequestBody>, error: ConnectError) -> SendError {

@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rouse_activator::control::{Control, ControlConfig};
-use rouse_activator::proxy::{Proxy, ProxyConfig};
+use rouse_activator::proxy::ProxyConfig;
 use rouse_activator::request_metrics::RequestMetrics;
-use rouse_activator::server::{Drain, Listeners, Server, ServerConfig};
+use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Workers};
 use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
 
@@ -31,13 +32,16 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     };
     let (control, handles) =
         Control::new(config, &mut registry).context("starting the control side")?;
-    let proxy = Proxy::new(ProxyConfig {
+    let proxy = ProxyConfig {
         routes: Arc::clone(&handles.routes),
         cluster_domain: args.common.cluster_domain,
         token_file: args.common.peer_token_file,
         metrics,
         dialer: Dialer::tcp(),
-    });
+    };
+    let threads = args.threads.map_or_else(thread::available_parallelism, Ok);
+    let threads = threads.context("asking how many threads can run at once")?;
+    let workers = Workers::start(threads).context("starting the threads for requests")?;
     let listeners = Listeners {
         cluster: open("http", args.http_addr).await?,
         public: open("public", args.public_addr).await?,
@@ -54,7 +58,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         drain: Drain::within(args.drain),
         most_connections: files::bound_connections(args.max_connections),
     };
-    let server = Server::new(proxy, handles.peers, config);
+    let server = Server::new(proxy, handles.peers, workers, config);
     tokio::select! {
         () = control.run() => anyhow::bail!("the control side ended"),
         () = server.run(listeners, stopped(shutdown)) => Ok(()),

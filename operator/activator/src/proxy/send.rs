@@ -17,7 +17,7 @@ use crate::admission::{Gate, Permit};
 use crate::body::RequestBody;
 use crate::headers;
 use crate::problem::Failure;
-use crate::upstream::{ConnectError, Reply, SendError};
+use crate::upstream::{ConnectError, Destination, Reply, SendError};
 
 /// What became of sending.
 enum Sent {
@@ -88,7 +88,12 @@ impl Inner {
             }
         }
         let limit = exchange.timeouts.first_byte;
-        let sending = self.upstream.send(permit.pod(), request, exchange.sent_on.as_ref());
+        let to = Destination {
+            pod: permit.pod(),
+            limited: permit.is_limited(),
+            sent_on: exchange.sent_on.as_ref(),
+        };
+        let sending = self.upstream.send(&to, request);
         let pod = || Arc::clone(&permit.pod().name);
         let function = exchange.handle.key.clone();
         match timeout_at(Instant::now() + limit, sending).await {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -50,29 +51,44 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// Leaves.
-pub(super) async fn run(shared: &Arc<Shared>, drain: &Drain, mut accepting: JoinSet<()>) {
+/// Leaves, on all threads at once.
+pub(super) async fn run(shared: &[Arc<Shared>], drain: &Drain, mut accepting: JoinSet<()>) {
     let end = Instant::now() + drain.total;
-    tracing::info!(seconds = drain.total.as_secs(), "leaving");
-    shared.phase.send_replace(Phase::Leaving);
-    sleep_until((Instant::now() + drain.announce).min(end)).await;
-    shared.phase.send_replace(Phase::Finishing);
-    while accepting.join_next().await.is_some() {}
-    shared.requests.close();
-    let tunnels = shared.proxy.tunnels();
-    tunnels.close();
-    let finished = async {
-        shared.requests.wait().await;
-        tunnels.wait().await;
+    let enter = |phase| {
+        for shared in shared {
+            shared.phase.send_replace(phase);
+        }
     };
+    tracing::info!(seconds = drain.total.as_secs(), "leaving");
+    enter(Phase::Leaving);
+    sleep_until((Instant::now() + drain.announce).min(end)).await;
+    enter(Phase::Finishing);
+    while accepting.join_next().await.is_some() {}
     let finish_until = end.checked_sub(CLOSING).unwrap_or(end);
+    let finished = join_all(shared.iter().map(|shared| finished(shared)));
     if timeout_at(finish_until, finished).await.is_err() {
-        tracing::warn!(requests = shared.requests.len(), tunnels = tunnels.len(), "cutting off");
+        let requests: usize = shared.iter().map(|shared| shared.requests.len()).sum();
+        let tunnels: usize = shared.iter().map(|shared| shared.proxy.tunnels().len()).sum();
+        tracing::warn!(requests, tunnels, "cutting off");
     }
-    shared.phase.send_replace(Phase::Closing);
-    shared.connections.close();
-    if timeout_at(end, shared.connections.wait()).await.is_err() {
-        shared.phase.send_replace(Phase::Ended);
-        shared.connections.wait().await;
+    enter(Phase::Closing);
+    let closed = || {
+        join_all(shared.iter().map(|shared| {
+            shared.connections.close();
+            shared.connections.wait()
+        }))
+    };
+    if timeout_at(end, closed()).await.is_err() {
+        enter(Phase::Ended);
+        closed().await;
     }
+}
+
+/// Ends when all that was begun on one thread has ended.
+async fn finished(shared: &Shared) {
+    let (requests, tunnels) = (&shared.requests, shared.proxy.tunnels());
+    requests.close();
+    tunnels.close();
+    requests.wait().await;
+    tunnels.wait().await;
 }

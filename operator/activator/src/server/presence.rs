@@ -4,11 +4,10 @@
 //! when its body is read.
 
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -18,17 +17,18 @@ use tokio::time::sleep;
 /// How long a request is served before its client is watched: most are done by then.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A connection of a client that others may watch.
+/// A connection of a client that others may watch. The lock is held for one system call at a time
+/// and never waited for but by a client's watcher, which takes it once.
 #[derive(Debug)]
-pub(super) struct Watched(Arc<TcpStream>);
+pub(super) struct Watched(Arc<Mutex<TcpStream>>);
 
 /// Tells when the client of one connection leaves.
 #[derive(Clone, Debug)]
-pub(super) struct Presence(Option<Arc<TcpStream>>);
+pub(super) struct Presence(Option<Arc<Mutex<TcpStream>>>);
 
 impl Watched {
     pub fn new(stream: TcpStream) -> (Self, Presence) {
-        let stream = Arc::new(stream);
+        let stream = Arc::new(Mutex::new(stream));
         (Self(Arc::clone(&stream)), Presence(Some(stream)))
     }
 }
@@ -55,8 +55,9 @@ impl Presence {
 }
 
 /// Waits on a registration of its own, whose readiness can be taken back without reading.
-async fn closed(stream: &TcpStream) -> io::Result<()> {
-    let own = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+async fn closed(stream: &Mutex<TcpStream>) -> io::Result<()> {
+    let own = lock(stream).as_fd().try_clone_to_owned()?;
+    let own = TcpStream::from_std(own.into())?;
     while !own.ready(Interest::READABLE).await?.is_read_closed() {
         // There is something to read, which others do: wait for the next that happens.
         let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -65,19 +66,17 @@ async fn closed(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+fn lock(stream: &Mutex<TcpStream>) -> MutexGuard<'_, TcpStream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
-            }
-        }
+        Pin::new(&mut *lock(&self.0)).poll_read(cx, buffer)
     }
 }
 
@@ -87,13 +86,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        Pin::new(&mut *lock(&self.0)).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -101,35 +94,25 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        Pin::new(&mut *lock(&self.0)).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // `shutdown` is of the connection, whichever descriptor it is said to.
-        let own = std::net::TcpStream::from(self.0.as_fd().try_clone_to_owned()?);
-        match own.shutdown(Shutdown::Write) {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
 
     use futures::FutureExt;
@@ -144,10 +127,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (served, _) = listener.accept().await.unwrap();
+        let served = Mutex::new(served);
         let mut leaving = pin!(closed(&served));
         for _ in 0..3 {
             client.write_all(b"more").await.unwrap();
-            served.readable().await.unwrap();
+            poll_fn(|cx| lock(&served).poll_read_ready(cx)).await.unwrap();
             for _ in 0..20 {
                 assert!(leaving.as_mut().now_or_never().is_none());
                 yield_now().await;

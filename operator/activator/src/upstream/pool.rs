@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -16,14 +17,46 @@ use crate::pod::Pod;
 /// leaves open whether it ran.
 const IDLE: Duration = Duration::from_millis(1500);
 
-/// Idle connections that are kept for one pod; more than a busy pod needs at a time.
+/// Idle connections that are kept for one pod, on all threads; more than a busy pod needs at a time.
 const MOST_IDLE: usize = 256;
 
+/// A part of each pod's connections: that of one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Shard {
+    /// Which it is, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub of: NonZeroUsize,
+}
+
+impl Shard {
+    /// The only part.
+    pub const ONLY: Self = Self { index: 0, of: NonZeroUsize::MIN };
+
+    /// The part that all threads share.
+    pub(super) const fn first(self) -> Self {
+        Self { index: 0, of: self.of }
+    }
+}
+
 /// The connections of one pod.
-#[derive(Default)]
-pub struct Connections {
+#[derive(Debug, Default)]
+pub struct Connections(OnceLock<Box<[Pool]>>);
+
+impl Connections {
+    /// Those of one thread. A process has as many parts as threads, the same number always.
+    pub(super) fn of(&self, shard: Shard) -> &Pool {
+        let make = || (0..shard.of.get()).map(|_| Pool::new(MOST_IDLE / shard.of)).collect();
+        let pools = self.0.get_or_init(make);
+        &pools[shard.index % pools.len()]
+    }
+}
+
+/// The connections of one pod that one thread uses.
+pub(super) struct Pool {
     /// Idle connections of HTTP/1.1, the one used last at the back.
     idle: Mutex<VecDeque<Idle>>,
+    most_idle: usize,
     /// The connection of HTTP/2 that all requests share.
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
     /// Whoever makes the shared connection holds this.
@@ -35,7 +68,16 @@ struct Idle {
     since: Instant,
 }
 
-impl Connections {
+impl Pool {
+    fn new(most_idle: usize) -> Self {
+        Self {
+            idle: Mutex::default(),
+            most_idle: most_idle.max(1),
+            shared: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// An idle connection that is alive, the one used last.
     pub(super) fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
         let mut idle = self.idle();
@@ -58,10 +100,21 @@ impl Connections {
         None
     }
 
+    /// A connection that is alive and still at the end of the answer before.
+    pub(super) fn take_ending(&self) -> Option<http1::SendRequest<RequestBody>> {
+        let mut idle = self.idle();
+        while let Some(entry) = idle.pop_back() {
+            if !entry.sender.is_closed() {
+                return Some(entry.sender);
+            }
+        }
+        None
+    }
+
     fn put_idle(&self, sender: http1::SendRequest<RequestBody>) {
         let mut idle = self.idle();
         let now = Instant::now();
-        while idle.len() >= MOST_IDLE || idle.front().is_some_and(|e| now - e.since >= IDLE) {
+        while idle.len() >= self.most_idle || idle.front().is_some_and(|e| now - e.since >= IDLE) {
             idle.pop_front();
         }
         idle.push_back(Idle { sender, since: now });
@@ -90,9 +143,9 @@ impl Connections {
     }
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("idle", &self.idle().len()).finish_non_exhaustive()
+        f.debug_struct("Pool").field("idle", &self.idle().len()).finish_non_exhaustive()
     }
 }
 
@@ -100,18 +153,23 @@ impl fmt::Debug for Connections {
 /// that nobody wants its answer any more.
 pub(crate) struct Lease {
     pod: Arc<Pod>,
+    shard: Shard,
     sender: http1::SendRequest<RequestBody>,
 }
 
 impl Lease {
-    pub(super) const fn new(pod: Arc<Pod>, sender: http1::SendRequest<RequestBody>) -> Self {
-        Self { pod, sender }
+    pub(super) const fn new(
+        pod: Arc<Pod>,
+        shard: Shard,
+        sender: http1::SendRequest<RequestBody>,
+    ) -> Self {
+        Self { pod, shard, sender }
     }
 
     /// Lets the connection serve others: its answer was read to the end.
     pub(crate) fn give_back(self) {
         if !self.sender.is_closed() {
-            self.pod.connections.put_idle(self.sender);
+            self.pod.connections.of(self.shard).put_idle(self.sender);
         }
     }
 }

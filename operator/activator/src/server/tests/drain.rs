@@ -1,5 +1,6 @@
 //! Leaving without a lost request.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::rig::{self, Rig, channel, data, get, http1_over, read};
-use crate::server::{Drain, Listeners, Server, ServerConfig, drain};
+use crate::server::{Drain, Listeners, Server, ServerConfig, Workers, drain};
 
 const DRAIN: Drain = Drain { announce: Duration::from_secs(5), total: Duration::from_mins(1) };
 
 /// Begins to leave.
 async fn leave(rig: &Rig) -> JoinHandle<()> {
-    let shared = Arc::clone(&rig.shared);
+    let shared = [Arc::clone(&rig.shared)];
     let leaving = tokio::spawn(async move { drain::run(&shared, &DRAIN, JoinSet::new()).await });
     rig::settle().await;
     leaving
@@ -157,7 +158,7 @@ async fn other_activators_go_elsewhere_too_and_nobody_waits_for_their_reports() 
     near.at_rest().await;
 }
 
-/// The one test of real ports.
+/// Real ports, in one thread.
 #[tokio::test]
 async fn the_ports_open_serve_and_close() {
     let rig = Rig::owner();
@@ -167,10 +168,11 @@ async fn the_ports_open_serve_and_close() {
     let [cluster, public, peer] = [&listeners.cluster, &listeners.public, &listeners.peer]
         .map(|listener| listener.local_addr().unwrap());
     let quick = Drain { announce: Duration::ZERO, ..DRAIN };
-    let (proxy, peers) = (rig.shared.proxy.clone(), rig.shared.peers.clone());
+    let (proxy, peers) = (rig.config.clone(), rig.shared.peers.clone());
     let (leave, left) = oneshot::channel::<()>();
     let config = ServerConfig { drain: quick, most_connections: 10 };
-    let ended = tokio::spawn(Server::new(proxy, peers, config).run(listeners, left.map(drop)));
+    let server = Server::new(proxy, peers, Workers::here(), config);
+    let ended = tokio::spawn(server.run(listeners, left.map(drop)));
     for (address, host, status) in
         [(cluster, "f.shop", 200), (public, "f.shop.fn.example.org", 200), (peer, "f.shop", 401)]
     {
@@ -186,4 +188,40 @@ async fn the_ports_open_serve_and_close() {
         assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
     }
     rig.at_rest().await;
+}
+
+/// Real ports and threads: connections go to both, each with connections to the pod of its own, but
+/// where the pod is limited.
+#[tokio::test]
+async fn threads_share_the_load_and_nothing_else() {
+    for (limit, dials) in [(0, 2), (1, 1)] {
+        let rig = Rig::owner();
+        rig.gate.configure(rig::bounds(limit, 100));
+        rig.hello(1);
+        let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+        let listeners =
+            Listeners { cluster: bind().await, public: bind().await, peer: bind().await };
+        let address = listeners.cluster.local_addr().unwrap();
+        let quick = Drain { announce: Duration::ZERO, ..DRAIN };
+        let (leave, left) = oneshot::channel::<()>();
+        let workers = Workers::start(NonZeroUsize::new(2).unwrap()).unwrap();
+        let config = ServerConfig { drain: quick, most_connections: 10 };
+        let server = Server::new(rig.config.clone(), rig.shared.peers.clone(), workers, config);
+        let ended = tokio::spawn(server.run(listeners, left.map(drop)));
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+            let (mut sender, connection) = http1::handshake(io).await.unwrap();
+            let closed = tokio::spawn(connection);
+            assert_eq!(read(sender.send_request(get("/")).await.unwrap()).await, "Hello");
+            clients.push((sender, closed));
+        }
+        assert_eq!(rig.world.dials(), dials, "with a limit of {limit}");
+        leave.send(()).unwrap();
+        ended.await.unwrap();
+        for (_sender, closed) in clients {
+            closed.await.unwrap().unwrap();
+        }
+        rig.at_rest().await;
+    }
 }

@@ -29,7 +29,6 @@ use std::net::SocketAddr;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio_util::task::TaskTracker;
 
 use crate::admission::{Bounds, Gate, Load};
 use crate::body::ResponseBody;
@@ -38,10 +37,9 @@ use crate::pod::{Pod, Start};
 use crate::proxy::{Proxy, ProxyConfig};
 use crate::request_metrics::RequestMetrics;
 use crate::seats::{Seated, Seats};
-use crate::server::drain::Phase;
 use crate::server::presence::Presence;
 use crate::server::{Peer, PeerDenied, PeerService, Shared, client, peer};
-use crate::upstream::{Connections, Dialer, Stream};
+use crate::upstream::{Connections, Dialer, Shard, Stream};
 
 /// Token that the peers of the tests know one another by, as it stands in the file `token`.
 pub const TOKEN: &str = "of-an-activator";
@@ -116,6 +114,7 @@ pub struct Rig {
     pub handle: Arc<FunctionHandle>,
     pub gate: Arc<Gate>,
     pub registry: Registry,
+    pub config: ProxyConfig,
     seats: Seats,
     routes: Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>,
 }
@@ -156,23 +155,18 @@ impl Rig {
         let routes = Arc::new(ArcSwap::from_pointee(table(&handle)));
         let seats = Seats::new(SEATS, Arc::clone(&metrics));
         tokio::spawn(seats.clone().watch());
-        let proxy = Proxy::new(ProxyConfig {
+        let config = ProxyConfig {
             routes: Arc::clone(&routes),
             cluster_domain: "cluster.local".into(),
             token_file: concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/tests/token").into(),
             metrics,
             dialer: world.dialer(),
-        });
-        let shared = Arc::new(Shared {
-            proxy,
-            peers: PeerService { check: Arc::new(check), reports: Arc::new(reports) },
-            clients: client::builder(),
-            phase: tokio::sync::watch::Sender::new(Phase::Serving),
-            connections: TaskTracker::new(),
-            requests: TaskTracker::new(),
-        });
+        };
+        let peers = PeerService { check: Arc::new(check), reports: Arc::new(reports) };
+        let proxy = Proxy::new(config.clone(), Shard::ONLY);
+        let shared = Arc::new(Shared::new(proxy, peers));
         let gate = Gate::new(bounds(0, 100));
-        Self { world, shared, handle, gate, registry, seats, routes }
+        Self { world, shared, handle, gate, registry, config, seats, routes }
     }
 
     pub fn own(&self) {
