@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use rouse_e2e::cluster::HELLO_IMAGE;
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
@@ -51,6 +51,10 @@ async fn no_role_reads_a_secret_or_touches_what_is_not_rouses() {
         let namespace = scope.namespace.as_str();
         let plain = deployment(namespace, "plain");
         scope.api::<Deployment>().create(&PostParams::default(), &plain).await?;
+        let plain = json!({"metadata": {"name": "plain", "namespace": namespace},
+            "spec": {"containers": [{"name": "c", "image": HELLO_IMAGE}]}});
+        let plain: Pod = serde_json::from_value(plain)?;
+        scope.api::<Pod>().create(&PostParams::default(), &plain).await?;
         scope.apply_function("hello", hello(&json!({"scaling": {"min": 1}}))).await?;
         let pods = scope.pods("hello", PATIENCE, |pods| !pods.is_empty()).await?;
         let pod = pods[0].metadata.name.clone().unwrap_or_default();
@@ -75,10 +79,23 @@ async fn no_role_reads_a_secret_or_touches_what_is_not_rouses() {
             refused("a pod's image", merge::<Pod>(&client, namespace, &pod, image).await);
             let label = json!({"metadata": {"labels": {"app": "other"}}});
             refused("a pod's labels", merge::<Pod>(&client, namespace, &pod, label).await);
+            let claim = json!({"metadata": {"annotations": {"rouse.dev/other": "x"}}});
+            refused("an annotation", merge::<Pod>(&client, namespace, &pod, claim).await);
+            let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+            refused(&format!("{role}: another's pod"), api.delete("plain", &dry).await);
             let made: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
             let evil = deployment("kube-system", "evil");
             refused("a new Deployment", made.create(&PostParams::default(), &evil).await);
         }
+        let activator = scope.cluster.as_role("rouse-activator")?;
+        let claim = |by: &str| json!({"metadata": {"annotations": {"rouse.dev/claim": by}}});
+        merge::<Pod>(&activator, namespace, &pod, claim("one")).await?;
+        let other = merge::<Pod>(&activator, namespace, &pod, claim("other")).await;
+        refused("another's claim", other);
+        let api: Api<Pod> = Api::namespaced(activator, namespace);
+        let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        api.delete(&pod, &dry).await?;
         Ok(())
     })
     .await;

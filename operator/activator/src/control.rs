@@ -85,7 +85,7 @@ impl Control {
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
         let world = World {
-            instances: Arc::new(Kubernetes::new(client.clone())),
+            instances: Arc::new(Kubernetes::new(client.clone(), &namespace)),
             reports: reports.clone(),
             metrics: ControlMetrics::register(registry),
         };

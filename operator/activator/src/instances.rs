@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rouse_core::membership::Membership;
 use rouse_crds::v1alpha1::Protocol;
 
 /// A Deployment whose pods are counted.
@@ -59,6 +60,22 @@ pub enum ScaleError {
 #[error("writing the deletion cost failed: {0}")]
 pub struct CostError(pub String);
 
+/// What became of claiming a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The claim stands on the pod.
+    Ours,
+    /// Another stands there.
+    Others(Arc<str>),
+    /// There is no such pod any more.
+    Gone,
+}
+
+/// A call that did not do what it should, or of which nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CallError(pub String);
+
 /// Whom to ask whether it is ready, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -86,6 +103,26 @@ pub trait Instances: Send + Sync + 'static {
         pod: &PodRef,
         cost: i32,
     ) -> impl Future<Output = Result<(), CostError>> + Send;
+
+    /// Writes `claim` on the pod with this `uid` if none stands there, as one step: of all who try
+    /// one succeeds. A claim that stands already and is this very one counts as made.
+    fn apply_claim(
+        &self,
+        pod: &PodRef,
+        uid: &str,
+        claim: &str,
+    ) -> impl Future<Output = Result<Claimed, CallError>> + Send;
+
+    /// Deletes the pod with this `uid`, in its own time: it finishes what it serves. One that is
+    /// gone is no error.
+    fn delete_pod(
+        &self,
+        pod: &PodRef,
+        uid: &str,
+    ) -> impl Future<Output = Result<(), CallError>> + Send;
+
+    /// The membership as it stands, not as a cache remembers it.
+    fn fetch_membership(&self) -> impl Future<Output = Result<Membership, CallError>> + Send;
 
     /// Whether the pod is ready, asked once. Ends within a second or so.
     fn fetch_readiness(&self, question: &Question) -> impl Future<Output = bool> + Send;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use rouse_core::membership::Membership;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::instances::{CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::instances::{CallError, Claimed, CostError, DeploymentRef, PodRef, ScaleError, Scaled};
 
 #[test]
 fn pauses_grow_from_one_to_ten_milliseconds_and_then_with_patience() {
@@ -29,6 +30,18 @@ impl Instances for ReadyAt {
 
     async fn apply_deletion_cost(&self, _: &PodRef, _: i32) -> Result<(), CostError> {
         Ok(())
+    }
+
+    async fn apply_claim(&self, _: &PodRef, _: &str, _: &str) -> Result<Claimed, CallError> {
+        Ok(Claimed::Gone)
+    }
+
+    async fn delete_pod(&self, _: &PodRef, _: &str) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn fetch_membership(&self) -> Result<Membership, CallError> {
+        Ok(Membership::default())
     }
 
     async fn fetch_readiness(&self, _: &Question) -> bool {

@@ -18,6 +18,9 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "rouse";
 /// Annotation that the controller of ReplicaSets reads when it chooses which pods go first.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Annotation by which an activator claims a pod of a Function with a hard limit: set once, by
+/// compare-and-swap, and never changed (see `handover`).
+pub const ANNOTATION_CLAIM: &str = "rouse.dev/claim";
 /// Annotation on the pods of a revision whose container speaks another protocol than HTTP/1.1: the
 /// activator reads it there, for the newest spec need not be theirs.
 pub const ANNOTATION_PROTOCOL: &str = "rouse.dev/protocol";

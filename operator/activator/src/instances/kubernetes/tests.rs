@@ -10,7 +10,7 @@ type ApiServer = mock::Handle<Request<Body>, Response<Body>>;
 
 fn cluster() -> (Kubernetes, ApiServer) {
     let (service, server) = mock::pair();
-    (Kubernetes::new(Client::new(service, "default")), server)
+    (Kubernetes::new(Client::new(service, "default"), "rouse-system"), server)
 }
 
 fn deployment() -> DeploymentRef {
@@ -25,7 +25,7 @@ async fn answer(server: &mut ApiServer, status: u16, body: Value) -> (Request<()
     respond.send_response(response.unwrap());
     let (head, body) = request.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    (Request::from_parts(head, ()), serde_json::from_slice(&bytes).unwrap())
+    (Request::from_parts(head, ()), serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
 fn failure(code: u16, retry_after: u32) -> Value {
@@ -104,4 +104,84 @@ async fn a_cost_is_an_annotation_and_a_pod_that_is_gone_needs_none() {
     assert_eq!(request.uri().path(), "/api/v1/namespaces/shop/pods/p");
     let annotations = json!({"controller.kubernetes.io/pod-deletion-cost": "-100"});
     assert_eq!(body, json!({"metadata": {"annotations": annotations}}));
+}
+
+fn pod() -> PodRef {
+    PodRef { namespace: "shop".into(), name: "p".into() }
+}
+
+/// A pod as its metadata tell of it.
+fn found(version: &str, claim: Option<&str>) -> Value {
+    let annotations = claim.map(|claim| json!({"rouse.dev/claim": claim}));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {
+        "name": "p", "uid": "pod-1", "resourceVersion": version, "annotations": annotations}})
+}
+
+#[tokio::test]
+async fn a_claim_is_written_over_the_version_that_was_read_and_tried_again_over_another() {
+    let (cluster, mut server) = cluster();
+    let target = pod();
+    let answers = async {
+        let (read, _) = answer(&mut server, 200, found("7", None)).await;
+        assert_eq!(read.method(), Method::GET);
+        assert_eq!(read.uri(), "/api/v1/namespaces/shop/pods/p", "the store is asked, no cache");
+        let (_, first) = answer(&mut server, 409, failure(409, 0)).await;
+        answer(&mut server, 200, found("8", None)).await;
+        let (request, second) = answer(&mut server, 200, found("9", Some("me/1/1"))).await;
+        assert_eq!(request.headers()["content-type"], "application/merge-patch+json");
+        [first, second]
+    };
+    let (claimed, [first, second]) =
+        tokio::join!(cluster.apply_claim(&target, "pod-1", "me/1/1"), answers);
+    assert_eq!(claimed, Ok(Claimed::Ours));
+    assert_eq!(first["metadata"]["resourceVersion"], "7");
+    let expected = json!({"metadata": {"uid": "pod-1", "resourceVersion": "8",
+        "annotations": {"rouse.dev/claim": "me/1/1"}}});
+    assert_eq!(second, expected);
+}
+
+#[tokio::test]
+async fn a_pod_that_has_a_claim_is_not_claimed_anew() {
+    for (standing, expected) in [
+        ("me/1/1", Claimed::Ours),
+        ("me/1/2", Claimed::Others("me/1/2".into())),
+        ("other/1/1", Claimed::Others("other/1/1".into())),
+    ] {
+        let (cluster, mut server) = cluster();
+        let target = pod();
+        let (claimed, _) = tokio::join!(
+            cluster.apply_claim(&target, "pod-1", "me/1/1"),
+            answer(&mut server, 200, found("7", Some(standing)))
+        );
+        assert_eq!(claimed, Ok(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_of_the_same_name_is_another_pod() {
+    let (cluster, mut server) = cluster();
+    let target = pod();
+    let (claimed, _) = tokio::join!(
+        cluster.apply_claim(&target, "pod-0", "me/1/1"),
+        answer(&mut server, 200, found("7", None))
+    );
+    assert_eq!(claimed, Ok(Claimed::Gone));
+    let (deleted, (request, body)) = tokio::join!(
+        cluster.delete_pod(&target, "pod-0"),
+        answer(&mut server, 409, failure(409, 0))
+    );
+    assert_eq!(deleted, Ok(()));
+    assert_eq!(request.method(), Method::DELETE);
+    assert_eq!(body["preconditions"], json!({"uid": "pod-0"}));
+}
+
+#[tokio::test]
+async fn the_membership_is_read_from_the_store() {
+    let (cluster, mut server) = cluster();
+    let stored = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m"},
+        "data": {"membership.json": "{\"version\": 9, \"members\": []}"}});
+    let (read, (request, _)) =
+        tokio::join!(cluster.fetch_membership(), answer(&mut server, 200, stored));
+    assert_eq!(read.unwrap().version, 9);
+    assert_eq!(request.uri(), "/api/v1/namespaces/rouse-system/configmaps/rouse-membership");
 }

@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 use prometheus_client::registry::Registry;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use rouse_core::function::{BufferBounds, Concurrency, FunctionKey, ScalingBounds, Timeouts};
+use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::{Admission, Bounds, Gate, Refusal};
-use crate::instances::{CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled};
+use crate::instances::{
+    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled,
+};
 use crate::observe::Observation;
 use crate::observe::index::{Index, Observed};
 use crate::observe::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings};
@@ -63,6 +66,7 @@ struct FakePod {
     seen: PodSeen,
     listens: bool,
     serving: u32,
+    claim: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -77,6 +81,7 @@ struct State {
     scales: Vec<(String, u32)>,
     fail_scales: VecDeque<ScaleError>,
     break_off: bool,
+    membership: Membership,
     /// Requests that were under way in a pod when the controllers told it to stop.
     cut: u32,
     /// Requests that were sent to a pod that did not listen or was stopping.
@@ -412,7 +417,7 @@ impl Plant {
             failure: None,
             deletion_cost: 0,
         };
-        let pod = FakePod { seen, listens: false, serving: 0 };
+        let pod = FakePod { seen, listens: false, serving: 0, claim: None };
         state.pods.insert(Arc::clone(&uid), pod);
         drop(state);
         self.tell_pod(&uid);
@@ -561,6 +566,38 @@ impl Instances for Plant {
         sleep(WRITE).await;
         self.change(&pod.name, |pod| pod.seen.deletion_cost = cost);
         Ok(())
+    }
+
+    async fn apply_claim(
+        &self,
+        pod: &PodRef,
+        _uid: &str,
+        claim: &str,
+    ) -> Result<Claimed, CallError> {
+        sleep(WRITE).await;
+        let standing = {
+            let mut state = self.lock();
+            let Some(found) = state.pods.get_mut(&pod.name) else { return Ok(Claimed::Gone) };
+            Arc::clone(found.claim.get_or_insert_with(|| claim.into()))
+        };
+        self.tell_pod(&pod.name);
+        sleep(WRITE).await;
+        Ok(if *standing == *claim { Claimed::Ours } else { Claimed::Others(standing) })
+    }
+
+    async fn delete_pod(&self, pod: &PodRef, _uid: &str) -> Result<(), CallError> {
+        sleep(WRITE).await;
+        let revision = self.lock().pods.get(&pod.name).map(|pod| pod.seen.revision.to_string());
+        if let Some(revision) = revision {
+            self.stop(&pod.name);
+            self.spawn_controllers(revision);
+        }
+        Ok(())
+    }
+
+    async fn fetch_membership(&self) -> Result<Membership, CallError> {
+        sleep(WRITE).await;
+        Ok(self.lock().membership.clone())
     }
 
     async fn fetch_readiness(&self, question: &Question) -> bool {
