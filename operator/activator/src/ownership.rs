@@ -80,7 +80,7 @@ impl<I: Instances> Ownership<I> {
         for uid in uids {
             self.update(&uid, index);
         }
-        let Membership { version, members } = &**index.membership();
+        let Membership { version, members, .. } = &**index.membership();
         tracing::info!(version, members = members.len(), owned = self.running.len(), "membership");
     }
 

@@ -106,13 +106,13 @@ fn key(context: &Context) -> ObjectKey {
 /// it the next one is greater than all that this process knows of.
 fn read(stored: Option<&ConfigMap>, known: &Membership) -> Membership {
     let Some(stored) = stored else {
-        return Membership { version: known.version, members: Vec::new() };
+        return Membership { version: known.version, ..Membership::default() };
     };
     let text = stored.data.as_ref().and_then(|data| data.get(MEMBERSHIP_KEY));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| Membership {
         // Greater than the number of changes that the object ever saw.
         version: version(&stored.metadata).unwrap_or_default().max(known.version),
-        members: Vec::new(),
+        ..Membership::default()
     })
 }
 
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn versions_never_go_back() {
-        let known = Membership { version: 7, members: vec![] };
+        let known = Membership { version: 7, ..Membership::default() };
         assert_eq!(read(None, &known).version, 7);
         let mut stored = ConfigMap::default();
         stored.metadata.resource_version = Some("1234".into());

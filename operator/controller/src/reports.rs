@@ -168,7 +168,7 @@ mod tests {
     /// A membership of two in which `owner` owns the Function, and the other member's UID.
     fn two(version: u64) -> (Membership, String, String) {
         let members = vec![member("a"), member("b")];
-        let membership = Membership { version, members };
+        let membership = Membership { version, members, ..Membership::default() };
         let owner = membership.owner(UID).unwrap().uid.clone();
         let other = if owner == "a" { "b" } else { "a" };
         (membership, owner, other.to_owned())
@@ -223,7 +223,11 @@ mod tests {
         reports.accept(&owner, 1, line(5, "first"));
         reports.end_stream(&owner, 1);
         assert_eq!(serving(&reports), Some(("first".into(), false)));
-        sender.send_replace(Membership { version: 6, members: vec![member(&other)] });
+        sender.send_replace(Membership {
+            version: 6,
+            members: vec![member(&other)],
+            ..Membership::default()
+        });
         assert_eq!(serving(&reports), Some(("first".into(), false)));
         reports.accept(&other, 2, line(6, "second"));
         assert_eq!(serving(&reports), Some(("second".into(), true)));
@@ -236,7 +240,11 @@ mod tests {
         let reports = Reports::new(receiver);
         reports.accept(&owner, 1, line(5, "first"));
         reports.accept(&other, 2, line(6, "second"));
-        sender.send_replace(Membership { version: 6, members: vec![member(&other)] });
+        sender.send_replace(Membership {
+            version: 6,
+            members: vec![member(&other)],
+            ..Membership::default()
+        });
         assert_eq!(serving(&reports), Some(("second".into(), true)));
         assert_eq!(reports.spoken_for().len(), 1);
     }

@@ -5,6 +5,7 @@
 //! argument, so that the same code decides in the activator, in tests and in simulations.
 
 pub mod function;
+pub mod handover;
 pub mod membership;
 pub mod reach;
 pub mod report;

@@ -12,6 +12,10 @@ pub struct Membership {
     pub version: u64,
     /// The members, ordered by UID.
     pub members: Vec<Member>,
+    /// The members of the version before: who owned a Function then is asked for what it has. No
+    /// more than a hint, for which nothing is taken to be true.
+    #[serde(default)]
+    pub previous: Vec<Member>,
 }
 
 /// One activator.
@@ -36,15 +40,24 @@ impl Membership {
         if members == self.members {
             return self.clone();
         }
-        Self { version: self.version + 1, members }
+        Self { version: self.version + 1, members, previous: self.members.clone() }
     }
 
     /// The member that owns the Function with this UID: the one with the highest weight, so that
     /// a member's coming or going moves only its own share (Thaler and Ravishankar, "A Name-Based
     /// Mapping Scheme for Rendezvous", 1996). None without members.
     pub fn owner(&self, function_uid: &str) -> Option<&Member> {
-        self.members.iter().max_by_key(|member| weight(&member.uid, function_uid))
+        heaviest(&self.members, function_uid)
     }
+
+    /// The member that owned the Function at the version before.
+    pub fn former_owner(&self, function_uid: &str) -> Option<&Member> {
+        heaviest(&self.previous, function_uid)
+    }
+}
+
+fn heaviest<'a>(members: &'a [Member], function_uid: &str) -> Option<&'a Member> {
+    members.iter().max_by_key(|member| weight(&member.uid, function_uid))
 }
 
 /// The same on every build and platform, unlike the standard library's hasher.
@@ -78,7 +91,8 @@ mod tests {
         assert_eq!(one.version, 1);
         let same = one.next(vec![member(1), member(0)]);
         assert_eq!(same, one);
-        assert_eq!(one.next(vec![member(1)]).version, 2);
+        let two = one.next(vec![member(1)]);
+        assert_eq!((two.version, two.previous), (2, one.members));
     }
 
     #[test]

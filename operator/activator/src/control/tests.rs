@@ -84,7 +84,7 @@ fn membership(version: u64, members: &[&str]) -> Observation {
         peer: format!("{name}:8082"),
     };
     let members = members.iter().map(member).collect();
-    Observation::Membership(Event::Apply(Membership { version, members }))
+    Observation::Membership(Event::Apply(Membership { version, members, ..Membership::default() }))
 }
 
 /// Two activators that see what the plant tells, and the plant with a sleeping Function.

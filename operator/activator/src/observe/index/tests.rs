@@ -221,7 +221,7 @@ async fn children_may_come_before_their_function() {
 #[tokio::test]
 async fn the_last_membership_stands_when_it_is_deleted() {
     let mut scene = Scene::new();
-    let membership = Membership { version: 4, members: vec![] };
+    let membership = Membership { version: 4, ..Membership::default() };
     let now = scene.now;
     scene.index.apply(Observation::Membership(Event::Apply(membership.clone())), now);
     assert!(scene.index.take_changes().membership);

@@ -1,0 +1,149 @@
+//! The claims that one tenure has on the pods of its Function, and the requests of former owners
+//! that are still in flight there. It changes under the same lock as the admission of requests: a
+//! claim that was given away admits nobody from that instant on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{ClaimId, Estate, Pending, PodCount};
+
+/// The claims of one tenure.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    id: ClaimId,
+    pods: BTreeMap<Arc<str>, Claim>,
+    /// All was given away.
+    over: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Claim {
+    held: bool,
+    /// Claims that count as this tenure's, should one of them stand on the pod.
+    inherited: Vec<ClaimId>,
+    /// Requests of former owners.
+    foreign: u32,
+    /// Nobody will tell any more how many there are.
+    lost: bool,
+}
+
+impl Claims {
+    /// No claims yet.
+    pub const fn new(id: ClaimId) -> Self {
+        Self { id, pods: BTreeMap::new(), over: false }
+    }
+
+    /// What this tenure writes on pods.
+    pub const fn id(&self) -> &ClaimId {
+        &self.id
+    }
+
+    /// Whether this tenure may send to the pod.
+    pub fn holds(&self, pod: &str) -> bool {
+        !self.over && self.pods.get(pod).is_some_and(|claim| claim.held && !claim.lost)
+    }
+
+    /// Whether a claim that stands on the pod is this tenure's.
+    pub fn is_own(&self, pod: &str, standing: &ClaimId) -> bool {
+        let inherited = || self.pods.get(pod).is_some_and(|c| c.inherited.contains(standing));
+        !self.over && (*standing == self.id || inherited())
+    }
+
+    /// Requests of former owners in the pod.
+    pub fn foreign(&self, pod: &str) -> u32 {
+        self.pods.get(pod).map_or(0, |claim| claim.foreign)
+    }
+
+    /// Notes that the pod is about to be claimed: from here on the claim may come to stand.
+    pub fn begin(&mut self, pod: &Arc<str>) {
+        if !self.over {
+            self.pods.entry(Arc::clone(pod)).or_default();
+        }
+    }
+
+    /// Takes in what stands on the pod, which is for good; answers whether the tenure holds it.
+    pub fn settle(&mut self, pod: &Arc<str>, standing: &ClaimId) -> bool {
+        if self.is_own(pod, standing) {
+            self.pods.entry(Arc::clone(pod)).or_default().held = true;
+        } else if self.pods.get(pod).is_some_and(|claim| !claim.held) {
+            self.pods.remove(pod);
+        }
+        self.holds(pod)
+    }
+
+    /// Whether the pod may turn out to have a claim that was inherited.
+    pub fn expects(&self, pod: &str) -> bool {
+        self.pods.get(pod).is_some_and(|claim| !claim.held && !claim.inherited.is_empty())
+    }
+
+    /// Takes over what another gave; answers which pods have requests of former owners in flight.
+    pub fn inherit(&mut self, estate: &Estate) -> Vec<PodCount> {
+        if self.over {
+            return Vec::new();
+        }
+        for PodCount { pod, in_flight } in &estate.pods {
+            let claim = self.pods.entry(Arc::clone(pod)).or_default();
+            claim.held = true;
+            claim.foreign = *in_flight;
+        }
+        for Pending { pod, claims } in &estate.pending {
+            let claim = self.pods.entry(Arc::clone(pod)).or_default();
+            claim.inherited.extend(claims.iter().cloned());
+        }
+        estate.pods.iter().filter(|count| count.in_flight > 0).cloned().collect()
+    }
+
+    /// Takes in that fewer requests of former owners are in flight in the pod.
+    pub fn count_down(&mut self, pod: &str, in_flight: u32) {
+        if let Some(claim) = self.pods.get_mut(pod) {
+            claim.foreign = claim.foreign.min(in_flight);
+        }
+    }
+
+    /// Gives the pod up: nobody will tell how many requests of former owners are left in it.
+    pub fn lose(&mut self, pod: &str) {
+        if let Some(claim) = self.pods.get_mut(pod) {
+            claim.lost = true;
+        }
+    }
+
+    /// Forgets a pod that is gone and has no request of this tenure.
+    pub fn forget(&mut self, pod: &str) {
+        if !self.over {
+            self.pods.remove(pod);
+        }
+    }
+
+    /// Whether there is anything to give away.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    /// Gives all away. `own` tells how many requests this tenure has in flight in a pod; it may
+    /// admit no more.
+    pub fn hand_over(&mut self, own: impl Fn(&str) -> u32) -> Estate {
+        let mut estate = Estate::default();
+        for (pod, claim) in self.pods.iter().filter(|(_, claim)| !claim.lost && !self.over) {
+            let pod = Arc::clone(pod);
+            if claim.held {
+                estate.pods.push(PodCount { in_flight: claim.foreign + own(&pod), pod });
+            } else {
+                let mut claims = claim.inherited.clone();
+                claims.push(self.id.clone());
+                estate.pending.push(Pending { pod, claims });
+            }
+        }
+        self.over = true;
+        estate
+    }
+
+    /// Requests that are left in a pod that was given away, of which this tenure has `own`; none
+    /// where nobody can tell any more.
+    pub fn remaining(&self, pod: &str, own: u32) -> Option<u32> {
+        match self.pods.get(pod) {
+            Some(claim) if claim.lost => None,
+            Some(claim) => Some(claim.foreign + own),
+            None => Some(own),
+        }
+    }
+}
