@@ -8,6 +8,7 @@
 )]
 
 pub mod cluster;
+pub mod hollow;
 pub mod http;
 pub mod load;
 pub mod scope;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: brings a cluster with Rouse to the benchmarks of the crate `rouse-e2e`.
-//! Must not measure anything itself.
+//! `cargo xtask bench`: brings a cluster with Rouse, or the programs of a control plane without
+//! nodes, to the benchmarks of the crate `rouse-e2e`. Must not measure anything itself.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::stage::{Stage, StageArguments};
-use crate::{command, image, programs};
+use crate::{command, hollow, image, programs};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -23,8 +23,22 @@ pub struct Arguments {
     bench: Vec<OsString>,
 }
 
+/// Benchmarks that need no cluster, only a control plane of their own.
+const HOLLOW: &[&str] = &["proxy"];
+
 /// Runs `cargo xtask bench`.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
+    if HOLLOW.contains(&name) {
+        let programs = hollow::Programs::gather()?.with_yardstick()?;
+        let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
+        programs.tell(&mut bench);
+        return command::run(bench.args(&arguments.bench));
+    }
+    on_cluster(arguments)
+}
+
+fn on_cluster(arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = image::build()?;
     let program = programs::build_one("rouse-e2e", "bench")?;

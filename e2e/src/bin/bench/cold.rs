@@ -15,7 +15,7 @@ use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
 use serde_json::{Value, json};
 
-use crate::report::{Bar, Report, Row, quantile};
+use crate::report::{Bar, Report, Row, distributions, quantile};
 
 const FUNCTION: &str = "cold";
 const BARE: &str = "bare";
@@ -230,20 +230,16 @@ fn build_report(rouse: &[RouseStart], bare: &[BareStart]) -> Report {
     };
     let raw_bare = |start: &BareStart| json!({"kind": "bare", "addressVisible": start.address_visible, "listening": start.listening});
     let runs: Vec<Value> = rouse.iter().map(raw).chain(bare.iter().map(raw_bare)).collect();
-    Report {
-        bench: "cold",
-        bars: vec![Bar::at_most(
-            "added to a cold start, median",
-            quantile(&added, 0.5),
-            ADDED_LIMIT_MILLIS,
-            "ms",
-        )],
-        runs,
-        rows,
-        notes: vec![
-            "The bare Deployment has the pod template that Rouse made, but for its labels; \
-             starts alternate."
-                .to_owned(),
-        ],
-    }
+    let mut report = Report::new("cold");
+    report.text = distributions(&rows);
+    report.text += "The bare Deployment has the pod template that Rouse made, but for its labels; \
+                    starts alternate.\n";
+    report.runs = runs;
+    report.bars.push(Bar::at_most(
+        "added to a cold start, median",
+        quantile(&added, 0.5),
+        ADDED_LIMIT_MILLIS,
+        "ms",
+    ));
+    report
 }

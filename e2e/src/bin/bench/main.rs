@@ -1,12 +1,23 @@
-//! Benchmarks of Rouse on a real cluster. `cargo xtask bench NAME` builds this, finds the cluster
-//! and runs it; each prints a table and, with `--json`, one object on its last line.
+//! Benchmarks of Rouse. `cargo xtask bench NAME` builds this, brings what it needs (a cluster, or
+//! the programs of a control plane without nodes) and runs it; each prints a table and, with
+//! `--json`, one object on its last line.
 
 #![allow(clippy::print_stdout, reason = "the output is what this program is for")]
 
 mod cold;
+mod proxy;
 mod report;
 
+use std::time::Duration;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long any benchmark may take.
+const LONGEST: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -25,13 +36,27 @@ enum Bench {
         #[arg(long, default_value_t = 30)]
         starts: usize,
     },
+    /// The activator as a reverse proxy, beside nginx, on loopback.
+    Proxy(proxy::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let report = match cli.bench {
-        Bench::Cold { starts } => cold::run(starts).await?,
+    raise_files()?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let running = async {
+        match cli.bench {
+            Bench::Cold { starts } => cold::run(starts).await,
+            Bench::Proxy(arguments) => proxy::run(&arguments).await,
+        }
+    };
+    // What a benchmark started ends when its future is dropped.
+    let report = tokio::select! {
+        report = timeout(LONGEST, running) => report.context("the benchmark takes too long")??,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("told to end"),
     };
     println!("{}", report.table());
     if cli.json {
@@ -39,4 +64,11 @@ async fn main() -> anyhow::Result<()> {
     }
     anyhow::ensure!(report.holds(), "a bar does not hold");
     Ok(())
+}
+
+/// Permits as many open files as the machine does, here and in all that is started.
+fn raise_files() -> anyhow::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("raising the number of open files")
 }

@@ -14,33 +14,37 @@ pub struct Report {
     pub bars: Vec<Bar>,
     /// The raw figures, run by run.
     pub runs: Vec<Value>,
-    /// What the table shows.
+    /// Tables and notes for people.
     #[serde(skip)]
-    pub rows: Vec<Row>,
-    /// What a reader must know of how the figures came about.
-    #[serde(skip)]
-    pub notes: Vec<String>,
+    pub text: String,
 }
 
 /// A figure that must not pass its limit.
 #[derive(Debug, Serialize)]
 pub struct Bar {
     /// What is measured.
-    pub name: &'static str,
+    pub name: String,
     /// What came out.
     pub value: f64,
-    /// What it may be at most.
+    /// What it may be at most, or at least.
     pub limit: f64,
     /// Unit of both.
     pub unit: &'static str,
     /// Whether it holds.
     pub holds: bool,
+    #[serde(skip)]
+    bound: &'static str,
 }
 
 impl Bar {
     /// A bar that holds when `value` is at most `limit`.
-    pub fn at_most(name: &'static str, value: f64, limit: f64, unit: &'static str) -> Self {
-        Self { name, value, limit, unit, holds: value <= limit }
+    pub fn at_most(name: impl Into<String>, value: f64, limit: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), value, limit, unit, holds: value <= limit, bound: "most" }
+    }
+
+    /// A bar that holds when `value` is at least `limit`.
+    pub fn at_least(name: impl Into<String>, value: f64, limit: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), value, limit, unit, holds: value >= limit, bound: "least" }
     }
 }
 
@@ -54,6 +58,11 @@ pub struct Row {
 }
 
 impl Report {
+    /// A report in which nothing stands yet.
+    pub const fn new(bench: &'static str) -> Self {
+        Self { bench, bars: Vec::new(), runs: Vec::new(), text: String::new() }
+    }
+
     /// Whether every bar holds.
     pub fn holds(&self) -> bool {
         self.bars.iter().all(|bar| bar.holds)
@@ -61,36 +70,39 @@ impl Report {
 
     /// The result for people.
     pub fn table(&self) -> String {
-        let mut text = format!(
-            "{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}\n",
-            "milliseconds", "n", "min", "p50", "p90", "max"
-        );
-        for row in &self.rows {
-            let at = |share| quantile(&row.millis, share);
-            let _ = writeln!(
-                text,
-                "{:<58} {:>5} {:>8.1} {:>8.1} {:>8.1} {:>8.1}",
-                row.name,
-                row.millis.len(),
-                at(0.0),
-                at(0.5),
-                at(0.9),
-                at(1.0)
-            );
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "{note}");
-        }
+        let mut text = self.text.clone();
         for bar in &self.bars {
-            let verdict = if bar.holds { "holds" } else { "DOES NOT HOLD" };
+            let Bar { name, value, limit, unit, holds, bound } = bar;
+            let verdict = if *holds { "holds" } else { "DOES NOT HOLD" };
             let _ = writeln!(
                 text,
-                "bar: {}: {:.1} {} of at most {} {}: {verdict}",
-                bar.name, bar.value, bar.unit, bar.limit, bar.unit
+                "bar: {name}: {value:.2} {unit} of at {bound} {limit} {unit}: {verdict}"
             );
         }
         text
     }
+}
+
+/// A table of distributions.
+pub fn distributions(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}\n",
+        "milliseconds", "n", "min", "p50", "p90", "max"
+    );
+    for row in rows {
+        let at = |share| quantile(&row.millis, share);
+        let _ = writeln!(
+            text,
+            "{:<58} {:>5} {:>8.1} {:>8.1} {:>8.1} {:>8.1}",
+            row.name,
+            row.millis.len(),
+            at(0.0),
+            at(0.5),
+            at(0.9),
+            at(1.0)
+        );
+    }
+    text
 }
 
 /// The value below which `share` of `values` lie, interpolated between neighbours; not a number

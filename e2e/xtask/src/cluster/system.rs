@@ -1,21 +1,14 @@
 //! Sees to it that the machine can hold a cluster: Linux, root, and the system's own programs.
-//! Installs only packages of the system, and only where it knows how.
+//! Must not install anything itself.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::packages::{self, Need};
 use crate::tools::catalog;
-use crate::{command, folders, term};
-
-/// A program or a library that the cluster needs from the system.
-struct Need {
-    what: &'static str,
-    why: &'static str,
-    debian: &'static str,
-    present: fn() -> bool,
-}
+use crate::{command, folders};
 
 const ALWAYS: &[Need] = &[
     Need {
@@ -80,32 +73,11 @@ fn static_libc() -> bool {
 /// Fails unless this process may start a cluster here, after installing what is missing.
 pub fn prepare() -> Result<()> {
     require_root()?;
-    let mut needs: Vec<&Need> = ALWAYS.iter().collect();
+    let mut needs = ALWAYS.to_vec();
     if !catalog::RUNC.folder(&folders::cache()?).is_dir() {
         needs.extend(TO_BUILD_RUNC);
     }
-    let missing: Vec<&Need> = needs.into_iter().filter(|need| !(need.present)()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let packages: Vec<&str> = missing.iter().map(|need| need.debian).collect();
-    if command::find("apt-get").is_some() {
-        term::note(format!("Installing system packages: {}", packages.join(" ")));
-        install(&packages)?;
-    }
-    let still: Vec<&&Need> = missing.iter().filter(|need| !(need.present)()).collect();
-    if still.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> = still
-        .iter()
-        .map(|need| format!("  {}: {} (Debian's package {})", need.what, need.why, need.debian))
-        .collect();
-    bail!(
-        "This machine lacks what a local cluster needs:\n{}\nInstall it with the system's package \
-         tool and run the command again, or use a cluster that you have, by --kubeconfig.",
-        lines.join("\n")
-    );
+    packages::require(&needs)
 }
 
 /// Fails on machines and for users that can't have a local cluster.
@@ -120,18 +92,4 @@ pub fn require_root() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn install(packages: &[&str]) -> Result<()> {
-    let folder = folders::cache()?.join("log");
-    std::fs::create_dir_all(&folder)?;
-    let log = folder.join("apt-get.log");
-    std::fs::write(&log, "")?;
-    let apt = || {
-        let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--assume-yes", "--quiet"]);
-        apt
-    };
-    command::logged(apt().arg("update"), &log)?;
-    command::logged(apt().args(["install", "--no-install-recommends"]).args(packages), &log)
 }

@@ -1,0 +1,73 @@
+//! What a run on a control plane without nodes needs: the programs, gathered in one folder, and the
+//! system packages. Must not start any of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::tools::catalog;
+use crate::{command, folders, packages, programs, tools};
+
+/// Names the folder of the programs to the crate `rouse-e2e`.
+const VARIABLE: &str = "ROUSE_E2E_PROGRAMS";
+
+/// The programs of a run.
+#[derive(Debug)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// Builds and gathers what every run needs, and `rouse` as it is released.
+    pub fn gather() -> Result<Self> {
+        packages::require(&[packages::SETPRIV])?;
+        tools::ensure(&[&catalog::KUBERNETES, &catalog::ETCD])?;
+        let gathered = Self { folder: folders::target().join("hollow") };
+        std::fs::create_dir_all(&gathered.folder)?;
+        for (recipe, program) in [
+            (&catalog::ETCD, "etcd"),
+            (&catalog::KUBERNETES, "kube-apiserver"),
+            (&catalog::KUBERNETES, "kube-controller-manager"),
+        ] {
+            gathered.link(program, &tools::path(recipe, program)?)?;
+        }
+        // A copy: a build while the run goes on would change it.
+        gathered.copy("rouse", &programs::build_one("rouse", "rouse")?)?;
+        Ok(gathered)
+    }
+
+    /// Adds what is measured beside Rouse, and what measures.
+    pub fn with_yardstick(self) -> Result<Self> {
+        packages::require(&[packages::NGINX, packages::WRK])?;
+        self.link("nginx", &packages::nginx()?)?;
+        self.link("wrk", &command::find("wrk").context("wrk is missing")?)?;
+        Ok(self)
+    }
+
+    /// Tells a program of the crate `rouse-e2e` where they are.
+    pub fn tell(&self, program: &mut Command) {
+        program.env(VARIABLE, &self.folder);
+    }
+
+    fn link(&self, name: &str, program: &Path) -> Result<()> {
+        let link = self.folder.join(name);
+        remove(&link)?;
+        Ok(std::os::unix::fs::symlink(program, link)?)
+    }
+
+    fn copy(&self, name: &str, program: &Path) -> Result<()> {
+        let copy = self.folder.join(name);
+        // A run that goes on keeps the file that it has.
+        remove(&copy)?;
+        std::fs::copy(program, copy)?;
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
