@@ -4,6 +4,7 @@
 //! task, which tells it of pods and is told of load. All of its state is behind one lock that is
 //! never held across an await, and nothing here does IO.
 
+mod claims;
 mod state;
 
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use rouse_core::function::{BufferBounds, Concurrency};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use self::state::{Answer, Answers, Slot, State};
+use self::state::{Answer, Answers, Slot, SlotClaim, State};
 use crate::pod::Pod;
 
 /// What a gate lets through and lets wait.
@@ -69,7 +70,7 @@ pub enum Admission {
 /// What a gate tells the Function's task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Requests that pods are serving.
+    /// Requests that pods are serving, those of former owners too.
     pub in_flight: u32,
     /// Requests that wait.
     pub waiting: u32,
@@ -108,12 +109,18 @@ pub struct ActivationMark {
 pub struct Gate {
     state: Mutex<State>,
     changed: Notify,
+    /// Told of each request that ends once the gate is shut.
+    falls: Notify,
 }
 
 impl Gate {
     /// A gate without pods.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(bounds)), changed: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::new(State::new(bounds)),
+            changed: Notify::new(),
+            falls: Notify::new(),
+        })
     }
 
     /// Asks for a slot for a request whose head takes `bytes` of memory while it waits.
@@ -157,8 +164,10 @@ impl Gate {
                     in_flight: 0,
                     open: true,
                     retired: false,
+                    claim: SlotClaim::of(state.claims.as_ref(), &pod.uid),
                 }),
             }
+            state.follow_claims();
         });
     }
 
@@ -179,6 +188,10 @@ impl Gate {
                 slot.retired = true;
             }
             state.slots.retain(|slot| !slot.retired || slot.in_flight > 0);
+            if !state.slots.iter().any(|slot| &*slot.pod.uid == uid) {
+                state.forget(uid);
+            }
+            state.follow_claims();
         });
     }
 
@@ -224,10 +237,10 @@ impl Gate {
     pub fn take_load(&self) -> Load {
         let mut state = self.lock();
         let load = Load {
-            in_flight: state.in_flight,
+            in_flight: state.in_flight.saturating_add(state.foreign),
             waiting: state.waiting_count(),
             peak: state.peak,
-            pods: state.slots.iter().map(Slot::load).collect(),
+            pods: state.slots.iter().map(Slot::pod_load).collect(),
             activation: state.activation,
         };
         state.peak = state.load();
@@ -301,6 +314,9 @@ impl Gate {
         let answers = self.pump(&mut state);
         if idle_and_closed || state.load() == 0 {
             self.changed.notify_one();
+        }
+        if state.shut.is_some() {
+            self.falls.notify_one();
         }
         self.finish(state, answers);
     }

@@ -2,16 +2,19 @@
 //! and the owners of Functions up to date, and runs the tasks of those that are owned here. It
 //! carries no request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
+use rouse_core::handover::{Estate, Release};
 use rouse_core::trigger::HostPolicy;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::forward::Releases;
 use crate::instances::Instances;
 use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
@@ -19,15 +22,24 @@ use crate::observe::index::Index;
 use crate::observe::{Observation, watch_cluster};
 use crate::ownership::{Ownership, World};
 use crate::peer_auth::PeerAuth;
+use crate::release::Handed;
+use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::server::PeerService;
 use crate::table::{SharedTable, build_table};
+use crate::upstream::Dialer;
 
 /// Observations that are taken in before anything is made of them, at most.
 const BATCH: usize = 1000;
 /// The building of tables may take this part of the time, as one over it.
 const REBUILD_SHARE: u32 = 10;
+
+/// Questions of other activators that wait, at most; more of them wait in their connections.
+const MOST_ASKED: usize = 256;
+
+/// A question of another activator.
+type Asked = (Release, oneshot::Sender<Handed>);
 
 /// What the control side must be told.
 #[derive(Debug)]
@@ -40,6 +52,8 @@ pub struct ControlConfig {
     pub uid: String,
     /// What the administrator says about hosts.
     pub hosts: HostPolicy,
+    /// File with the token by which this activator proves itself to others.
+    pub token_file: PathBuf,
 }
 
 /// What the request side needs of the control side.
@@ -63,6 +77,8 @@ pub struct Control {
 
 /// What keeps the table and the owners up to date.
 struct Director<I> {
+    /// What other activators ask for.
+    releases: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     index: Index,
     ownership: Ownership<I>,
     hosts: HostPolicy,
@@ -80,21 +96,23 @@ impl Control {
         config: ControlConfig,
         registry: &mut Registry,
     ) -> Result<(Self, ControlHandles), ClientError> {
-        let ControlConfig { kube, namespace, uid, hosts } = config;
+        let ControlConfig { kube, namespace, uid, hosts, token_file } = config;
         let client = build_client(&kube)?;
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
+        let asking = Arc::new(Releases::new(token_file, Dialer::tcp()));
+        let ask = move |member, release| Arc::clone(&asking).ask(member, release);
         let world = World {
+            neighbours: Arc::new(Neighbours::new(&uid, Arc::new(ask))),
             instances: Arc::new(Kubernetes::new(client.clone(), &namespace)),
             reports: reports.clone(),
             metrics: ControlMetrics::register(registry),
         };
-        let ownership = Ownership::new(&uid, world);
-        let director = Director::new(ownership, reports.clone(), hosts);
+        let director = Director::new(Ownership::new(world), reports.clone(), hosts);
         let handles = ControlHandles {
             routes: Arc::clone(&director.routes),
             synced: director.synced.subscribe(),
-            peers: peer_service(auth, reports),
+            peers: peer_service(auth, reports, director.releases.0.clone()),
         };
         Ok((Self { client, namespace, director }, handles))
     }
@@ -107,8 +125,9 @@ impl Control {
     }
 }
 
-fn peer_service(auth: PeerAuth, reports: Reports) -> PeerService {
+fn peer_service(auth: PeerAuth, reports: Reports, asked: mpsc::Sender<Asked>) -> PeerService {
     PeerService {
+        release: Arc::new(move |release| hand_over(asked.clone(), release).boxed()),
         check: Arc::new(move |token| {
             let auth = auth.clone();
             async move { auth.check(&token).await }.boxed()
@@ -117,9 +136,18 @@ fn peer_service(auth: PeerAuth, reports: Reports) -> PeerService {
     }
 }
 
+/// Has the task that knows who owns what give a Function away.
+async fn hand_over(asked: mpsc::Sender<Asked>, release: Release) -> Handed {
+    let (answer, handed) = oneshot::channel();
+    // Without that task nothing is owned here.
+    drop(asked.send((release, answer)).await);
+    handed.await.unwrap_or_else(|_| Handed::Gave { estate: Estate::default(), gate: None })
+}
+
 impl<I: Instances> Director<I> {
     fn new(ownership: Ownership<I>, reports: Reports, hosts: HostPolicy) -> Self {
         Self {
+            releases: mpsc::channel(MOST_ASKED),
             index: Index::default(),
             ownership,
             hosts,
@@ -137,6 +165,10 @@ impl<I: Instances> Director<I> {
                 observation = observations.next() => {
                     let Some(observation) = observation else { return };
                     self.take_in(observation, &mut observations);
+                }
+                Some((release, answer)) = self.releases.1.recv() => {
+                    // Who has left meanwhile has lost it: nobody else may have it either.
+                    drop(answer.send(self.ownership.release(release, &self.index)));
                 }
                 () = self.ownership.mend(&self.index) => {}
                 () = sleep_until(self.rebuild_at), if self.routes_are_stale => {}

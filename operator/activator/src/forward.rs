@@ -6,6 +6,7 @@
 //! after it, never.
 
 mod link;
+mod releases;
 mod token;
 
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ use crate::function::FunctionHandle;
 use crate::headers;
 use crate::request_metrics::{Counted, Forwarded, RequestMetrics, Target};
 use crate::upstream::Dialer;
+
+pub(crate) use self::releases::Releases;
 
 use self::link::Link;
 use self::token::TokenFile;

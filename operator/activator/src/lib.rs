@@ -15,6 +15,7 @@ pub mod pod;
 pub mod problem;
 pub mod proxy;
 mod readiness;
+mod release;
 mod reports;
 pub mod request_metrics;
 mod scaler;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rouse_core::handover::{Estate, Release};
 use rouse_core::membership::{Member, Membership};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -12,6 +13,9 @@ use crate::admission::{Gate, Refusal};
 use crate::function::{FunctionHandle, Owner};
 use crate::instances::Instances;
 use crate::observe::index::{FunctionView, Index, Observed};
+use crate::release::Handed;
+use crate::release::fresh::Fresh;
+use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::scaler::{self, Task};
@@ -25,6 +29,8 @@ pub struct World<I> {
     pub reports: Reports,
     /// What is counted.
     pub metrics: ControlMetrics,
+    /// The other activators.
+    pub neighbours: Arc<Neighbours>,
 }
 
 /// Who owns each Function.
@@ -33,6 +39,7 @@ pub struct Ownership<I> {
     /// UID of this activator's pod.
     me: Arc<str>,
     world: World<I>,
+    fresh: Arc<Fresh<I>>,
     entries: HashMap<Arc<str>, Entry>,
     members: HashMap<String, Arc<Member>>,
     tasks: JoinSet<()>,
@@ -43,6 +50,11 @@ pub struct Ownership<I> {
 struct Entry {
     handle: Arc<FunctionHandle>,
     held: Option<Held>,
+    /// The gate of a Function that is owned elsewhere by now, with claims that nobody has asked for
+    /// yet: they stay here until then.
+    kept: Option<Arc<Gate>>,
+    /// Who owns it by a membership that has not been seen here, as it said itself.
+    heir: Option<Arc<Member>>,
 }
 
 /// A Function that this activator owns. Its task ends when this is dropped.
@@ -54,10 +66,11 @@ struct Held {
 }
 
 impl<I: Instances> Ownership<I> {
-    /// An activator whose pod has the UID `me`, and which owns nothing yet.
-    pub fn new(me: &str, world: World<I>) -> Self {
+    /// An activator that owns nothing yet.
+    pub fn new(world: World<I>) -> Self {
         Self {
-            me: me.into(),
+            me: Arc::clone(world.neighbours.me()),
+            fresh: Arc::new(Fresh::new(Arc::clone(&world.instances))),
             world,
             entries: HashMap::new(),
             members: HashMap::new(),
@@ -76,8 +89,12 @@ impl<I: Instances> Ownership<I> {
         let members = &index.membership().members;
         self.members =
             members.iter().map(|member| (member.uid.clone(), Arc::new(member.clone()))).collect();
+        self.world.neighbours.learn(index.membership());
         let uids: Vec<Arc<str>> = self.entries.keys().cloned().collect();
         for uid in uids {
+            if let Some(entry) = self.entries.get_mut(&uid) {
+                entry.heir = None;
+            }
             self.update(&uid, index);
         }
         let Membership { version, members, .. } = &**index.membership();
@@ -95,6 +112,10 @@ impl<I: Instances> Ownership<I> {
         if entry.handle.timeouts() != timeouts {
             entry.handle.set_timeouts(timeouts);
         }
+        if let Some(heir) = &entry.heir {
+            let heir = Owner::Peer(Arc::clone(heir));
+            return self.give_up(uid, heir);
+        }
         let owner = index.membership().owner(uid).map(|member| member.uid.as_str());
         match owner {
             Some(owner) if *owner == *self.me => self.hold(uid, index),
@@ -104,6 +125,26 @@ impl<I: Instances> Ownership<I> {
             }
             None => self.give_up(uid, Owner::Nobody),
         }
+    }
+
+    /// Gives the Function to an activator that says that it owns it.
+    pub fn release(&mut self, release: Release, index: &Index) -> Handed {
+        let Release { function, version, to } = release;
+        let known = index.membership();
+        let owner = known.owner(&function).map(|member| &member.uid);
+        if known.version >= version && owner != Some(&to.uid) {
+            return Handed::Refused { version: known.version };
+        }
+        let to = Arc::new(to);
+        if let Some(entry) = self.entries.get_mut(&function)
+            && known.version < version
+        {
+            entry.heir = Some(Arc::clone(&to));
+        }
+        self.give_up(&function, Owner::Peer(to));
+        let gate = self.entries.get_mut(&function).and_then(|entry| entry.kept.take());
+        let estate = gate.as_ref().map_or_else(Estate::default, Gate::hand_over);
+        Handed::Gave { estate, gate }
     }
 
     /// Returns when a task has ended that should not have, after another has taken its place.
@@ -128,11 +169,21 @@ impl<I: Instances> Ownership<I> {
             return;
         };
         let observed = Arc::new(observed);
+        let neighbours = &self.world.neighbours;
+        let bounds = observed.function.settings.bounds;
+        let limited = bounds.concurrency.limit.is_some();
         if let Some(held) = &entry.held {
+            if limited {
+                held.gate.require_claims(|| neighbours.new_claim());
+            }
             held.observed.send_replace(observed);
             return;
         }
-        let gate = Gate::new(observed.function.settings.bounds);
+        let gate = entry.kept.take().unwrap_or_else(|| Gate::new(bounds));
+        gate.reopen();
+        if limited {
+            gate.require_claims(|| neighbours.new_claim());
+        }
         let (sender, receiver) = watch::channel(Arc::clone(&observed));
         let task = Task {
             gate: Arc::clone(&gate),
@@ -140,6 +191,9 @@ impl<I: Instances> Ownership<I> {
             instances: Arc::clone(&self.world.instances),
             reports: self.world.reports.clone(),
             metrics: self.world.metrics.of(&observed.function.key),
+            neighbours: Arc::clone(neighbours),
+            fresh: Arc::clone(&self.fresh),
+            predecessors: predecessors(index.membership(), uid, &entry.handle),
         };
         let task = self.tasks.spawn(scaler::run(task)).id();
         self.running.insert(task, Arc::clone(uid));
@@ -156,9 +210,7 @@ impl<I: Instances> Ownership<I> {
             return;
         }
         entry.handle.set_owner(owner);
-        if let Some(held) = entry.held.take() {
-            held.gate.shut(Refusal::Moved);
-        }
+        entry.leave();
     }
 
     fn remove(&mut self, uid: &str) {
@@ -173,9 +225,10 @@ impl<I: Instances> Ownership<I> {
         let Some(uid) = self.running.remove(&error.id()) else { return };
         tracing::error!(function = %uid, %error, "the task of a Function broke off, beginning anew");
         let Some(entry) = self.entries.get_mut(&uid) else { return };
-        let Some(held) = entry.held.take_if(|held| held.task == error.id()) else { return };
-        self.hold(&uid, index);
-        held.gate.shut(Refusal::Moved);
+        if entry.held.as_ref().is_some_and(|held| held.task == error.id()) {
+            entry.leave();
+            self.hold(&uid, index);
+        }
     }
 
     fn count(&self) {
@@ -188,8 +241,28 @@ impl Entry {
     fn new(view: &FunctionView) -> Self {
         let (key, uid) = (view.key.clone(), Arc::clone(&view.uid));
         let handle = FunctionHandle::new(key, uid, view.settings.timeouts);
-        Self { handle: Arc::new(handle), held: None }
+        Self { handle: Arc::new(handle), held: None, kept: None, heir: None }
     }
+
+    /// Owns the Function no longer. Who waits is turned away to ask where the handle says.
+    fn leave(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        held.gate.shut(Refusal::Moved);
+        if held.gate.has_claims() {
+            self.kept = Some(held.gate);
+        }
+    }
+}
+
+/// UIDs of the activators that may have owned the Function before: the last that was known here, and
+/// the one that did by the membership before this one.
+fn predecessors(membership: &Membership, uid: &str, handle: &FunctionHandle) -> Vec<Arc<str>> {
+    let known = match handle.owner() {
+        Owner::Peer(member) => Some(Arc::from(member.uid.as_str())),
+        Owner::Here(_) | Owner::Nobody => None,
+    };
+    let former = membership.former_owner(uid).map(|member| Arc::from(member.uid.as_str()));
+    known.into_iter().chain(former).collect()
 }
 
 fn is_same(one: &Owner, other: &Owner) -> bool {

@@ -3,6 +3,7 @@
 
 pub mod actions;
 pub mod activation;
+pub mod claiming;
 pub mod draining;
 pub mod metrics;
 pub mod pods;
@@ -13,23 +14,36 @@ pub mod state;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
+use rouse_core::handover::{ClaimId, Found};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use actions::{Action, Done};
 use activation::Clocks;
+use claiming::Heir;
 use metrics::ScalerMetrics;
 use pods::Asking;
 use state::Scaler;
 
 use crate::admission::Gate;
-use crate::instances::Instances;
+use crate::instances::{Claimed, Instances, PodRef, ScaleError};
 use crate::observe::index::Observed;
 use crate::readiness::ask_until_ready;
+use crate::release::Released;
+use crate::release::fresh::Fresh;
+use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
+
+/// Pause before a pod is claimed again whose claim nobody knows.
+const CLAIM_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before an activator is asked again that lives and does not give.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a pod is deleted again, or a Deployment told to shrink, that could not be.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the task of a Function is given.
 pub struct Task<I> {
@@ -43,12 +57,20 @@ pub struct Task<I> {
     pub reports: Reports,
     /// What it counts.
     pub metrics: ScalerMetrics,
+    /// The other activators.
+    pub neighbours: Arc<Neighbours>,
+    /// Reads of the membership.
+    pub fresh: Arc<Fresh<I>>,
+    /// UIDs of the activators that may have owned the Function before.
+    pub predecessors: Vec<Arc<str>>,
 }
 
 /// What is on its way.
 struct Running<I> {
     instances: Arc<I>,
     reports: Reports,
+    neighbours: Arc<Neighbours>,
+    fresh: Arc<Fresh<I>>,
     work: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
     asking: HashMap<Arc<str>, AbortHandle>,
     uid: Arc<str>,
@@ -57,12 +79,17 @@ struct Running<I> {
 
 /// Runs the task until the Function is no longer owned.
 pub async fn run<I: Instances>(task: Task<I>) {
-    let Task { gate, mut observed, instances, reports, metrics } = task;
+    let Task { gate, mut observed, instances, reports, metrics, neighbours, fresh, predecessors } =
+        task;
     let first = Arc::clone(&observed.borrow_and_update());
-    let mut scaler = Scaler::new(Arc::clone(&gate), Arc::clone(&first), metrics, Instant::now());
+    let heir = Heir { me: Arc::clone(neighbours.me()), predecessors };
+    let with = (heir, metrics);
+    let mut scaler = Scaler::new(Arc::clone(&gate), Arc::clone(&first), with, Instant::now());
     let mut running = Running {
         instances,
         reports,
+        neighbours,
+        fresh,
         work: FuturesUnordered::new(),
         asking: HashMap::new(),
         uid: Arc::clone(&first.function.uid),
@@ -122,9 +149,14 @@ impl<I: Instances> Running<I> {
                     handle.abort();
                 }
             }
-            Action::Scale { revision, deployment, replicas } => {
+            Action::Scale { revision, deployment, replicas, shrinks } => {
+                let confirm = self.confirm();
                 self.work.push(Box::pin(async move {
-                    let result = instances.apply_scale(&deployment, replicas).await;
+                    let result = if shrinks && !confirm.await {
+                        Err(not_confirmed())
+                    } else {
+                        instances.apply_scale(&deployment, replicas).await
+                    };
                     Some(Done::Scaled { revision, result })
                 }));
             }
@@ -134,7 +166,65 @@ impl<I: Instances> Running<I> {
                     Some(Done::CostSet { uid, cost, result })
                 }));
             }
+            Action::Claim { uid, pod, claim } => self.claim(uid, pod, claim),
+            Action::AskFor { member } => self.ask_for(member),
+            Action::Replace { uid, pod } => self.replace(uid, pod),
             Action::Publish(report) => self.reports.publish(*report),
+        }
+    }
+
+    fn claim(&mut self, uid: Arc<str>, pod: PodRef, claim: ClaimId) {
+        let instances = Arc::clone(&self.instances);
+        self.work.push(Box::pin(async move {
+            let found = match instances.apply_claim(&pod, &uid, claim.as_str()).await {
+                Ok(Claimed::Ours) => Found::Standing(claim),
+                Ok(Claimed::Others(standing)) => Found::Standing(standing.into()),
+                Ok(Claimed::Gone) => Found::Gone,
+                Err(error) => {
+                    tracing::warn!(%error, pod = %pod.name, "claiming a pod failed");
+                    sleep(CLAIM_PAUSE).await;
+                    Found::Unknown
+                }
+            };
+            Some(Done::Claimed { uid, found })
+        }));
+    }
+
+    fn ask_for(&mut self, member: Arc<str>) {
+        let (neighbours, function) = (Arc::clone(&self.neighbours), Arc::clone(&self.uid));
+        self.work.push(Box::pin(async move {
+            let released = neighbours.ask(&function, &member).await;
+            if matches!(released, Released::Refused) {
+                sleep(ASK_PAUSE).await;
+            }
+            Some(Done::AskedFor { member, released })
+        }));
+    }
+
+    fn replace(&mut self, uid: Arc<str>, pod: PodRef) {
+        let (instances, confirm) = (Arc::clone(&self.instances), self.confirm());
+        self.work.push(Box::pin(async move {
+            if confirm.await && delete(&*instances, &pod, &uid).await {
+                return None;
+            }
+            sleep(WRITE_PAUSE).await;
+            Some(Done::NotReplaced { uid })
+        }));
+    }
+
+    /// Whether the Function is still owned here: what is lost by a write is lost for all, and this
+    /// process may have slept since it last heard of the membership.
+    fn confirm(&self) -> impl Future<Output = bool> + Send + use<I> {
+        let (fresh, neighbours) = (Arc::clone(&self.fresh), Arc::clone(&self.neighbours));
+        let function = Arc::clone(&self.uid);
+        async move {
+            match fresh.fetch().await {
+                Ok(now) => now.owner(&function).is_none_or(|owner| *owner.uid == **neighbours.me()),
+                Err(error) => {
+                    tracing::warn!(%error, "reading the membership failed");
+                    false
+                }
+            }
         }
     }
 
@@ -149,6 +239,20 @@ impl<I> Drop for Running<I> {
     fn drop(&mut self) {
         self.reports.release(&self.uid, self.membership);
     }
+}
+
+async fn delete<I: Instances>(instances: &I, pod: &PodRef, uid: &str) -> bool {
+    let deleted = instances.delete_pod(pod, uid).await;
+    match &deleted {
+        Ok(()) => tracing::info!(pod = %pod.name, "replaced: nobody tells what runs in it"),
+        Err(error) => tracing::warn!(%error, pod = %pod.name, "replacing a pod failed"),
+    }
+    deleted.is_ok()
+}
+
+fn not_confirmed() -> ScaleError {
+    let message = "that this activator owns the Function is not confirmed".into();
+    ScaleError::Unavailable { message, retry_after: Some(WRITE_PAUSE) }
 }
 
 /// A timer that takes no memory while there is nothing to wait for.

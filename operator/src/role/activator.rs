@@ -29,6 +29,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         namespace: args.common.namespace.clone(),
         uid: args.common.pod_uid.clone(),
         hosts,
+        token_file: args.common.peer_token_file.clone(),
     };
     let (control, handles) =
         Control::new(config, &mut registry).context("starting the control side")?;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rouse_core::handover::Claims;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -18,6 +19,10 @@ pub(super) struct State {
     pub(super) waiting_bytes: u64,
     pub(super) next_ticket: u64,
     pub(super) in_flight: u32,
+    /// Requests of former owners that pods are still serving.
+    pub(super) foreign: u32,
+    /// Which pods requests may be sent to, where that is limited.
+    pub(super) claims: Option<Claims>,
     pub(super) peak: u32,
     /// Load above which the task wants to know at once.
     pub(super) alarm: u32,
@@ -38,6 +43,15 @@ pub(super) struct Slot {
     pub(super) open: bool,
     /// The pod is gone or going; the slot goes with its last request.
     pub(super) retired: bool,
+    /// Whether the claims let requests through, and how many of a former owner are there.
+    pub(super) claim: SlotClaim,
+}
+
+/// What the claims say of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotClaim {
+    pub(super) held: bool,
+    pub(super) foreign: u32,
 }
 
 #[derive(Debug)]
@@ -75,6 +89,8 @@ impl State {
             waiting_bytes: 0,
             next_ticket: 0,
             in_flight: 0,
+            foreign: 0,
+            claims: None,
             peak: 0,
             alarm: 0,
             expecting: false,
@@ -89,7 +105,25 @@ impl State {
     }
 
     pub(super) fn load(&self) -> u32 {
-        self.in_flight.saturating_add(self.waiting_count())
+        self.in_flight.saturating_add(self.foreign).saturating_add(self.waiting_count())
+    }
+
+    /// Which slots may be used, after the claims changed.
+    pub(super) fn follow_claims(&mut self) {
+        let claims = self.claims.as_ref();
+        let mut foreign = 0;
+        for slot in &mut self.slots {
+            slot.claim = SlotClaim::of(claims, &slot.pod.uid);
+            foreign += slot.claim.foreign;
+        }
+        self.foreign = foreign;
+    }
+
+    /// Forgets a pod that is gone and idle.
+    pub(super) fn forget(&mut self, uid: &str) {
+        if let Some(claims) = &mut self.claims {
+            claims.forget(uid);
+        }
     }
 
     /// The open pod with the fewest requests that may take one more.
@@ -97,11 +131,13 @@ impl State {
         let concurrency = &self.bounds.concurrency;
         let soft = self.expecting.then_some(concurrency.target);
         let most = concurrency.limit.or(soft).map_or(u32::MAX, std::num::NonZeroU32::get);
+        let limited = concurrency.limit.is_some();
+        let free = |slot: &Slot| slot.open && (slot.claim.held || !limited) && slot.load() < most;
         self.slots
             .iter()
             .enumerate()
-            .filter(|(_, slot)| slot.open && slot.in_flight < most)
-            .min_by_key(|(_, slot)| slot.in_flight)
+            .filter(|(_, slot)| free(slot))
+            .min_by_key(|(_, slot)| slot.load())
             .map(|(index, _)| index)
     }
 
@@ -123,6 +159,7 @@ impl State {
         let idle_and_closed = slot.in_flight == 0 && !slot.open;
         if slot.in_flight == 0 && slot.retired {
             self.slots.swap_remove(index);
+            self.forget(&pod.uid);
         }
         idle_and_closed
     }
@@ -162,12 +199,27 @@ impl State {
 }
 
 impl Slot {
-    pub(super) fn load(&self) -> PodLoad {
+    /// Requests in the pod, whoever sent them.
+    const fn load(&self) -> u32 {
+        self.in_flight.saturating_add(self.claim.foreign)
+    }
+
+    pub(super) fn pod_load(&self) -> PodLoad {
         PodLoad {
             uid: Arc::clone(&self.pod.uid),
             revision: Arc::clone(&self.pod.revision),
-            in_flight: self.in_flight,
+            in_flight: self.load(),
             open: self.open,
         }
+    }
+}
+
+impl SlotClaim {
+    /// Where nothing is claimed everything may be used.
+    pub(super) fn of(claims: Option<&Claims>, pod: &str) -> Self {
+        claims.map_or(Self { held: true, foreign: 0 }, |claims| Self {
+            held: claims.holds(pod),
+            foreign: claims.foreign(pod),
+        })
     }
 }

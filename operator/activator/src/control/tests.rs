@@ -1,8 +1,16 @@
 //! The control side without a cluster: observations come from the test, two activators share one
 //! plant.
 
+mod handover;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::stream::BoxStream;
+use http_body_util::BodyExt;
 use kube::runtime::watcher::Event;
+use rouse_core::handover::ReleaseLine;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::report::Routed;
 use rouse_core::routing::{Listener, Route};
@@ -10,10 +18,70 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::*;
-use crate::admission::{Admission, Refusal};
+use crate::admission::{Admission, Gate, Refusal};
 use crate::function::{FunctionHandle, Owner};
 use crate::observe::objects::{DeploymentSeen, FunctionSeen};
+use crate::release::{AskPeer, Released, Rest};
 use crate::scaler::tests::plant::{Behaviour, Plant, UID, settings};
+
+/// By which activators ask one another for Functions.
+#[derive(Clone, Default)]
+struct Network {
+    members: Arc<Mutex<HashMap<String, mpsc::Sender<Asked>>>>,
+    /// Answers end after their first line.
+    break_off: Arc<AtomicBool>,
+}
+
+impl Network {
+    fn join(&self, name: &str, asked: mpsc::Sender<Asked>) {
+        self.members.lock().unwrap().insert(name.into(), asked);
+    }
+
+    /// Nobody hears of this one any more.
+    fn cut_off(&self, name: &str) {
+        self.members.lock().unwrap().remove(name);
+    }
+
+    fn asker(&self) -> Arc<AskPeer> {
+        let network = self.clone();
+        Arc::new(move |member: Member, release| {
+            let network = network.clone();
+            let asked = network.members.lock().unwrap().get(&member.name).cloned();
+            async move {
+                let Some(asked) = asked else {
+                    sleep(Duration::from_secs(2)).await;
+                    return Released::Silent;
+                };
+                sleep(Duration::from_millis(1)).await;
+                let released = read(crate::release::respond(hand_over(asked, release).await)).await;
+                match released {
+                    Released::Gave { estate, .. } if network.break_off.load(Ordering::SeqCst) => {
+                        Released::Gave { estate, rest: None }
+                    }
+                    released => released,
+                }
+            }
+            .boxed()
+        })
+    }
+}
+
+/// What the lines of an answer say.
+async fn read(response: http::Response<crate::body::ResponseBody>) -> Released {
+    let frames = response.into_body().into_data_stream();
+    let mut lines = frames
+        .flat_map(|frame| {
+            let text = String::from_utf8(frame.unwrap().to_vec()).unwrap();
+            let lines: Vec<ReleaseLine> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            futures::stream::iter(lines)
+        })
+        .boxed();
+    match lines.next().await {
+        Some(ReleaseLine::Estate(estate)) => Released::Gave { estate, rest: Some(Rest(lines)) },
+        _ => Released::Refused,
+    }
+}
 
 struct Activator {
     routes: SharedTable,
@@ -23,9 +91,10 @@ struct Activator {
 }
 
 impl Activator {
-    fn start(name: &str, plant: &Plant) -> Self {
+    fn start(name: &str, plant: &Plant, network: &Network) -> Self {
         let reports = Reports::default();
         let world = World {
+            neighbours: Arc::new(Neighbours::new(name, network.asker())),
             instances: Arc::new(plant.clone()),
             reports: reports.clone(),
             metrics: ControlMetrics::register(&mut Registry::default()),
@@ -35,8 +104,8 @@ impl Activator {
             public_domain: None,
             suffixes: [("shop".into(), vec!["example.com".into()])].into(),
         };
-        let ownership = Ownership::new(name, world);
-        let director = Director::new(ownership, reports.clone(), hosts);
+        let director = Director::new(Ownership::new(world), reports.clone(), hosts);
+        network.join(name, director.releases.0.clone());
         let (observations, receiver) = mpsc::unbounded_channel();
         let activator = Self {
             routes: Arc::clone(&director.routes),
@@ -75,6 +144,13 @@ impl Activator {
     fn owner(&self) -> Owner {
         self.handle().expect("a route").owner()
     }
+
+    fn gate(&self) -> Arc<Gate> {
+        match self.owner() {
+            Owner::Here(gate) => gate,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn membership(version: u64, members: &[&str]) -> Observation {
@@ -90,8 +166,9 @@ fn membership(version: u64, members: &[&str]) -> Observation {
 /// Two activators that see what the plant tells, and the plant with a sleeping Function.
 async fn two_activators() -> (Plant, Activator, Activator) {
     let (plant, mut told) = Plant::new(settings(0, 0, 10));
-    let a = Activator::start("a", &plant);
-    let b = Activator::start("b", &plant);
+    let network = Network::default();
+    let a = Activator::start("a", &plant, &network);
+    let b = Activator::start("b", &plant, &network);
     let senders = [a.observations.clone(), b.observations.clone()];
     tokio::spawn(async move {
         while let Some(observation) = told.recv().await {
@@ -149,7 +226,7 @@ async fn call(activators: [&Activator; 2], service: Duration) -> Result<(), Refu
 #[tokio::test(start_paused = true)]
 async fn nothing_is_routed_or_owned_before_everything_was_listed() {
     let (plant, _told) = Plant::new(settings(0, 0, 10));
-    let a = Activator::start("a", &plant);
+    let a = Activator::start("a", &plant, &Network::default());
     a.tell(Observation::Function(Event::InitApply(function())));
     a.tell(membership(1, &["a"]));
     sleep(Duration::from_secs(1)).await;
@@ -344,7 +421,7 @@ async fn what_is_told_of_routes_is_in_force() {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_sleeping_functions_are_affordable() {
     let (plant, _told) = Plant::new(settings(0, 0, 10));
-    let a = Activator::start("a", &plant);
+    let a = Activator::start("a", &plant, &Network::default());
     a.tell(membership(1, &["a"]));
     a.list_all();
     for i in 0..10_000 {

@@ -10,11 +10,12 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rouse_core::function::names::{
-    ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION,
-    MEMBERSHIP_KEY, PROTOCOL_H2C,
+    ANNOTATION_CLAIM, ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CONTAINER, LABEL_FUNCTION_UID,
+    LABEL_REVISION, MEMBERSHIP_KEY, PROTOCOL_H2C,
 };
 use rouse_core::function::start_failure::{self, StartFailure};
 use rouse_core::function::{FunctionKey, Timeouts, validate};
+use rouse_core::handover::ClaimId;
 use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
 use rouse_core::trigger::{HttpClaim, TriggerKey};
@@ -173,6 +174,8 @@ pub struct PodSeen {
     pub failure: Option<StartFailure>,
     /// What the controller of `ReplicaSet`s shall think that its loss costs.
     pub deletion_cost: i32,
+    /// Who claimed it.
+    pub claim: Option<ClaimId>,
 }
 
 impl PodSeen {
@@ -202,6 +205,7 @@ impl PodSeen {
             exits: start_failure::exits(pod),
             failure: start_failure::of_pod(pod),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
+            claim: annotation(ANNOTATION_CLAIM).map(|claim| Arc::<str>::from(&**claim).into()),
         })
     }
 }

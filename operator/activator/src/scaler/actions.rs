@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use rouse_core::handover::{ClaimId, Found};
 use rouse_core::report::FunctionReport;
 use tokio::time::Instant;
 
 use super::pods::Asking;
 use crate::instances::{CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::release::Released;
 
 /// Something to be done.
 #[derive(Debug, PartialEq)]
@@ -21,6 +23,8 @@ pub enum Action {
         deployment: DeploymentRef,
         /// Pods.
         replicas: u32,
+        /// Whether these are fewer than before: then only if the Function is still owned here.
+        shrinks: bool,
     },
     /// Set the deletion cost of a pod.
     SetCost {
@@ -30,6 +34,27 @@ pub enum Action {
         pod: PodRef,
         /// Its cost.
         cost: i32,
+    },
+    /// Claim a pod.
+    Claim {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// The pod.
+        pod: PodRef,
+        /// The claim.
+        claim: ClaimId,
+    },
+    /// Ask another activator to release the Function.
+    AskFor {
+        /// UID of the activator.
+        member: Arc<str>,
+    },
+    /// Delete a pod, if the Function is still owned here.
+    Replace {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// The pod.
+        pod: PodRef,
     },
     /// Tell the controller.
     Publish(Box<FunctionReport>),
@@ -62,5 +87,24 @@ pub enum Done {
         cost: i32,
         /// What became of it.
         result: Result<(), CostError>,
+    },
+    /// A pod was claimed, or not.
+    Claimed {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// What became of it.
+        found: Found,
+    },
+    /// Another activator was asked to release the Function.
+    AskedFor {
+        /// UID of the activator.
+        member: Arc<str>,
+        /// What it said.
+        released: Released,
+    },
+    /// A pod was not deleted.
+    NotReplaced {
+        /// UID of the pod.
+        uid: Arc<str>,
     },
 }

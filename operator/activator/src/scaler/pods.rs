@@ -35,6 +35,8 @@ pub struct Tracked {
     /// What requests know of it, once it has answered; it answers while `exits` stands.
     pod: Option<Arc<Pod>>,
     answered_at_exits: Option<u32>,
+    /// Whether its claim is held, where one is needed.
+    claimed: bool,
     open: bool,
     condemned: Option<Condemned>,
     /// Its deletion cost, by the newest word.
@@ -77,6 +79,7 @@ impl Tracked {
             asking: None,
             pod: None,
             answered_at_exits: None,
+            claimed: false,
             open: false,
             condemned: None,
             cost: view.seen.deletion_cost,
@@ -96,7 +99,7 @@ impl Tracked {
     }
 
     fn standing(&self) -> Standing {
-        match (self.open, self.is_answering()) {
+        match (self.open, self.is_answering() && self.claimed) {
             (true, _) => Standing::Open,
             (false, true) => Standing::Closed,
             (false, false) => Standing::Starting,
@@ -133,7 +136,7 @@ impl Tracked {
 
     /// Whether it can serve for some time to come.
     pub fn is_dependable(&self, now: Instant) -> bool {
-        self.is_answering() && !self.is_condemned(now)
+        self.is_answering() && self.claimed && !self.is_condemned(now)
     }
 
     /// Why it does not start, once that has lasted for its grace.
@@ -174,6 +177,13 @@ impl Pods {
         revision: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Tracked)> {
         self.all.iter().filter(move |(_, pod)| &*pod.view.seen.revision == revision)
+    }
+
+    /// Notes whose claims are held, where claims are needed.
+    pub fn note_claims(&mut self, held: impl Fn(&str) -> bool) {
+        for (uid, pod) in &mut self.all {
+            pod.claimed = held(uid);
+        }
     }
 
     /// Pods that get requests.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::actions::{Action, Done};
 use super::activation::Clocks;
+use super::claiming::{Claiming, Heir};
 use super::draining::{Shrinking, choose_victims, decide_shrinking};
 use super::metrics::ScalerMetrics;
 use super::pods::{Pods, Tracked};
@@ -40,6 +41,7 @@ pub struct Scaler {
     scaling: scaling::State,
     switch: switch::State,
     pods: Pods,
+    claiming: Claiming,
     /// In boxes: a map with a single entry makes room for eleven.
     replicas: BTreeMap<Arc<str>, Box<Replicas>>,
     /// Load that was seen after the last decision.
@@ -60,7 +62,7 @@ impl Scaler {
     pub fn new(
         gate: Arc<Gate>,
         observed: Arc<Observed>,
-        metrics: ScalerMetrics,
+        (heir, metrics): (Heir, ScalerMetrics),
         now: Instant,
     ) -> Self {
         let scaling = match found_running(&observed) {
@@ -76,6 +78,7 @@ impl Scaler {
             scaling,
             switch: switch::State::default(),
             pods: Pods::default(),
+            claiming: Claiming::new(heir),
             replicas: BTreeMap::new(),
             carried_peak: 0,
             failing: false,
@@ -107,15 +110,21 @@ impl Scaler {
                 }
             }
             Done::CostSet { uid, cost, result } => self.pods.end_cost(&uid, cost, result.is_ok()),
+            Done::Claimed { uid, found } => self.claiming.claimed(&self.gate, &uid, &found),
+            Done::AskedFor { member, released } => {
+                self.claiming.asked(&self.gate, &member, released);
+            }
+            Done::NotReplaced { uid } => self.claiming.not_replaced(&uid),
         }
     }
 
     /// Decides what to do now, and when to decide again if nothing happens before.
     pub fn step(&mut self, clocks: &Clocks) -> (Vec<Action>, Option<Instant>) {
         let now = clocks.instant;
+        let mut actions = self.claim();
         let (load, decision) = self.decide_scale(now);
         let (plan, seen) = self.decide_plan(decision.desired, now);
-        let mut actions = self.ask(&plan);
+        actions.append(&mut self.ask(&plan));
         self.route(&plan, &load, &decision, now);
         let load = self.look_again();
         let targets = self.write_scales(&plan, &load, now, &mut actions);
@@ -148,6 +157,14 @@ impl Scaler {
             replicas.raise_of(pod.view().created?)
         });
         self.pods.answered(uid, exits, at, raise);
+    }
+
+    /// Works on the claims of pods, without which nothing is sent to them.
+    fn claim(&mut self) -> Vec<Action> {
+        let actions = self.claiming.step(&self.gate, &self.observed);
+        let gate = &self.gate;
+        self.pods.note_claims(|uid| gate.may_send_to(uid));
+        actions
     }
 
     fn decide_scale(&mut self, now: Instant) -> (Load, Decision) {
@@ -280,6 +297,7 @@ impl Scaler {
                     revision: Arc::clone(revision),
                     deployment: replicas.target().clone(),
                     replicas: target,
+                    shrinks,
                 });
             }
         }

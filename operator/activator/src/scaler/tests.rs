@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep};
 
 use super::actions::Action;
 use super::activation::Clocks;
+use super::claiming::Heir;
 use super::metrics::ControlMetrics;
+use super::run;
 use super::state::Scaler;
-use super::{Task, run};
 use crate::admission::{Gate, Refusal};
 use crate::instances::ScaleError;
 use plant::{Behaviour, World, settings};
@@ -410,19 +411,14 @@ async fn a_client_that_gives_up_while_the_function_wakes_leaves_no_trace() {
 async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
     let world = World::new(settings(0, 0, 10)).await;
     let metrics = ControlMetrics::register(&mut Registry::default());
-    let task = |metrics| Task {
-        gate: Arc::clone(&world.gate),
-        observed: world.observed.clone(),
-        instances: Arc::new(world.plant.clone()),
-        reports: world.reports.clone(),
-        metrics,
-    };
     let key = &world.observed.borrow().function.key.clone();
-    let size = size_of_val(&run(task(metrics.of(key))));
+    let size = size_of_val(&run(world.task(metrics.of(key))));
     assert!(size <= 2048, "a task takes {size} bytes");
     let observed = Arc::clone(&world.observed.borrow());
     let gate = Gate::new(observed.function.settings.bounds);
-    let mut scaler = Scaler::new(gate, Arc::clone(&observed), metrics.of(key), Instant::now());
+    let heir = Heir { me: "me".into(), predecessors: Vec::new() };
+    let with = (heir, metrics.of(key));
+    let mut scaler = Scaler::new(gate, Arc::clone(&observed), with, Instant::now());
     assert_eq!(scaler.observe(observed), []);
     let (actions, wake_at) = scaler.step(&Clocks::now());
     assert!(matches!(*actions, [Action::Publish(_)]), "{actions:?}");

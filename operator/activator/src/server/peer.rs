@@ -18,10 +18,11 @@ use h2::server::SendResponse;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rouse_core::handover::RELEASE_PATH;
 use rouse_core::report::REPORTS_PATH;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::task::JoinSet;
@@ -33,6 +34,7 @@ use super::drain::Phase;
 use crate::body::{ClientBody, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
 use crate::problem::{self, Failure};
+use crate::release::ReleaseTo;
 use crate::request_metrics::Entry;
 use crate::seats::{Active, Leave, Order, Seat, Seated};
 use crate::upstream::SentOn;
@@ -51,6 +53,9 @@ const STREAMS: u32 = 100_000;
 
 /// Requests of another activator that its clients may give up at a time.
 const MOST_RESET_STREAMS: usize = 10_000;
+
+/// Bytes of the question for a Function.
+const MOST_QUESTION: usize = 16 * 1024;
 
 /// Bytes of one request's body that may be on their way.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -89,6 +94,8 @@ pub struct PeerService {
     pub check: Arc<CheckPeer>,
     /// Answers `GET /v1/reports`.
     pub reports: Arc<Reports>,
+    /// Answers `POST /v1/release`.
+    pub release: Arc<ReleaseTo>,
 }
 
 impl fmt::Debug for PeerService {
@@ -270,6 +277,10 @@ async fn answer(
             let response = shared.proxy.handle_forwarded(request, sent_on).await;
             return response.map(|body| body.holding(busy));
         }
+        Ok(Peer::Activator) if is_release(&request) => {
+            let busy = shared.requests.token();
+            return release(shared, request).await.map(|body| body.holding(busy));
+        }
         Ok(_) if *request.method() == Method::GET && request.uri().path() == REPORTS_PATH => {
             return (shared.peers.reports)().map(|body| until_closing(shared, body));
         }
@@ -278,6 +289,19 @@ async fn answer(
     };
     shared.proxy.metrics().note_problem(failure.name(), Entry::peer);
     problem::respond(&failure)
+}
+
+fn is_release<B>(request: &Request<B>) -> bool {
+    *request.method() == Method::POST && request.uri().path() == RELEASE_PATH
+}
+
+async fn release(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<ResponseBody> {
+    let body = Limited::new(request.into_body(), MOST_QUESTION).collect().await;
+    let asked = body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+    match asked {
+        Some(asked) => crate::release::respond((shared.peers.release)(asked).await),
+        None => problem::respond(&Failure::BadRequest("the release does not parse")),
+    }
 }
 
 /// Reports have no end of their own: nobody waits for them when the server leaves.

@@ -11,8 +11,8 @@ use super::{ClaimId, Claims, Estate, PodCount};
 pub struct Takeover {
     /// UID of this activator.
     me: Arc<str>,
-    /// Who owned the Function before, by the membership.
-    predecessor: Option<Arc<str>>,
+    /// Who may have owned the Function before.
+    predecessors: Vec<Arc<str>>,
     pods: BTreeMap<Arc<str>, Standing>,
     /// Who is being asked, and the pods whose claims were known to be others' when that began.
     asking: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
@@ -68,9 +68,10 @@ pub enum Answer {
 }
 
 impl Takeover {
-    /// The work of the activator `me`, which owns a Function that `predecessor` owned before.
-    pub const fn new(me: Arc<str>, predecessor: Option<Arc<str>>) -> Self {
-        Self { me, predecessor, pods: BTreeMap::new(), asking: BTreeMap::new() }
+    /// The work of the activator `me`, which owns a Function that one of `predecessors` may have
+    /// owned before.
+    pub const fn new(me: Arc<str>, predecessors: Vec<Arc<str>>) -> Self {
+        Self { me, predecessors, pods: BTreeMap::new(), asking: BTreeMap::new() }
     }
 
     /// Takes in which pods there are, and what stands on them.
@@ -175,7 +176,7 @@ impl Takeover {
         if claims.settle(pod, standing) {
             return Standing::Held;
         }
-        let candidates = self.predecessor.iter().cloned().chain([standing.member().into()]);
+        let candidates = self.predecessors.iter().cloned().chain([standing.member().into()]);
         // What this activator claimed and does not hold it has given away.
         Standing::Others(candidates.filter(|member| *member != self.me).collect())
     }

@@ -57,7 +57,7 @@ fn member(name: &str) -> Arc<str> {
 #[test]
 fn what_nobody_has_is_claimed_and_what_somebody_has_is_asked_for() {
     let mut claims = Claims::new(ClaimId::new("me", 1, 1));
-    let mut takeover = Takeover::new(member("me"), Some(member("before")));
+    let mut takeover = Takeover::new(member("me"), vec![member("before")]);
     let (free, taken) = (pod("free"), pod("taken"));
     let first = ClaimId::new("first", 9, 9);
     takeover.observe([(&free, None), (&taken, Some(&first))], &mut claims);
@@ -85,7 +85,7 @@ fn what_nobody_has_is_claimed_and_what_somebody_has_is_asked_for() {
 #[test]
 fn what_nobody_gives_is_replaced_until_that_works() {
     let mut claims = Claims::new(ClaimId::new("me", 1, 1));
-    let mut takeover = Takeover::new(member("me"), None);
+    let mut takeover = Takeover::new(member("me"), vec![]);
     let taken = pod("taken");
     let dead = ClaimId::new("dead", 1, 1);
     takeover.observe([(&taken, Some(&dead))], &mut claims);
@@ -109,7 +109,7 @@ fn what_this_activator_gave_away_before_is_not_its_own_again() {
     assert_eq!(estate.pods, [PodCount { pod: pod("one"), in_flight: 3 }]);
     assert!(!earlier.holds("one") && !earlier.settle(&one, &ClaimId::new("me", 1, 1)));
     let mut claims = Claims::new(ClaimId::new("me", 1, 2));
-    let mut takeover = Takeover::new(member("me"), Some(member("next")));
+    let mut takeover = Takeover::new(member("me"), vec![member("next")]);
     takeover.observe([(&one, Some(earlier.id()))], &mut claims);
     assert_eq!(takeover.step(&mut claims), [Action::Ask(member("next"))]);
 }
@@ -122,7 +122,7 @@ fn a_claim_on_its_way_goes_to_the_heir() {
     let estate = giver.hand_over(|_| 0);
     for lands_first in ["a", "b"] {
         let mut claims = Claims::new(ClaimId::new("b", 1, 1));
-        let mut takeover = Takeover::new(member("b"), Some(member("a")));
+        let mut takeover = Takeover::new(member("b"), vec![member("a")]);
         takeover.observe([(&one, None), (&pod("two"), Some(giver.id()))], &mut claims);
         let actions = takeover.step(&mut claims);
         assert_eq!(actions, [Action::Claim(pod("one")), Action::Ask(member("a"))]);

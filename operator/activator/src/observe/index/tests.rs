@@ -50,6 +50,7 @@ fn pod(uid: &str) -> PodSeen {
         exits: 0,
         failure: None,
         deletion_cost: 0,
+        claim: None,
     }
 }
 

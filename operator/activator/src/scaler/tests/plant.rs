@@ -6,16 +6,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use prometheus_client::registry::Registry;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use rouse_core::function::{BufferBounds, Concurrency, FunctionKey, ScalingBounds, Timeouts};
-use rouse_core::membership::Membership;
+use rouse_core::handover::ClaimId;
+use rouse_core::membership::{Member, Membership};
 use rouse_core::scaling::Policy;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::{Admission, Bounds, Gate, Refusal};
@@ -25,8 +27,11 @@ use crate::instances::{
 use crate::observe::Observation;
 use crate::observe::index::{Index, Observed};
 use crate::observe::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings};
+use crate::release::Released;
+use crate::release::fresh::Fresh;
+use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
-use crate::scaler::metrics::ControlMetrics;
+use crate::scaler::metrics::{ControlMetrics, ScalerMetrics};
 use crate::scaler::{Task, run};
 
 pub const UID: &str = "f";
@@ -66,7 +71,6 @@ struct FakePod {
     seen: PodSeen,
     listens: bool,
     serving: u32,
-    claim: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -101,8 +105,8 @@ pub struct World {
     pub plant: Plant,
     pub gate: Arc<Gate>,
     pub reports: Reports,
-    pub task: JoinHandle<()>,
     pub observed: watch::Receiver<Arc<Observed>>,
+    pub running: AbortHandle,
 }
 
 pub fn settings(limit: u32, min: u32, max: u32) -> Settings {
@@ -157,14 +161,26 @@ impl World {
         let gate = Gate::new(settings_bounds(&plant));
         let reports = Reports::default();
         let metrics = ControlMetrics::register(&mut Registry::default());
-        let task = tokio::spawn(run(Task {
-            gate: Arc::clone(&gate),
-            observed: observed.clone(),
-            instances: Arc::new(plant.clone()),
-            reports: reports.clone(),
-            metrics: metrics.of(&FunctionKey::new("shop", UID)),
-        }));
-        Self { plant, gate, reports, task, observed }
+        let running = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let mut world = Self { plant, gate, reports, observed, running };
+        let task = world.task(metrics.of(&FunctionKey::new("shop", UID)));
+        world.running = tokio::spawn(run(task)).abort_handle();
+        world
+    }
+
+    /// A task of the Function, with nobody beside it.
+    pub fn task(&self, metrics: ScalerMetrics) -> Task<Plant> {
+        let instances = Arc::new(self.plant.clone());
+        Task {
+            gate: Arc::clone(&self.gate),
+            observed: self.observed.clone(),
+            instances: Arc::clone(&instances),
+            reports: self.reports.clone(),
+            metrics,
+            neighbours: Arc::new(alone()),
+            fresh: Arc::new(Fresh::new(instances)),
+            predecessors: Vec::new(),
+        }
     }
 
     /// Calls the Function with a request that takes `service` once a pod has it; the answer is the
@@ -198,6 +214,12 @@ impl World {
     pub async fn until_asleep(&self) {
         self.until("asleep", |world| world.plant.replicas() == 0 && world.plant.pods() == 0).await;
     }
+}
+
+/// An activator that nobody answers.
+fn alone() -> Neighbours {
+    let silence = |_, _| futures::future::ready(Released::Silent).boxed();
+    Neighbours::new("alone", Arc::new(silence))
 }
 
 fn settings_bounds(plant: &Plant) -> Bounds {
@@ -303,6 +325,11 @@ impl Plant {
     /// The next write breaks its task off.
     pub fn break_off(&self) {
         self.lock().break_off = true;
+    }
+
+    /// What reads of the membership tell from now on; answers with the members of before.
+    pub fn set_membership(&self, now: &Membership) -> Vec<Member> {
+        std::mem::replace(&mut self.lock().membership, now.clone()).members
     }
 
     /// A node goes, and a pod with it.
@@ -416,8 +443,9 @@ impl Plant {
             exits: 0,
             failure: None,
             deletion_cost: 0,
+            claim: None,
         };
-        let pod = FakePod { seen, listens: false, serving: 0, claim: None };
+        let pod = FakePod { seen, listens: false, serving: 0 };
         state.pods.insert(Arc::clone(&uid), pod);
         drop(state);
         self.tell_pod(&uid);
@@ -578,11 +606,13 @@ impl Instances for Plant {
         let standing = {
             let mut state = self.lock();
             let Some(found) = state.pods.get_mut(&pod.name) else { return Ok(Claimed::Gone) };
-            Arc::clone(found.claim.get_or_insert_with(|| claim.into()))
+            let ours = || ClaimId::from(Arc::<str>::from(claim));
+            found.seen.claim.get_or_insert_with(ours).clone()
         };
         self.tell_pod(&pod.name);
         sleep(WRITE).await;
-        Ok(if *standing == *claim { Claimed::Ours } else { Claimed::Others(standing) })
+        let ours = standing.as_str() == claim;
+        Ok(if ours { Claimed::Ours } else { Claimed::Others(standing.as_str().into()) })
     }
 
     async fn delete_pod(&self, pod: &PodRef, _uid: &str) -> Result<(), CallError> {

@@ -109,7 +109,7 @@ impl Run {
         if !self.wild {
             assert_eq!(self.world.plant.cut(), (0, 0), "seed {seed}: requests cut off or astray");
         }
-        self.world.task.abort();
+        self.world.running.abort();
     }
 }
 

@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_client::registry::Registry;
 use rouse_core::function::{BufferBounds, Concurrency, FunctionKey, Timeouts};
+use rouse_core::handover::{Estate, Release};
 use rouse_core::membership::Member;
 use rouse_core::routing::{Destination, Listener, RouteTable};
 use rouse_core::trigger::{Grant, HostPolicy, TriggerKey};
@@ -35,6 +36,7 @@ use crate::body::ResponseBody;
 use crate::function::{FunctionHandle, Owner};
 use crate::pod::{Pod, Start};
 use crate::proxy::{Proxy, ProxyConfig};
+use crate::release::Handed;
 use crate::request_metrics::RequestMetrics;
 use crate::seats::{Seated, Seats};
 use crate::server::presence::Presence;
@@ -162,7 +164,11 @@ impl Rig {
             metrics,
             dialer: world.dialer(),
         };
-        let peers = PeerService { check: Arc::new(check), reports: Arc::new(reports) };
+        let peers = PeerService {
+            check: Arc::new(check),
+            reports: Arc::new(reports),
+            release: Arc::new(release),
+        };
         let proxy = Proxy::new(config.clone(), Shard::ONLY);
         let shared = Arc::new(Shared::new(proxy, peers));
         let gate = Gate::new(bounds(0, 100));
@@ -438,4 +444,9 @@ fn reports() -> Response<ResponseBody> {
     let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"\"synced\"\n")))]);
     let frames = futures::StreamExt::chain(first, futures::stream::pending());
     Response::new(ResponseBody::stream(BodyExt::boxed_unsync(StreamBody::new(frames))))
+}
+
+/// Has nothing to give.
+fn release(_: Release) -> BoxFuture<'static, Handed> {
+    async { Handed::Gave { estate: Estate::default(), gate: None } }.boxed()
 }

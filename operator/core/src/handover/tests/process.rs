@@ -81,11 +81,10 @@ impl Process {
             self.tenures.push(Tenure { claims, own, takeover: None, over: false });
         }
         let me = Arc::clone(&self.member);
-        let predecessor = (**predecessor != *me).then(|| Arc::clone(predecessor));
         if let Some((_, tenure)) = self.current()
             && tenure.takeover.is_none()
         {
-            tenure.takeover = Some(Takeover::new(me, predecessor));
+            tenure.takeover = Some(Takeover::new(me, vec![Arc::clone(predecessor)]));
         }
     }
 

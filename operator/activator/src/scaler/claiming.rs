@@ -1,0 +1,97 @@
+//! The claims of a Function's pods, as its task comes to them. Only Functions with a hard limit have
+//! any. It changes the gate; what must be asked or written it answers with.
+
+use std::sync::Arc;
+
+use rouse_core::handover::{self, Answer, Found, Takeover};
+
+use super::actions::Action;
+use crate::admission::Gate;
+use crate::instances::PodRef;
+use crate::observe::index::{Observed, PodView};
+use crate::release::{Released, Rest};
+
+/// Who works on the claims, and after whom.
+#[derive(Clone, Debug)]
+pub struct Heir {
+    /// UID of this activator's pod.
+    pub me: Arc<str>,
+    /// UIDs of the activators that may have owned the Function before.
+    pub predecessors: Vec<Arc<str>>,
+}
+
+/// The work on the claims of one Function; nothing while none are needed.
+#[derive(Debug)]
+pub struct Claiming {
+    heir: Heir,
+    takeover: Option<Box<Takeover>>,
+}
+
+impl Claiming {
+    /// Nothing yet.
+    pub const fn new(heir: Heir) -> Self {
+        Self { heir, takeover: None }
+    }
+
+    /// Does what can be done now.
+    pub fn step(&mut self, gate: &Arc<Gate>, observed: &Observed) -> Vec<Action> {
+        if observed.function.settings.bounds.concurrency.limit.is_none() {
+            self.takeover = None;
+            return Vec::new();
+        }
+        let takeover = self.takeover.get_or_insert_with(|| {
+            let Heir { me, predecessors } = &self.heir;
+            Box::new(Takeover::new(Arc::clone(me), predecessors.clone()))
+        });
+        let there = || observed.pods.iter().filter(|pod| !pod.seen.going);
+        let worked = gate.with_claims(|claims| {
+            let seen = there().map(|pod| (&pod.seen.uid, pod.seen.claim.as_ref()));
+            takeover.observe(seen, claims);
+            (takeover.step(claims), claims.id().clone())
+        });
+        let Some((actions, claim)) = worked else { return Vec::new() };
+        let find = |uid: &Arc<str>| there().find(|pod| pod.seen.uid == *uid).map(|pod| of(pod));
+        let build = |action| match action {
+            handover::Action::Claim(uid) => {
+                find(&uid).map(|pod| Action::Claim { uid, pod, claim: claim.clone() })
+            }
+            handover::Action::Ask(member) => Some(Action::AskFor { member }),
+            handover::Action::Replace(uid) => find(&uid).map(|pod| Action::Replace { uid, pod }),
+        };
+        actions.into_iter().filter_map(build).collect()
+    }
+
+    /// Takes in what became of claiming a pod.
+    pub fn claimed(&mut self, gate: &Arc<Gate>, uid: &Arc<str>, found: &Found) {
+        if let Some(takeover) = &mut self.takeover {
+            gate.with_claims(|claims| takeover.claimed(uid, found, claims));
+        }
+    }
+
+    /// Takes in what another activator said. It may go on to tell how many requests are left: that
+    /// concerns the gate, for as long as it lasts.
+    pub fn asked(&mut self, gate: &Arc<Gate>, member: &str, released: Released) {
+        let Some(takeover) = &mut self.takeover else { return };
+        let (answer, rest) = match released {
+            Released::Gave { estate, rest } => (Answer::Gave(estate), rest),
+            Released::Refused => (Answer::Refused, None),
+            Released::Silent => (Answer::Silent, None),
+        };
+        let counts = gate.with_claims(|claims| takeover.answered(member, &answer, claims));
+        let counts = counts.unwrap_or_default();
+        if !counts.is_empty() {
+            Rest::follow(rest, Arc::clone(gate), counts);
+        }
+    }
+
+    /// Takes in that a pod could not be deleted.
+    pub fn not_replaced(&mut self, uid: &str) {
+        if let Some(takeover) = &mut self.takeover {
+            takeover.replacing_failed(uid);
+        }
+    }
+}
+
+fn of(pod: &PodView) -> PodRef {
+    PodRef { namespace: Arc::clone(&pod.seen.namespace), name: Arc::clone(&pod.seen.name) }
+}
