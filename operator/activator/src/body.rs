@@ -4,21 +4,25 @@
 
 mod answer;
 mod client;
+mod go;
 mod stream;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use answer::AnswerBody;
 pub(crate) use answer::{Clock, Hold, Source};
 pub use client::ClientBody;
-pub(crate) use stream::{PeerBody, pump};
+pub(crate) use go::{Asked, Go, Word};
+pub(crate) use stream::{PeerBody, give_word, pump};
 
 use crate::seats::Active;
 
@@ -37,7 +41,18 @@ pub enum BodyError {
     /// The answer stood still for longer than `timeouts.idle`.
     #[error("the answer stood still for longer than timeouts.idle")]
     IdleTimeout,
+    /// The request was passed on elsewhere, or given up.
+    #[error("the request was withdrawn")]
+    Withdrawn,
 }
+
+/// Who passes a request on did not say in time that it may be sent: it may be passed on elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawn;
+
+/// How long that word may take: it holds a slot meanwhile. Between activators that live it takes less
+/// than a millisecond.
+const GO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The body of a request.
 #[derive(Debug)]
@@ -48,6 +63,26 @@ pub enum RequestBody {
     Client(ClientBody),
     /// As another activator passes it on.
     Peer(PeerBody),
+    /// Of another activator's request for another protocol.
+    Asked(Asked),
+    /// Of this activator's request for another protocol.
+    Go(Go),
+}
+
+impl RequestBody {
+    /// Returns once the request can't be passed on elsewhere any more. Comes before its first byte
+    /// goes to a pod: without it, an activator that passed it on could take it for unsent.
+    pub(crate) async fn confirmed(&mut self) -> Result<(), Withdrawn> {
+        match self {
+            Self::Empty | Self::Client(_) | Self::Go(_) => Ok(()),
+            Self::Peer(body) => in_time(body.confirmed()).await,
+            Self::Asked(body) => in_time(body.confirmed()).await,
+        }
+    }
+}
+
+async fn in_time(confirmed: impl Future<Output = Result<(), Withdrawn>>) -> Result<(), Withdrawn> {
+    timeout(GO_PATIENCE, confirmed).await.unwrap_or(Err(Withdrawn))
 }
 
 impl Body for RequestBody {
@@ -62,6 +97,8 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => Pin::new(body).poll_frame(cx),
             Self::Peer(body) => Pin::new(body).poll_frame(cx),
+            Self::Asked(body) => body.poll_frame(cx),
+            Self::Go(body) => body.poll_frame(cx),
         }
     }
 
@@ -70,6 +107,8 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Client(body) => body.is_end_stream(),
             Self::Peer(body) => body.is_end_stream(),
+            Self::Asked(body) => body.is_end(),
+            Self::Go(_) => false,
         }
     }
 
@@ -78,6 +117,8 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.size_hint(),
             Self::Peer(body) => body.size_hint(),
+            Self::Asked(body) if body.is_end() => SizeHint::with_exact(0),
+            Self::Asked(_) | Self::Go(_) => SizeHint::default(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Passing a request to the activator that owns its Function. Requests go over one connection of
 //! HTTP/2 to each activator, those that ask for a change of protocol over one of HTTP/1.1 each.
 //!
-//! The owner says by `100 Continue` that it sends the request on. Until then nobody has read the
-//! request's body, and the request may be passed to another owner whatever happens to this one;
-//! after it, never.
+//! The owner says by `100 Continue` that it is about to send the request on, and waits for the word
+//! that it may: a byte before the body, or the end where there is none. Until that word is given the
+//! owner does not send, nobody has read the request's body, and the request may be passed to another
+//! owner whatever happens to this one; after it, never.
 
 mod link;
 mod releases;
@@ -12,7 +13,7 @@ mod token;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -26,10 +27,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rouse_core::membership::Member;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::{AbortOnDrop, PeerBody, RequestBody, pump};
-use crate::function::FunctionHandle;
+use crate::body::{AbortOnDrop, PeerBody, RequestBody, Word, give_word, pump};
+use crate::function::{FunctionHandle, Owner};
 use crate::headers;
 use crate::request_metrics::{Counted, Forwarded, RequestMetrics, Target};
 use crate::upstream::Dialer;
@@ -123,6 +125,19 @@ enum Refused {
     NotAPeer,
     #[error("it said nothing in time")]
     Late,
+    #[error("it owns the Function no longer")]
+    Moved,
+}
+
+impl Passage<'_> {
+    /// Ends when another activator owns the Function.
+    async fn moved(&self) {
+        let mut owner = self.handle.watch_owner();
+        let stays =
+            |owner: &Owner| matches!(owner, Owner::Peer(peer) if peer.uid == self.member.uid);
+        // The sender lives in the handle.
+        drop(owner.wait_for(|owner| !stays(owner)).await);
+    }
 }
 
 impl Forwarder {
@@ -162,15 +177,14 @@ impl Forwarder {
             request: Box::new(Request::from_parts(parts, body)),
             error: error.to_string(),
         };
-        let opened = timeout_at(passage.deadline, self.open_stream(passage, &parts, &body)).await;
-        let (mut response, stream) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return again(parts, body, error),
-            Err(_elapsed) => return again(parts, body, Refused::Late),
+        let asked = tokio::select! {
+            biased;
+            asked = self.ask(passage, &parts) => asked,
+            () = passage.moved() => Err(Refused::Moved),
         };
-        match timeout_at(passage.deadline + GRACE, first_word(&mut response)).await {
-            Ok(Ok(FirstWord::SentOn)) => {}
-            Ok(Ok(FirstWord::Answer(answer))) => {
+        let (response, mut stream) = match asked {
+            Ok((FirstWord::SentOn, response, stream)) => (response, stream),
+            Ok((FirstWord::Answer(answer), ..)) => {
                 return match refused(&answer, &self.token) {
                     Some(error) => again(parts, body, error),
                     None => {
@@ -178,11 +192,16 @@ impl Forwarder {
                     }
                 };
             }
-            Ok(Err(error)) => return again(parts, body, error.into()),
-            Err(_elapsed) => return Outcome::Late,
+            Ok((FirstWord::None, ..)) => return Outcome::Late,
+            Err(error) => return again(parts, body, error),
+        };
+        let empty = body.is_end_stream();
+        if let Err(error) = give_word(&mut stream, empty) {
+            return again(parts, body, error.into());
         }
         drop(waiting);
-        let upload = (!body.is_end_stream()).then(|| {
+        let spare = empty.then(|| parts.clone());
+        let upload = (!empty).then(|| {
             let upload = pump(body, stream).map(|pumped| {
                 if let Err(error) = pumped {
                     tracing::debug!(%error, "passing a request's body to its owner");
@@ -198,8 +217,11 @@ impl Forwarder {
                     let response = response.map(PeerBody::new);
                     return Answer::Stream { response, upload }.into();
                 }
-                // It found no pod and lost the Function: but the body has begun by now.
-                Some(error) => error.to_string(),
+                Some(error) => match spare {
+                    // It did not send after all, and there is no body that it could have had.
+                    Some(parts) => return again(parts, RequestBody::Empty, error),
+                    None => error.to_string(),
+                },
             },
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => Refused::Late.to_string(),
@@ -207,20 +229,33 @@ impl Forwarder {
         Outcome::Broken { error }
     }
 
+    /// Asks the owner to take the request, and waits for its first word.
+    async fn ask(
+        &self,
+        passage: &Passage<'_>,
+        parts: &request::Parts,
+    ) -> Result<(FirstWord, h2::client::ResponseFuture, h2::SendStream<Bytes>), Refused> {
+        let opened = timeout_at(passage.deadline, self.open_stream(passage, parts)).await;
+        let (mut response, stream) = opened.map_err(|_elapsed| Refused::Late)??;
+        let said = timeout_at(passage.deadline + GRACE, first_word(&mut response)).await;
+        let said = said.unwrap_or(Ok(FirstWord::None))?;
+        Ok((said, response, stream))
+    }
+
     async fn open_stream(
         &self,
         passage: &Passage<'_>,
         parts: &request::Parts,
-        body: &RequestBody,
     ) -> Result<(h2::client::ResponseFuture, h2::SendStream<Bytes>), Refused> {
         let mut head = Request::from_parts(parts.clone(), ());
         headers::speak_http2(&mut head);
+        headers::hide_length(head.headers_mut());
         self.tell(passage, &mut head)?;
         let link = self.link(passage.member);
         let mut sender = link.sender(passage.member, &self.dialer).await.inspect_err(|_| {
             self.metrics.note_connect_failure(Target::peer);
         })?;
-        Ok(sender.send_request(head, body.is_end_stream())?)
+        Ok(sender.send_request(head, false)?)
     }
 
     async fn forward_upgrade(
@@ -234,9 +269,12 @@ impl Forwarder {
             // It could not be passed on again. No protocol in use asks with a body.
             return Outcome::Broken { error: "a change of protocol with a body".into() };
         }
-        let mut head = Request::from_parts(parts.clone(), RequestBody::Empty);
+        let (word, go, given) = Word::new();
+        let mut head = Request::from_parts(parts.clone(), RequestBody::Go(go));
         headers::speak_http1(&mut head);
         headers::restore_upgrade(head.headers_mut(), protocol.clone());
+        headers::wait_to_go(head.headers_mut());
+        give_when_told(&mut head, word.clone(), given);
         let again = |error: Refused| Outcome::Unsent {
             request: Box::new(Request::from_parts(parts, body)),
             error: error.to_string(),
@@ -251,14 +289,24 @@ impl Forwarder {
             Err(_elapsed) => return again(Refused::Late),
         };
         let limit = passage.deadline + passage.answer_limit + GRACE;
-        match timeout_at(limit, sender.try_send_request(head)).await {
+        let mut answer = pin!(timeout_at(limit, sender.try_send_request(head)));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            () = passage.moved() => {
+                if word.withdraw() {
+                    return again(Refused::Moved);
+                }
+                answer.await
+            }
+        };
+        match answer {
             Ok(Ok(response)) => match refused(&response, &self.token) {
                 Some(error) => again(error),
                 None => Answer::Connection(response).into(),
             },
-            Ok(Err(failed)) if failed.message().is_some() => {
-                again(Refused::Handshake(failed.into_error()))
-            }
+            // Without the word the owner has not sent it on, and will not.
+            Ok(Err(failed)) if word.withdraw() => again(Refused::Handshake(failed.into_error())),
             Ok(Err(failed)) => Outcome::Broken { error: failed.into_error().to_string() },
             Err(_elapsed) => Outcome::Late,
         }
@@ -318,6 +366,8 @@ enum FirstWord {
     SentOn,
     /// It answers without sending it on.
     Answer(Response<h2::RecvStream>),
+    /// It says nothing in time.
+    None,
 }
 
 async fn first_word(response: &mut h2::client::ResponseFuture) -> Result<FirstWord, h2::Error> {
@@ -335,6 +385,20 @@ async fn first_word(response: &mut h2::client::ResponseFuture) -> Result<FirstWo
         Poll::Pending => Poll::Pending,
     })
     .await
+}
+
+/// Gives the word as soon as the owner asks for it.
+fn give_when_told(head: &mut Request<RequestBody>, word: Word, given: oneshot::Sender<()>) {
+    let given = Mutex::new(Some(given));
+    hyper::ext::on_informational(head, move |interim| {
+        if interim.status() == StatusCode::CONTINUE
+            && word.give()
+            && let Some(given) = given.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // Nobody hears it where the connection has broken by now.
+            given.send(()).ok();
+        }
+    });
 }
 
 /// Why the owner would not have the request, if it says so.

@@ -25,6 +25,8 @@ pub(crate) const FUNCTION: HeaderName = HeaderName::from_static("x-rouse-functio
 pub(crate) const FUNCTION_UID: HeaderName = HeaderName::from_static("x-rouse-function-uid");
 /// Milliseconds since the request came to the activator that passes it on.
 pub(crate) const ARRIVED_AGO: HeaderName = HeaderName::from_static("x-rouse-arrived-ago-ms");
+/// Length of the body of a passed on request: what is sent on the stream is longer by a word.
+const LENGTH: HeaderName = HeaderName::from_static("x-rouse-content-length");
 /// On an answer: the request was not sent on, because this activator does not own the Function or
 /// can't serve it now.
 pub(crate) const UNSENT: HeaderName = HeaderName::from_static("x-rouse-unsent");
@@ -219,6 +221,27 @@ pub(crate) fn speak_http1<B>(request: &mut Request<B>) {
     if request.uri().authority().is_some() {
         *request.uri_mut() = Uri::from(path_and_query(request.uri()));
     }
+}
+
+/// Tells the length of the body so that only the owner takes it for that.
+pub(crate) fn hide_length(headers: &mut HeaderMap) {
+    if let Some(length) = headers.remove(CONTENT_LENGTH) {
+        headers.insert(LENGTH, length);
+    }
+}
+
+/// Takes the length of the body for what it is again.
+pub(crate) fn show_length(headers: &mut HeaderMap) {
+    if let Some(length) = headers.remove(LENGTH) {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+/// Makes a request without a body wait for `100 Continue`, at whose heels its end comes.
+pub(crate) fn wait_to_go(headers: &mut HeaderMap) {
+    headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
 /// Gives `request` the form of HTTP/2: the host and scheme in its target. A host that can't stand

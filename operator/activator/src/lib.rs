@@ -11,6 +11,7 @@ pub mod instances;
 pub mod observe;
 mod ownership;
 mod peer_auth;
+mod pings;
 pub mod pod;
 pub mod problem;
 pub mod proxy;

@@ -75,6 +75,8 @@ pub enum SendError {
     Unsent(Box<Unsent>),
     /// It may have been sent: it must not be sent again.
     Broken(hyper::Error),
+    /// It was not sent: who passed it on does not stand by it any more.
+    Withdrawn,
 }
 
 /// The head of a pod's answer.
@@ -88,7 +90,7 @@ pub struct Reply {
     pub sent: Instant,
 }
 
-/// Told before the first byte of a request may go to a pod.
+/// Says to who passed a request on that it is about to be sent.
 pub type SentOn = Arc<dyn Fn() + Send + Sync>;
 
 /// Where a request goes.
@@ -101,6 +103,16 @@ pub struct Destination<'a> {
     pub limited: bool,
     /// Told just before the request is given to a connection.
     pub sent_on: Option<&'a SentOn>,
+}
+
+impl Destination<'_> {
+    /// Makes sure that the request can't be passed on elsewhere any more.
+    async fn commit(&self, request: &mut Request<RequestBody>) -> Result<(), SendError> {
+        if let Some(sent_on) = self.sent_on {
+            sent_on();
+        }
+        request.body_mut().confirmed().await.map_err(|_withdrawn| SendError::Withdrawn)
+    }
 }
 
 /// Sends requests to pods.
@@ -150,9 +162,7 @@ impl Upstream {
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
-            if let Some(sent_on) = to.sent_on {
-                sent_on();
-            }
+            to.commit(&mut request).await?;
             let sent = Instant::now();
             match sender.try_send_request(request).await {
                 Ok(response) => {
@@ -186,9 +196,7 @@ impl Upstream {
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
-            if let Some(sent_on) = to.sent_on {
-                sent_on();
-            }
+            to.commit(&mut request).await?;
             let sent = Instant::now();
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(Reply { response, lease: None, sent }),

@@ -1,26 +1,52 @@
 //! Bodies over a stream of HTTP/2 between activators, which is spoken by the `h2` library itself:
-//! only there can the owner say in between that it has sent a request on.
+//! only there can the owner say in between that it is about to send a request on.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
 
-use super::BodyError;
+use super::{BodyError, Withdrawn};
+
+/// The word that a request may be sent on, where it has a body: an empty frame would tell nothing.
+const WORD: &[u8] = b"!";
 
 /// A body that comes in on a stream.
 #[derive(Debug)]
 pub struct PeerBody {
     stream: RecvStream,
+    /// What came with the word that the request may be sent on.
+    early: Option<Bytes>,
+    confirmed: bool,
     data_done: bool,
 }
 
 impl PeerBody {
     pub(crate) const fn new(stream: RecvStream) -> Self {
-        Self { stream, data_done: false }
+        Self { stream, early: None, confirmed: false, data_done: false }
+    }
+
+    /// Waits for the word that the request will not be passed on elsewhere: a byte before the body,
+    /// or the end of the stream where there is none. Fails where neither comes.
+    pub(super) async fn confirmed(&mut self) -> Result<(), Withdrawn> {
+        if self.confirmed {
+            return Ok(());
+        }
+        match poll_fn(|cx| self.stream.poll_data(cx)).await {
+            Some(Ok(mut data)) => {
+                let size = data.len();
+                self.stream.flow_control().release_capacity(size).map_err(|_| Withdrawn)?;
+                data.advance(size.min(WORD.len()));
+                self.early = Some(data).filter(|data| !data.is_empty());
+            }
+            Some(Err(_)) => return Err(Withdrawn),
+            None => self.data_done = true,
+        }
+        self.confirmed = true;
+        Ok(())
     }
 }
 
@@ -33,6 +59,9 @@ impl Body for PeerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(data) = this.early.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
         if !this.data_done {
             match ready!(this.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -51,12 +80,18 @@ impl Body for PeerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.early.is_none() && self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.stream.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
     }
+}
+
+/// Says on `stream` that the request may be sent on, and whether it has no body.
+pub(crate) fn give_word(stream: &mut SendStream<Bytes>, empty: bool) -> Result<(), h2::Error> {
+    let word = if empty { Bytes::new() } else { Bytes::from_static(WORD) };
+    stream.send_data(word, empty)
 }
 
 /// Sends `body` on `stream`, no faster than the other side takes it. When `body` fails the stream

@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use h2::{Ping, PingPong};
 use rouse_core::membership::Member;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Refused;
+use crate::pings::silent;
 use crate::upstream::{Dialer, Stream};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How often the other side is asked whether it is there, and how long it may take to say so.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Bytes of an answer that may be on their way on one stream.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -106,17 +103,5 @@ pub(super) async fn dial(member: &Member, dialer: &Dialer) -> Result<Stream, Ref
     match timeout(CONNECT_TIMEOUT, dialer.dial(address)).await {
         Ok(stream) => stream.map_err(Refused::Connect),
         Err(_elapsed) => Err(Refused::ConnectTimeout),
-    }
-}
-
-/// Ends when the other side does not answer a ping in time.
-async fn silent(pings: Option<PingPong>) {
-    let Some(mut pings) = pings else { return std::future::pending().await };
-    loop {
-        sleep(PING_INTERVAL).await;
-        match timeout(PING_INTERVAL, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return,
-        }
     }
 }

@@ -81,8 +81,9 @@ fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
 
 /// Checks and cleans a request that a proven activator passes on.
 pub(super) fn receive_forwarded(
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<(Received, Told), Failure> {
+    headers::show_length(request.headers_mut());
     let text = |name| {
         let value: Option<&HeaderValue> = request.headers().get(name);
         value.and_then(|value| value.to_str().ok()).map(str::to_owned)

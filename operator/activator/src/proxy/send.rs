@@ -101,6 +101,8 @@ impl Inner {
             Ok(Err(SendError::Unsent(unsent))) => {
                 Ok(Sent::Unsent { permit, request: unsent.request, error: unsent.error })
             }
+            // Whoever passed it on looks again, if it is still there.
+            Ok(Err(SendError::Withdrawn)) => Err(Failure::NotOwner),
             Ok(Err(SendError::Broken(error))) if error.is_user() => {
                 Err(Failure::BadRequest("the request's body broke off"))
             }

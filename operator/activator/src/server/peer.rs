@@ -31,8 +31,9 @@ use tokio::time::timeout;
 use super::Shared;
 use super::client::leave;
 use super::drain::Phase;
-use crate::body::{ClientBody, PeerBody, RequestBody, ResponseBody, pump};
+use crate::body::{Asked, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
+use crate::pings::silent;
 use crate::problem::{self, Failure};
 use crate::release::ReleaseTo;
 use crate::request_metrics::Entry;
@@ -145,7 +146,7 @@ where
     let service = service_fn(|request: Request<hyper::body::Incoming>| async {
         let version = request.version();
         let active = seat.begin();
-        let request = request.map(|body| RequestBody::Client(ClientBody::new(body, false)));
+        let request = request.map(|body| RequestBody::Asked(Asked::new(body)));
         let mut response = answer(shared, request, None).await;
         leave(&mut response, version, *shared.phase.borrow());
         Ok::<_, Infallible>(active.until_end_of(response))
@@ -189,6 +190,7 @@ where
     let connection = timeout(HEAD_TIMEOUT, handshake).await.map_err(|error| error.to_string())?;
     let mut connection = connection.map_err(|error| error.to_string())?;
     let mut phase = shared.phase.subscribe();
+    let mut silence = pin!(silent(connection.ping_pong()));
     let mut streams = JoinSet::new();
     let (mut used, mut told) = (false, false);
     let mut leaving = Leave::new(seat);
@@ -213,6 +215,8 @@ where
                 None => return Ok(()),
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
+            // What it is waited for holds slots that others could have.
+            () = &mut silence => return Err("it does not answer any more".into()),
             order = leaving.order() => match order {
                 Order::Finish => connection.graceful_shutdown(),
                 Order::Go => return Ok(()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use http::header::HeaderMap;
 use http::{Request, Response, StatusCode};
@@ -246,18 +247,138 @@ async fn a_request_that_the_owner_sent_on_is_not_passed_on_again() {
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_freezes_is_given_up_and_another_asked() {
     let pair = pair();
-    // Accepts, and then says nothing: no ping is answered.
-    pair.near.world.listen(rig::address(100), |io| {
-        tokio::spawn(async move {
-            let _kept = io;
-            std::future::pending::<()>().await;
-        });
-    });
+    freeze(&pair.near.world);
     let answer = pair.begin(post("/", rig::full("whole"))).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     pair.near.own();
     pair.near.pod(1, Protocol::Http1, rig::echo);
     assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+    pair.at_rest().await;
+}
+
+/// Accepts, and then says nothing.
+fn freeze(world: &World) {
+    world.listen(rig::address(100), |io| {
+        tokio::spawn(async move {
+            let _kept = io;
+            std::future::pending::<()>().await;
+        });
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_frozen_owner_follows_as_soon_as_another_owns() {
+    let pair = pair();
+    freeze(&pair.near.world);
+    let plain = pair.begin(post("/", rig::full("whole"))).await;
+    let mut sender = pair.near.http1().await;
+    let upgrade = tokio::spawn(async move { sender.send_request(upgrading()).await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    pair.near.own();
+    pair.near.pod(1, Protocol::Http1, rig::echo);
+    assert_eq!(plain.await.unwrap(), (200, "whole".into()));
+    assert_eq!(upgrade.await.unwrap().status(), StatusCode::OK, "the pod echoes");
+    assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    pair.at_rest().await;
+}
+
+/// A request as another activator passes it on, and its connection.
+async fn pass_on(
+    pair: &Pair,
+) -> (
+    h2::client::ResponseFuture,
+    h2::SendStream<Bytes>,
+    h2::client::Connection<tokio::io::DuplexStream, Bytes>,
+) {
+    let io = pair.near.world.dial(rig::address(100));
+    let (sender, connection) = h2::client::handshake(io).await.unwrap();
+    let request = Request::get("http://f.shop/")
+        .header("x-rouse-peer-token", rig::TOKEN)
+        .header("x-rouse-function", "f.shop")
+        .header("x-rouse-function-uid", "uid-f")
+        .header("x-rouse-arrived-ago-ms", "0")
+        .body(())
+        .unwrap();
+    let mut sender = sender.ready().await.unwrap();
+    let (response, stream) = sender.send_request(request, false).unwrap();
+    (response, stream, connection)
+}
+
+/// The same, up to the owner's word that it is about to send it on.
+async fn told(pair: &Pair) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let (mut response, stream, connection) = pass_on(pair).await;
+    tokio::spawn(async move { drop(connection.await) });
+    let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+    assert_eq!(interim.unwrap().unwrap().status(), StatusCode::CONTINUE);
+    (response, stream)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_sends_nothing_before_it_has_the_word() {
+    let pair = pair();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    pair.far.pod(1, Protocol::Http1, move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { text("Hello") }.boxed()
+    });
+    let (response, _stream) = told(&pair).await;
+    let response = response.await.unwrap();
+    assert_eq!(response.headers()["x-rouse-unsent"], "not-owner", "it is not waited for for ever");
+    drop(told(&pair).await);
+    pair.at_rest().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    let (response, mut stream) = told(&pair).await;
+    stream.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activator_that_freezes_gives_back_what_it_holds_at_the_owner() {
+    let pair = pair();
+    let (_answer, body) = channel();
+    let body = std::sync::Mutex::new(Some(body));
+    pair.far.pod(1, Protocol::Http1, move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        async { Response::new(body) }.boxed()
+    });
+    let (response, mut stream, mut connection) = pass_on(&pair).await;
+    stream.send_data(Bytes::new(), true).unwrap();
+    let head = tokio::select! {
+        response = response => response.unwrap(),
+        _ = &mut connection => panic!("the connection lives"),
+    };
+    assert_eq!(head.status(), 200);
+    pair.far.in_flight(1).await;
+    // Nobody drives the connection any more.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    pair.far.in_flight(0).await;
+    drop(connection);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_protocol_outlives_an_owner_that_dies_before_it_has_the_word() {
+    let pair = pair();
+    let heads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&heads);
+    pair.near.world.listen(rig::address(100), move |mut io| {
+        let counted = Arc::clone(&counted);
+        tokio::spawn(async move {
+            let mut read = [0; 16];
+            assert!(io.read(&mut read).await.unwrap() > 0);
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    });
+    let mut sender = pair.near.http1().await;
+    let answer = tokio::spawn(async move { sender.send_request(upgrading()).await.unwrap() });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(heads.load(Ordering::SeqCst) > 1);
+    pair.near.own();
+    pair.near.pod(1, Protocol::Http1, tunnelling);
+    assert_eq!(answer.await.unwrap().status(), StatusCode::SWITCHING_PROTOCOLS);
     pair.at_rest().await;
 }
 
