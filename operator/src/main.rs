@@ -1,6 +1,8 @@
 //! The `rouse` binary: parses the command line and hands over to a role.
 
 mod admin;
+#[cfg(feature = "count-allocations")]
+mod allocations;
 mod args;
 mod files;
 mod lease;

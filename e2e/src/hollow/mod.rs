@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use self::activator::{Activator, Controller};
 use self::control_plane::ControlPlane;
 use self::programs::Programs;
+use crate::scope::condition;
 use crate::wait;
 
 /// Namespace of the Functions.
@@ -118,6 +119,15 @@ impl Hollow {
             let status = function.and_then(|function| function.status.as_ref());
             status
                 .is_some_and(|status| status.latest_ready.is_some() && status.replicas >= replicas)
+        })
+        .await?;
+        seen.context("the Function is there")
+    }
+
+    /// Waits until the Function `name` is ready, which it may be without a pod.
+    pub async fn known(&self, name: &str) -> anyhow::Result<Function> {
+        let seen = wait::object(&self.functions(), name, PATIENCE, |function| {
+            function.is_some_and(|function| condition(function, "Ready") == Some("True"))
         })
         .await?;
         seen.context("the Function is there")

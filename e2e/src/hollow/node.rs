@@ -18,7 +18,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use rouse_core::function::names::{CONTAINER, LABEL_FUNCTION, LABEL_FUNCTION_UID};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -55,6 +55,7 @@ pub type Workload = Arc<dyn Fn(Container) -> BoxFuture<'static, ()> + Send + Syn
 /// The node. Its pods are gone with it.
 pub struct Node {
     running: Running,
+    release: watch::Sender<bool>,
     watching: JoinHandle<()>,
 }
 
@@ -70,17 +71,23 @@ struct Handle {
 
 impl Node {
     /// Runs the pods of all Functions but those whose name begins with `held-`, which stay pending
-    /// until `release` is notified.
-    pub fn start(hollow: &Hollow, workload: Workload, release: Arc<Notify>) -> Self {
+    /// until they are released.
+    pub fn start(hollow: &Hollow, workload: Workload) -> Self {
         let running = Running::default();
+        let (release, released) = watch::channel(false);
         let kubelet = Kubelet {
             pods: Api::namespaced(hollow.client.clone(), NAMESPACE),
             block: Arc::clone(&hollow.block),
             workload,
-            release,
+            released,
         };
         let watching = tokio::spawn(follow(Arc::new(kubelet), Arc::clone(&running)));
-        Self { running, watching }
+        Self { running, release, watching }
+    }
+
+    /// Lets the pods run that were held.
+    pub fn release(&self) {
+        self.release.send_replace(true);
     }
 
     /// Names of the pods of `function` that run.
@@ -114,7 +121,7 @@ struct Kubelet {
     pods: Api<Pod>,
     block: Arc<Block>,
     workload: Workload,
-    release: Arc<Notify>,
+    released: watch::Receiver<bool>,
 }
 
 /// Begins with pods that come and tells those that are to go. Owns the tasks of all pods.
@@ -198,7 +205,8 @@ impl PodTask {
         let started = async {
             kubelet.bind(&self.pod).await?;
             if held {
-                kubelet.release.notified().await;
+                // An error is the node's end.
+                drop(kubelet.released.clone().wait_for(|released| *released).await);
             }
             anyhow::Ok(())
         };

@@ -129,7 +129,9 @@ impl Figures {
         Ok(Self { cpu: Duration::from_millis(ticks * 1000 / per_second), resident })
     }
 
-    const fn plus(self, other: Self) -> Self {
+    /// Of both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
         Self { cpu: self.cpu.saturating_add(other.cpu), resident: self.resident + other.resident }
     }
 }

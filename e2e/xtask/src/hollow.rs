@@ -40,6 +40,8 @@ impl Programs {
     /// Adds what is measured beside Rouse, and what measures.
     pub fn with_yardstick(self) -> Result<Self> {
         packages::require(&[packages::NGINX, packages::WRK])?;
+        // The build that counts allocations stands where the released one stood, and was copied from.
+        self.copy("rouse-counting", &programs::build_with("rouse", "rouse", "count-allocations")?)?;
         self.link("nginx", &packages::nginx()?)?;
         self.link("wrk", &command::find("wrk").context("wrk is missing")?)?;
         Ok(self)

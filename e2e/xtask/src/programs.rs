@@ -11,6 +11,17 @@ use crate::{command, folders};
 /// Builds static release programs, each told by its package and name; gives their paths in the same
 /// order.
 pub fn build(programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+    build_as(programs, None)
+}
+
+/// Builds one static release program with a feature of its package; gives its path, where the next
+/// build without the feature puts its own.
+pub fn build_with(package: &str, program: &str, feature: &str) -> Result<PathBuf> {
+    let built = build_as(&[(package, program)], Some(feature))?;
+    built.into_iter().next().context("one program was asked for")
+}
+
+fn build_as(programs: &[(&str, &str)], feature: Option<&str>) -> Result<Vec<PathBuf>> {
     let told = command::output(Command::new("rustc").arg("-vV"))?;
     let target = host(&told).context("`rustc -vV` names no host")?;
     let mut cargo = Command::new(env!("CARGO"));
@@ -24,6 +35,7 @@ pub fn build(programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
     }
+    cargo.args(feature.map(|feature| format!("--features={feature}")));
     command::run(&mut cargo)?;
     let folder = folders::target().join(target).join("release");
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())

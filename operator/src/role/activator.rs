@@ -22,6 +22,8 @@ use crate::shutdown::Shutdown;
 /// Runs an activator until the process shall stop and all that it serves has ended.
 pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut registry = Registry::default();
+    #[cfg(feature = "count-allocations")]
+    crate::allocations::register(&mut registry);
     let metrics = RequestMetrics::register(&mut registry);
     let hosts = args.common.host_policy();
     let config = ControlConfig {

@@ -63,6 +63,12 @@ impl Report {
         Self { bench, bars: Vec::new(), runs: Vec::new(), text: String::new() }
     }
 
+    /// Adds a line for people.
+    pub fn say(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
     /// Whether every bar holds.
     pub fn holds(&self) -> bool {
         self.bars.iter().all(|bar| bar.holds)

@@ -28,6 +28,13 @@ pub struct Load {
     barred: bool,
 }
 
+impl Load {
+    /// Whether neither requests nor answers have bodies to speak of.
+    pub fn is_small(&self) -> bool {
+        self.barred
+    }
+}
+
 const SMALL: Request = Request { method: "GET", path: "/", body: 0 };
 
 /// The loads.
@@ -60,7 +67,8 @@ pub enum Target {
     Rouse,
 }
 
-const TARGETS: [Target; 3] = [Target::Direct, Target::Nginx, Target::Rouse];
+/// All of them.
+pub const TARGETS: [Target; 3] = [Target::Direct, Target::Nginx, Target::Rouse];
 
 /// What one run showed.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -160,7 +168,7 @@ async fn run(
         Target::Nginx => (stage.nginx.address, Box::new(|| stage.nginx.process.figures())),
         Target::Rouse => (activator.http, Box::new(|| activator.figures())),
     };
-    let counts = Counts::before(stage, activator).await?;
+    let counts = Counts::read(stage, activator).await?;
     let before = figures()?;
     let request = (load.request, stage.called.as_slice());
     let told = wrk.run(address, request, load.connections, duration).await?;
@@ -182,10 +190,14 @@ pub struct Counts {
 
 const REQUESTS: &str = "rouse_requests_total";
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+/// How long the pods must have answered nobody to be at rest.
+const QUIET: Duration = Duration::from_millis(100);
 
 impl Counts {
-    /// Reads the activator's counters and the upstream's.
-    pub async fn before(stage: &Stage, activator: &Activator) -> anyhow::Result<Self> {
+    /// Reads the activator's counters and the upstream's, once requests that were on their way are
+    /// over.
+    pub async fn read(stage: &Stage, activator: &Activator) -> anyhow::Result<Self> {
+        timeout(SETTLED_WITHIN, settle(stage, activator)).await.context("requests stay")??;
         let metrics = activator.metrics().await?;
         let sum = |class: &str| whole(metrics.sum(REQUESTS, &[("code_class", class)]));
         Ok(Self {
@@ -206,8 +218,7 @@ impl Counts {
         requests: u64,
         connections: u64,
     ) -> anyhow::Result<()> {
-        settle(activator).await?;
-        let after = Self::before(stage, activator).await?;
+        let after = Self::read(stage, activator).await?;
         let good = after.good - self.good;
         let gone = after.gone - self.gone;
         let answered = after.answered - self.answered;
@@ -223,16 +234,20 @@ impl Counts {
     }
 }
 
-/// Waits until the activator holds no request.
-async fn settle(activator: &Activator) -> anyhow::Result<()> {
-    let mut pauses = interval(Duration::from_millis(10));
-    let settling = async {
-        while activator.metrics().await?.sum("rouse_requests_in_flight", &[]) > 0.0 {
-            pauses.tick().await;
+/// Waits until the activator holds no request and the pods answer nobody.
+async fn settle(stage: &Stage, activator: &Activator) -> anyhow::Result<()> {
+    let mut pauses = interval(QUIET);
+    pauses.tick().await;
+    let mut answered = None;
+    loop {
+        let idle = activator.metrics().await?.sum("rouse_requests_in_flight", &[]) <= 0.0;
+        let now = Some(stage.upstream.answered());
+        if idle && answered == now {
+            return Ok(());
         }
-        anyhow::Ok(())
-    };
-    timeout(SETTLED_WITHIN, settling).await.context("requests stay in flight")?
+        answered = now;
+        pauses.tick().await;
+    }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole")]

@@ -1,8 +1,12 @@
 //! The activator as a reverse proxy, beside nginx and beside no proxy at all: on loopback, the
 //! release binary with ten thousand routes, several Functions and its metrics on.
 
+mod allocations;
+mod held;
 mod loads;
 mod nginx;
+mod open_loop;
+mod pair;
 mod stage;
 mod upstream;
 mod wrk;
@@ -33,10 +37,18 @@ pub struct Arguments {
 /// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// Idle connections and waiting bodies
+    Held,
     /// Throughput with small answers at 64 and 512 connections
     Small,
     /// Throughput with large answers and with bodies
     Large,
+    /// Latency at a fixed rate
+    OpenLoop,
+    /// Allocations of a request
+    Allocations,
+    /// Two activators: owner and forwarded
+    Pair,
 }
 
 /// Runs the benchmark.
@@ -45,22 +57,35 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let run = Duration::from_secs(if arguments.quick { 2 } else { 5 });
     let effort = Effort { rounds, run };
     let wants = |part| arguments.only.is_empty() || arguments.only.contains(&part);
-    let (stage, activator) = Stage::set(Programs::from_environment()?).await?;
+    let (stage, mut activator) = Stage::set(Programs::from_environment()?).await?;
     let mut report = Report::new("proxy");
+    if wants(Part::Held) {
+        held::measure_waiting(&stage, &activator, &mut report).await?;
+        // A process keeps memory that it no longer needs: what comes next would hide in it.
+        stage.renew(&mut activator).await?;
+        held::measure_idle(&stage, &activator, &mut report).await?;
+        stage.renew(&mut activator).await?;
+    }
     report.text += &loads::table_head();
     for load in loads::LOADS {
-        if wants(if load.request.path == "/" && load.request.body == 0 {
-            Part::Small
-        } else {
-            Part::Large
-        }) {
+        if wants(if load.is_small() { Part::Small } else { Part::Large }) {
             let rounds = loads::measure(&stage, &activator, *load, effort).await?;
             report.text += &rounds.table();
             report.bars.extend(rounds.bars());
             report.runs.extend(rounds.raw());
         }
     }
-    drop(activator);
-    drop(stage);
+    if wants(Part::OpenLoop) {
+        let rounds = open_loop::measure(&stage, &activator, rounds, run).await?;
+        report.text += &rounds.table();
+        report.bars.extend(rounds.bars());
+        report.runs.extend(rounds.raw());
+    }
+    if wants(Part::Allocations) {
+        allocations::measure(&stage, &mut report).await?;
+    }
+    if wants(Part::Pair) {
+        pair::measure(&stage, &activator, effort, &mut report).await?;
+    }
     Ok(report)
 }

@@ -2,7 +2,6 @@
 //! the same.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -54,8 +53,11 @@ pub struct Stage {
     pub direct: SocketAddr,
     /// Hosts that loads call.
     pub called: Vec<String>,
+    /// Names of the Functions.
+    pub functions: Vec<String>,
     _controller: Controller,
-    _node: Node,
+    /// Runs the pods.
+    pub node: Node,
     /// The control plane.
     pub hollow: Hollow,
 }
@@ -66,7 +68,7 @@ impl Stage {
         let hollow = Hollow::start(programs).await.context("starting a control plane")?;
         eprintln!("the control plane is up; its logs are in {}", hollow.folder().display());
         let upstream = Upstream::start()?;
-        let node = Node::start(&hollow, upstream.workload(), Arc::default());
+        let node = Node::start(&hollow, upstream.workload());
         let controller = hollow.start_controller().await?;
         let activator = hollow.start_activator().await?;
         let names: Vec<String> = (0..FUNCTIONS).map(|i| format!("f{i}")).collect();
@@ -84,12 +86,28 @@ impl Stage {
             hosts.iter().step_by(HOSTS / CALLED).map(|host| host.name.clone()).collect();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let nginx = Nginx::start(&hollow, workers, &hosts, &pods).await?;
-        let stage =
-            Self { nginx, upstream, direct, called, _controller: controller, _node: node, hollow };
+        let stage = Self {
+            nginx,
+            upstream,
+            direct,
+            called,
+            _controller: controller,
+            functions: names,
+            node,
+            hollow,
+        };
         stage.reached(activator.http).await?;
         stage.reached(stage.nginx.address).await?;
         eprintln!("{HOSTS} hosts lead to {FUNCTIONS} Functions");
         Ok((stage, activator))
+    }
+
+    /// Puts a fresh process in the activator's place.
+    pub async fn renew(&self, activator: &mut Activator) -> anyhow::Result<()> {
+        activator.kill().await?;
+        activator.restart().await?;
+        activator.ready().await?;
+        self.reached(activator.http).await
     }
 
     /// Waits until every host that loads call is answered at `target`.
@@ -115,6 +133,7 @@ pub fn warm(more: &Value) -> Value {
         "image": "hollow", "port": PORT,
         "concurrency": {"target": 10_000},
         "scaling": {"min": 1, "max": 1},
+        "exposure": "Public",
     });
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
