@@ -5,6 +5,7 @@
 //! never held across an await, and nothing here does IO.
 
 mod claims;
+mod line;
 mod state;
 
 use std::pin::Pin;
@@ -15,8 +16,10 @@ use rouse_core::function::{BufferBounds, Concurrency};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::line::UsedLine;
 use self::state::{Answer, Answers, Slot, SlotClaim, State};
 use crate::pod::Pod;
+use crate::upstream::Line;
 
 /// What a gate lets through and lets wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,7 +308,7 @@ impl Gate {
         waited_since: Option<Instant>,
     ) -> Permit {
         let limited = state.bounds.concurrency.limit.is_some();
-        Permit { gate: Arc::clone(self), pod, waited_since, limited }
+        Permit { gate: Arc::clone(self), pod, waited_since, limited, line: UsedLine::default() }
     }
 
     fn release(self: &Arc<Self>, pod: &Arc<Pod>) {
@@ -350,6 +353,7 @@ pub struct Permit {
     pod: Arc<Pod>,
     waited_since: Option<Instant>,
     limited: bool,
+    line: UsedLine,
 }
 
 impl Permit {
@@ -361,6 +365,11 @@ impl Permit {
     /// Whether the pod serves a number of requests at once and never more.
     pub fn is_limited(&self) -> bool {
         self.limited
+    }
+
+    /// Says on which connection the request goes out: the slot is free once the pod is done there.
+    pub(crate) fn use_line(&self, line: &Arc<Line>) {
+        self.line.set(line);
     }
 
     /// When the request began to wait; none where it had a slot at once.
@@ -378,7 +387,18 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.release(&self.pod);
+        match self.line.take() {
+            None => self.gate.release(&self.pod),
+            Some(line) => {
+                let (gate, pod) = (Arc::clone(&self.gate), Arc::clone(&self.pod));
+                line.free(Box::new(move |done| {
+                    if !done {
+                        gate.give_up(&pod.uid);
+                    }
+                    gate.release(&pod);
+                }));
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! it is kept with the pod, never by address, and goes with it.
 
 mod dial;
+mod line;
 mod pool;
 
 use std::io;
@@ -16,10 +17,13 @@ use rouse_crds::v1alpha1::Protocol;
 use tokio::time::{Instant, timeout};
 
 pub use dial::{Dialer, Stream};
+use line::Ending;
+pub(crate) use line::Line;
 pub(crate) use pool::Lease;
-use pool::Pool;
 pub use pool::{Connections, Shard};
+use pool::{Http1, Pool};
 
+use crate::admission::Permit;
 use crate::body::RequestBody;
 use crate::headers;
 use crate::pod::Pod;
@@ -103,6 +107,8 @@ pub struct Destination<'a> {
     pub limited: bool,
     /// Told just before the request is given to a connection.
     pub sent_on: Option<&'a SentOn>,
+    /// The slot that it has there.
+    pub permit: &'a Permit,
 }
 
 impl Destination<'_> {
@@ -155,21 +161,25 @@ impl Upstream {
         let shard = if to.limited { self.shard.first() } else { self.shard };
         let pool = to.pod.connections.of(shard);
         loop {
-            let (mut sender, pooled) = match take_idle(pool, to.limited).await {
-                Some(sender) => (sender, true),
-                None => match self.connect_http1(to.pod).await {
-                    Ok(sender) => (sender, false),
+            let (mut connection, pooled) = match take_idle(pool, to.limited).await {
+                Some(connection) => (connection, true),
+                None => match self.connect_http1(to.pod, to.limited).await {
+                    Ok(connection) => (connection, false),
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
             to.commit(&mut request).await?;
+            if let Some(line) = &connection.line {
+                line.begin();
+                to.permit.use_line(line);
+            }
             let sent = Instant::now();
-            match sender.try_send_request(request).await {
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let lease = Some(Lease::new(Arc::clone(to.pod), shard, sender));
+                    let lease = Some(Lease::new(Arc::clone(to.pod), shard, connection));
                     return Ok(Reply { response, lease, sent });
                 }
-                Err(mut failed) => match failed.take_message() {
+                Err(mut failed) => match connection.unsent(failed.take_message()) {
                     // The pod closed a connection that stood idle, which is its right.
                     Some(again) if pooled => request = again,
                     Some(again) => {
@@ -215,11 +225,12 @@ impl Upstream {
         }
     }
 
-    async fn connect_http1(
-        &self,
-        pod: &Pod,
-    ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
-        let stream = self.dial(pod).await?;
+    async fn connect_http1(&self, pod: &Pod, limited: bool) -> Result<Http1, ConnectError> {
+        let mut stream = self.dial(pod).await?;
+        let line = limited.then(Arc::<Line>::default);
+        if let Some(line) = &line {
+            stream = Box::new(Ending::new(stream, line));
+        }
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
@@ -229,7 +240,7 @@ impl Upstream {
                 tracing::debug!(%error, "connection to a pod");
             }
         });
-        Ok(sender)
+        Ok(Http1 { sender, line })
     }
 
     /// Makes the one connection that all requests to the pod share, once at a time.
@@ -275,13 +286,13 @@ impl Upstream {
 
 /// A connection that can serve a request now. A pod that is limited has one more often than it
 /// seems: the connection of the answer before, which another thread may not have seen the end of.
-async fn take_idle(pool: &Pool, limited: bool) -> Option<http1::SendRequest<RequestBody>> {
+async fn take_idle(pool: &Pool, limited: bool) -> Option<Http1> {
     let idle = pool.take_idle();
     if idle.is_some() || !limited {
         return idle;
     }
     let mut ending = pool.take_ending()?;
-    let ready = timeout(ENDING, ending.ready()).await;
+    let ready = timeout(ENDING, ending.sender.ready()).await;
     matches!(ready, Ok(Ok(()))).then_some(ending)
 }
 

@@ -92,6 +92,7 @@ impl Inner {
             pod: permit.pod(),
             limited: permit.is_limited(),
             sent_on: exchange.sent_on.as_ref(),
+            permit: &permit,
         };
         let sending = self.upstream.send(&to, request);
         let pod = || Arc::clone(&permit.pod().name);

@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod drain;
 mod forward;
+mod limits;
 mod protocols;
 mod refusals;
 mod rig;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
+use super::line::Line;
 use crate::body::RequestBody;
 use crate::pod::Pod;
 
@@ -63,8 +64,25 @@ pub(super) struct Pool {
     pub(super) connecting: tokio::sync::Mutex<()>,
 }
 
+/// A connection of HTTP/1.1.
+pub(super) struct Http1 {
+    pub sender: http1::SendRequest<RequestBody>,
+    /// Where its pod is limited.
+    pub line: Option<Arc<Line>>,
+}
+
+impl Http1 {
+    /// Notes that a request did not go out, where `request` came back.
+    pub fn unsent<T>(&self, request: Option<T>) -> Option<T> {
+        if let (Some(line), Some(_)) = (&self.line, &request) {
+            line.end();
+        }
+        request
+    }
+}
+
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Http1,
     since: Instant,
 }
 
@@ -79,7 +97,7 @@ impl Pool {
     }
 
     /// An idle connection that is alive, the one used last.
-    pub(super) fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
+    pub(super) fn take_idle(&self) -> Option<Http1> {
         let mut idle = self.idle();
         let mut index = idle.len();
         let now = Instant::now();
@@ -90,10 +108,10 @@ impl Pool {
                 idle.drain(..=i);
                 return None;
             }
-            if entry.sender.is_closed() {
+            if entry.connection.sender.is_closed() {
                 idle.remove(i);
-            } else if entry.sender.is_ready() {
-                return idle.remove(i).map(|entry| entry.sender);
+            } else if entry.connection.sender.is_ready() {
+                return idle.remove(i).map(|entry| entry.connection);
             }
             // Else it is still at the end of the answer before: it will be ready in a moment.
         }
@@ -101,23 +119,23 @@ impl Pool {
     }
 
     /// A connection that is alive and still at the end of the answer before.
-    pub(super) fn take_ending(&self) -> Option<http1::SendRequest<RequestBody>> {
+    pub(super) fn take_ending(&self) -> Option<Http1> {
         let mut idle = self.idle();
         while let Some(entry) = idle.pop_back() {
-            if !entry.sender.is_closed() {
-                return Some(entry.sender);
+            if !entry.connection.sender.is_closed() {
+                return Some(entry.connection);
             }
         }
         None
     }
 
-    fn put_idle(&self, sender: http1::SendRequest<RequestBody>) {
+    fn put_idle(&self, connection: Http1) {
         let mut idle = self.idle();
         let now = Instant::now();
         while idle.len() >= self.most_idle || idle.front().is_some_and(|e| now - e.since >= IDLE) {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender, since: now });
+        idle.push_back(Idle { connection, since: now });
     }
 
     /// The shared connection, if it is open.
@@ -154,22 +172,21 @@ impl fmt::Debug for Pool {
 pub(crate) struct Lease {
     pod: Arc<Pod>,
     shard: Shard,
-    sender: http1::SendRequest<RequestBody>,
+    connection: Http1,
 }
 
 impl Lease {
-    pub(super) const fn new(
-        pod: Arc<Pod>,
-        shard: Shard,
-        sender: http1::SendRequest<RequestBody>,
-    ) -> Self {
-        Self { pod, shard, sender }
+    pub(super) const fn new(pod: Arc<Pod>, shard: Shard, connection: Http1) -> Self {
+        Self { pod, shard, connection }
     }
 
     /// Lets the connection serve others: its answer was read to the end.
     pub(crate) fn give_back(self) {
-        if !self.sender.is_closed() {
-            self.pod.connections.of(self.shard).put_idle(self.sender);
+        if let Some(line) = &self.connection.line {
+            line.end();
+        }
+        if !self.connection.sender.is_closed() {
+            self.pod.connections.of(self.shard).put_idle(self.connection);
         }
     }
 }
