@@ -51,6 +51,27 @@ pub enum Failure {
         /// Fields that are accepted.
         max_count: usize,
     },
+    /// The path and query are longer than may be.
+    #[error("the request's path and query have {bytes} bytes; {max_bytes} are accepted")]
+    TargetTooLong {
+        /// Bytes of both.
+        bytes: usize,
+        /// Bytes that are accepted.
+        max_bytes: usize,
+    },
+    /// The body is larger than the Function takes.
+    #[error(
+        "the request's body has more than {limit} bytes, the most that the Function {function} takes: raise spec.bodyLimit if it shall take more"
+    )]
+    BodyTooLarge {
+        /// The Function.
+        function: FunctionKey,
+        /// `spec.bodyLimit`.
+        limit: u64,
+    },
+    /// The client stopped sending the body.
+    #[error("the request's body stood still for {}: send it without such pauses", seconds(*.0))]
+    BodyStalled(Duration),
     /// Nothing answers to that host and path on that port.
     #[error("{}", not_found(host, path, *.public))]
     NotFound {
@@ -188,6 +209,9 @@ impl Failure {
         match self {
             Self::BadRequest(_) => class::BAD_REQUEST,
             Self::HeadersTooLarge { .. } => class::HEADERS_TOO_LARGE,
+            Self::TargetTooLong { .. } => class::TARGET_TOO_LONG,
+            Self::BodyTooLarge { .. } => class::BODY_TOO_LARGE,
+            Self::BodyStalled(_) => class::BODY_STALLED,
             Self::NotFound { .. } => class::NOT_FOUND,
             Self::BareName { .. } => class::BARE_NAME,
             Self::MethodNotAllowed(_) | Self::Connect => class::METHOD_NOT_ALLOWED,
@@ -241,6 +265,10 @@ struct Document<'a> {
     reason: Option<&'a str>,
 }
 
+/// On an answer: the request can't be told from what follows it, so that the connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndsConnection;
+
 /// The answer that tells of `failure`.
 pub fn respond(failure: &Failure) -> Response<ResponseBody> {
     let class = failure.class();
@@ -267,6 +295,9 @@ pub fn respond(failure: &Failure) -> Response<ResponseBody> {
         Failure::Connect => {
             let all = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
             fields.insert(ALLOW, HeaderValue::from_static(all));
+        }
+        Failure::BadRequest(_) => {
+            response.extensions_mut().insert(EndsConnection);
         }
         Failure::NotOwner => {
             fields.insert(headers::UNSENT, HeaderValue::from_static("not-owner"));

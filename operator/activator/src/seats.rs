@@ -42,9 +42,12 @@ const STALL: u32 = 60;
 /// all.
 const SHARE: usize = 128;
 
-/// More requests than that a connection may not give up before they have an answer, counted against
-/// those that it lets be answered.
+/// Requests of a connection, less those that had an answer, that its client may give up before it is
+/// told to go. One that listens gives up no more after that than may be open at once.
 const MOST_GIVEN_UP: u32 = 200;
+
+/// Requests that a connection of HTTP/2 may have at once.
+pub(crate) const MOST_STREAMS: u32 = 256;
 
 /// How long a connection that was told to finish may take to say so and to hear of it, before it is
 /// looked at again.
@@ -143,9 +146,7 @@ impl Seats {
     fn sweep(&self) {
         let now = self.0.clock.now();
         for (_, seat) in &*self.lock() {
-            if let Some(why) = seat.overdue(now) {
-                seat.dismiss(why);
-            }
+            seat.check(now);
         }
     }
 
@@ -191,6 +192,8 @@ pub(crate) struct Seat {
     http2: AtomicBool,
     /// Why it has to go.
     farewell: AtomicU8,
+    /// Whether it may not finish what it began.
+    cut: AtomicBool,
     told: Notify,
 }
 
@@ -205,6 +208,7 @@ impl Seat {
             given_up: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             farewell: AtomicU8::new(0),
+            cut: AtomicBool::new(false),
             told: Notify::new(),
         }
     }
@@ -243,8 +247,10 @@ impl Seat {
 
     /// A client gave up a request before it had an answer. One that does little else has to go.
     pub(crate) fn note_given_up(&self) {
-        if self.given_up.fetch_add(1, Ordering::Relaxed) == MOST_GIVEN_UP {
-            self.dismiss(Farewell::abusive);
+        match self.given_up.fetch_add(1, Ordering::Relaxed) {
+            MOST_GIVEN_UP => self.dismiss(Farewell::abusive),
+            given_up if given_up == MOST_GIVEN_UP + MOST_STREAMS => self.cut(Farewell::abusive),
+            _ => {}
         }
     }
 
@@ -254,37 +260,39 @@ impl Seat {
 
     /// Whether a connection that has to go may not finish what it began, or has nothing to finish.
     fn goes_at_once(&self) -> bool {
-        match self.farewell() {
-            Some(Farewell::stalled) => true,
-            Some(Farewell::evicted) => !self.is_busy(),
-            // HTTP/2 can say that it goes, so that nothing is lost that is on its way.
-            _ => !self.is_busy() && !self.is_http2(),
-        }
+        // HTTP/2 can say that it goes, so that nothing is lost that is on its way.
+        let polite = self.is_http2() && self.farewell() != Some(Farewell::evicted);
+        self.is_cut() || !(self.is_busy() || polite)
     }
 
-    /// Whether a connection that was told to finish need wait no longer for its end.
-    fn has_waited(&self) -> bool {
-        !self.is_busy() || matches!(self.farewell(), Some(Farewell::stalled | Farewell::abusive))
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
-    /// Tells the connection to go.
+    /// Tells the connection to take no more requests and to end with the last of them.
     fn dismiss(&self, why: Farewell) {
-        let before = self.farewell();
-        // One that finishes what it began must go at once when nobody takes it.
-        let news = before.is_none() || (why == Farewell::stalled && before != Some(why));
-        if news {
+        if self.farewell().is_none() {
             self.farewell.store(why as u8, Ordering::Relaxed);
             self.told.notify_one();
             self.port.metrics.note_farewell(why);
         }
     }
 
-    fn overdue(&self, now: u32) -> Option<Farewell> {
+    /// Tells the connection to end.
+    fn cut(&self, why: Farewell) {
+        if !self.cut.swap(true, Ordering::Relaxed) {
+            self.dismiss(why);
+            self.told.notify_one();
+        }
+    }
+
+    fn check(&self, now: u32) {
         let blocked = self.blocked.load(Ordering::Relaxed);
         if blocked > 0 && now >= blocked.saturating_add(STALL) {
-            return Some(Farewell::stalled);
+            self.cut(Farewell::stalled);
+        } else if self.due.load(Ordering::Relaxed) <= now {
+            self.dismiss(Farewell::idle);
         }
-        (self.due.load(Ordering::Relaxed) <= now).then_some(Farewell::idle)
     }
 
     fn note_read(&self) {
@@ -342,11 +350,18 @@ impl Leave {
             return Order::Finish;
         };
         loop {
-            last_words.as_mut().await;
-            if self.seat.has_waited() {
+            tokio::select! {
+                () = last_words.as_mut() => {
+                    last_words.as_mut().reset(Instant::now() + LAST_WORDS);
+                    if !self.seat.is_busy() {
+                        return Order::Go;
+                    }
+                }
+                () = self.seat.told.notified() => {}
+            }
+            if self.seat.is_cut() {
                 return Order::Go;
             }
-            last_words.as_mut().reset(Instant::now() + LAST_WORDS);
         }
     }
 }

@@ -48,6 +48,24 @@ pub(super) const HEADERS_TOO_LARGE: Class = Class::new(
     "The request's headers are too large",
     Source::Client,
 );
+pub(super) const TARGET_TOO_LONG: Class = Class::new(
+    S::URI_TOO_LONG,
+    "target-too-long",
+    "The request's path and query are too long",
+    Source::Client,
+);
+pub(super) const BODY_TOO_LARGE: Class = Class::new(
+    S::PAYLOAD_TOO_LARGE,
+    "body-too-large",
+    "The request's body is too large",
+    Source::Client,
+);
+pub(super) const BODY_STALLED: Class = Class::new(
+    S::REQUEST_TIMEOUT,
+    "body-stalled",
+    "The request's body did not come",
+    Source::Client,
+);
 pub(super) const NOT_FOUND: Class =
     Class::new(S::NOT_FOUND, "not-found", "No Function answers here", Source::Client);
 pub(super) const BARE_NAME: Class = Class::new(

@@ -15,6 +15,9 @@ fn all() -> Vec<Failure> {
     vec![
         Failure::BadRequest("the request names no host"),
         Failure::HeadersTooLarge { bytes: 40_000, count: 12, max_bytes: 32_768, max_count: 96 },
+        Failure::TargetTooLong { bytes: 20_000, max_bytes: 16_384 },
+        Failure::BodyTooLarge { function: key(), limit: 1_048_576 },
+        Failure::BodyStalled(Duration::from_mins(1)),
         Failure::NotFound { host: "g.shop".into(), path: "/a\"b".into(), public: false },
         Failure::NotFound { host: "g.example.com".into(), path: "/".into(), public: true },
         Failure::BareName { name: "thumbnails".into(), domain: "cluster.local".into() },

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderValue};
-use http::uri::Authority;
+use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::{Authority, Uri};
 use http::{Method, Request, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -18,6 +18,9 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// Headers that a request may have; the server below reads at most 100.
 const MAX_HEADER_COUNT: usize = 96;
+
+/// Bytes that a request's path and query may have together.
+const MAX_TARGET_BYTES: usize = 16 * 1024;
 
 /// Bytes that a waiting request takes apart from its headers and target: its task and its place.
 const HEAD_OVERHEAD: usize = 4096;
@@ -66,6 +69,8 @@ fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
     if request.method() == Method::CONNECT {
         return Err(Failure::Connect);
     }
+    check_coding(request.headers())?;
+    check_scheme(request.uri())?;
     let bytes = measure(&request);
     settle_host(&mut request)?;
     let http1 = request.version() < Version::HTTP_2;
@@ -111,11 +116,19 @@ fn header_bytes(fields: &HeaderMap) -> usize {
 
 /// Bytes of the head.
 fn measure<B>(request: &Request<B>) -> usize {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    header_bytes(request.headers()) + target
+    header_bytes(request.headers()) + target_bytes(request)
+}
+
+/// Bytes of the path and query.
+fn target_bytes<B>(request: &Request<B>) -> usize {
+    request.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
 fn check_limits<B>(request: &Request<B>) -> Result<(), Failure> {
+    let target = target_bytes(request);
+    if target > MAX_TARGET_BYTES {
+        return Err(Failure::TargetTooLong { bytes: target, max_bytes: MAX_TARGET_BYTES });
+    }
     let fields = request.headers();
     let bytes = header_bytes(fields);
     if bytes > MAX_HEADER_BYTES || fields.len() > MAX_HEADER_COUNT {
@@ -127,6 +140,25 @@ fn check_limits<B>(request: &Request<B>) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+/// The body's own coding, such as gzip, is told in `Content-Encoding` and none of a proxy's business;
+/// one of the transfer would have to be undone here.
+fn check_coding(fields: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    Err(Failure::BadRequest("the request has a Transfer-Encoding other than chunked"))
+}
+
+/// A target that names another scheme asks for something that is not here.
+fn check_scheme(target: &Uri) -> Result<(), Failure> {
+    match target.scheme_str() {
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(Failure::BadRequest("the request's target is not of http or https")),
+    }
 }
 
 /// Leaves the host in one place: the header `Host`, as the client wrote it.

@@ -109,5 +109,27 @@ async fn who_gives_up_one_request_after_the_other_has_to_go() {
     let _request = abusive.seat().begin();
     let mut leave = Leave::new(abusive.seat());
     assert_eq!(leave.order().await, Order::Finish);
-    assert_eq!(leave.order().await, Order::Go, "it may not go on for ever");
+    for _ in 0..MOST_STREAMS {
+        abusive.seat().note_given_up();
+    }
+    let cut = Instant::now();
+    assert_eq!(leave.order().await, Order::Go, "it did not listen");
+    assert_eq!(cut.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_told_to_finish_may_do_so() {
+    let seats = seats(10);
+    let seat = seats.take().unwrap();
+    seat.seat().speaks_http2();
+    let request = seat.seat().begin();
+    seat.seat().dismiss(Farewell::idle);
+    let mut leave = Leave::new(seat.seat());
+    assert_eq!(leave.order().await, Order::Finish);
+    let minute = Duration::from_mins(1);
+    assert!(tokio::time::timeout(minute, leave.order()).await.is_err());
+    drop(request);
+    let begun = Instant::now();
+    assert_eq!(leave.order().await, Order::Go);
+    assert!(begun.elapsed() <= LAST_WORDS);
 }

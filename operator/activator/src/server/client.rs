@@ -25,7 +25,8 @@ use super::drain::Phase;
 use super::presence::Presence;
 use crate::body::{ClientBody, RequestBody, ResponseBody};
 use crate::headers::ClientFacts;
-use crate::seats::{Leave, Order, Seat, Seated};
+use crate::problem::EndsConnection;
+use crate::seats::{Leave, MOST_STREAMS, Order, Seat, Seated};
 
 /// What makes connections out of streams.
 pub(super) type Builder = auto::Builder<TokioExecutor>;
@@ -33,14 +34,14 @@ pub(super) type Builder = auto::Builder<TokioExecutor>;
 /// Bytes that are read ahead on a connection of HTTP/1.1, and most that a head may have.
 const BUFFER: usize = 64 * 1024;
 
-/// Streams that a connection of HTTP/2 may have at once.
-const STREAMS: u32 = 256;
-
 /// Bytes of one request's body that may be on their way.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Bytes of all requests' bodies on a connection that may be on their way.
 const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Bytes of one answer that wait for a client of HTTP/2 to take them.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Bytes that the headers of a request may have on HTTP/2.
 const HEADER_LIST: u32 = 64 * 1024;
@@ -61,9 +62,10 @@ pub(super) fn builder() -> Builder {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST);
     builder
 }
@@ -202,10 +204,12 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// Tells a client of HTTP/1.1 to use another connection for its next request.
+/// Tells a client of HTTP/1.1 to use another connection for its next request, where this one is to
+/// end: since the server leaves, or nobody can tell what follows the request.
 pub(super) fn leave<B>(response: &mut Response<B>, version: Version, phase: Phase) {
+    let ends = response.extensions_mut().remove::<EndsConnection>().is_some();
     let closes = response.status() != StatusCode::SWITCHING_PROTOCOLS && version < Version::HTTP_2;
-    if closes && phase >= Phase::Leaving {
+    if closes && (ends || phase >= Phase::Leaving) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

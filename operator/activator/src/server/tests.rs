@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod drain;
 mod forward;
+mod hostile;
 mod limits;
 mod protocols;
 mod refusals;

@@ -294,6 +294,17 @@ impl Rig {
         eventually("requests wait", || self.load().waiting == count).await;
     }
 
+    /// Waits for that many requests over real sockets, which take their time.
+    pub async fn in_flight_on_sockets(&self, count: u32) {
+        for _ in 0..2000 {
+            if self.load().in_flight >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never: {count} requests are in flight: {:?}", self.load());
+    }
+
     pub async fn in_flight(&self, count: u32) {
         eventually("requests are in flight", || self.load().in_flight == count).await;
     }
