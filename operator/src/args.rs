@@ -1,11 +1,12 @@
 //! The command line: parsed once, here, into the configuration of each role.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use rouse_core::trigger::HostPolicy;
 
 /// Functions on Kubernetes that sleep until they are called.
@@ -141,6 +142,14 @@ pub struct ActivatorArgs {
     /// Address for callers from outside.
     #[arg(long, env = "ROUSE_PUBLIC_ADDR", default_value = "0.0.0.0:8081")]
     pub public_addr: SocketAddr,
+    /// The port for callers from outside that speak TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Range of addresses, such as 10.0.0.0/8, of proxies in front of the ports for callers from
+    /// outside: what they say in X-Forwarded-* and Forwarded is believed. May be given more than
+    /// once.
+    #[arg(long, env = "ROUSE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', value_parser = parse_range)]
+    pub trusted_proxy: Vec<IpNet>,
     /// Address for other activators and the controller.
     #[arg(long, env = "ROUSE_PEER_ADDR", default_value = "0.0.0.0:8082")]
     pub peer_addr: SocketAddr,
@@ -155,6 +164,29 @@ pub struct ActivatorArgs {
     /// node, or fewer where the container has a limit.
     #[arg(long, env = "ROUSE_THREADS")]
     pub threads: Option<NonZeroUsize>,
+}
+
+/// What an activator is told of TLS.
+#[derive(Debug, Args)]
+pub struct TlsArgs {
+    /// Address for callers from outside that speak TLS, with the certificate and key of the two files
+    /// below. Without it there is no such port.
+    #[arg(long = "public-tls-addr", env = "ROUSE_PUBLIC_TLS_ADDR", requires_all = ["cert", "key"])]
+    pub addr: Option<SocketAddr>,
+    /// PEM file with the chain of certificates of that port. Read again when it changes.
+    #[arg(long = "public-tls-cert", env = "ROUSE_PUBLIC_TLS_CERT", requires = "addr")]
+    pub cert: Option<PathBuf>,
+    /// PEM file with the key of that port. Read again when it changes.
+    #[arg(long = "public-tls-key", env = "ROUSE_PUBLIC_TLS_KEY", requires = "addr")]
+    pub key: Option<PathBuf>,
+}
+
+/// A range, or an address as a range of one.
+fn parse_range(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| {
+        format!("{text:?} is no range of addresses, such as 10.0.0.0/8 or 2001:db8::/32")
+    })
 }
 
 fn parse_most(text: &str) -> Result<usize, String> {
@@ -178,6 +210,30 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_and_addresses_are_trusted() {
+        assert_eq!(parse_range("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(parse_range("192.0.2.1").unwrap().to_string(), "192.0.2.1/32");
+        assert_eq!(parse_range("2001:db8::/32").unwrap().to_string(), "2001:db8::/32");
+        for wrong in ["", "10.0.0.0/33", "10.0.0", "all"] {
+            assert!(parse_range(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_for_tls_needs_both_files() {
+        let parse = |more: &[&str]| {
+            let base = ["rouse", "activator", "--pod-name", "p", "--pod-uid", "u"];
+            Cli::try_parse_from(base.iter().chain(more))
+        };
+        let address = ["--public-tls-addr", "0.0.0.0:8443"];
+        assert!(parse(&address).is_err());
+        let both = ["--public-tls-cert", "tls.crt", "--public-tls-key", "tls.key"];
+        assert!(parse(&both).is_err());
+        assert!(parse(&[address, [both[0], both[1]]].concat()).is_err());
+        assert!(parse(&[&address[..], &both[..]].concat()).is_ok());
     }
 
     #[test]

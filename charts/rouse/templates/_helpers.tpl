@@ -73,7 +73,8 @@ Refuses a domain that can't be reached, because it, or one above it, is reserved
 - {{ printf "--log-filter=%s" .Values.log.filter | quote }}
 {{- end }}
 
-{{/* The pod template of a role; takes also "args" and "ports" (YAML lists) and "grace" (seconds). */}}
+{{/* The pod template of a role; takes also "args" and "ports" (YAML lists), "grace" (seconds) and, where there are more than the
+role's own, "mounts" and "volumes" (YAML lists). */}}
 {{- define "rouse.podTemplate" -}}
 {{- $role := index .root.Values .role -}}
 metadata:
@@ -167,6 +168,9 @@ spec:
         - name: peer-token
           mountPath: /var/run/secrets/rouse.dev/peer
           readOnly: true
+        {{- with .mounts }}
+        {{- . | nindent 8 }}
+        {{- end }}
   volumes:
     # Proves this pod to the activators' peer port. Its audience makes it worthless at the API server.
     - name: peer-token
@@ -176,6 +180,9 @@ spec:
               audience: rouse.dev/peer
               expirationSeconds: 3600
               path: token
+    {{- with .volumes }}
+    {{- . | nindent 4 }}
+    {{- end }}
   {{- with $role.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}

@@ -87,6 +87,15 @@ pub struct FunctionSpec {
     /// What may wait while no pod has room.
     #[serde(default)]
     pub buffer: Buffer,
+    /// Largest body of a request, as a quantity of bytes such as `10Mi`; a larger one is answered with
+    /// 413. Default: 0, no limit.
+    #[serde(default = "default_body_limit")]
+    #[schemars(length(max = 16), regex(pattern = r"^(0|[1-9][0-9]{0,11}(k|M|G|Ki|Mi|Gi)?)$"))]
+    pub body_limit: String,
+    /// Whether the activators log every request: method, path without its query, status, bytes,
+    /// duration, wait, pod and trace id. Default: false.
+    #[serde(default)]
+    pub access_log: bool,
     /// When a pod that has started can serve. Default: as soon as its port accepts a connection.
     #[serde(default)]
     pub readiness: Readiness,
@@ -97,6 +106,10 @@ pub struct FunctionSpec {
 
 const fn default_port() -> u16 {
     8080
+}
+
+fn default_body_limit() -> String {
+    "0".into()
 }
 
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -8,6 +8,7 @@ mod go;
 mod stream;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub use answer::AnswerBody;
 pub(crate) use answer::{Clock, Hold, Source};
 pub use client::ClientBody;
+pub(crate) use client::{Verdict, Wrong};
 pub(crate) use go::{Asked, Go, Word};
 pub(crate) use stream::{PeerBody, give_word, pump};
 
+use crate::access_log::AccessRecord;
 use crate::seats::Active;
 
 /// Why a body broke off.
@@ -35,6 +38,12 @@ pub enum BodyError {
     /// The stream to or from a peer failed.
     #[error("passing on a body between activators")]
     Stream(#[from] h2::Error),
+    /// The request's body is larger than `bodyLimit`.
+    #[error("the request's body is larger than spec.bodyLimit")]
+    TooLarge,
+    /// The request's body stood still.
+    #[error("the request's body stood still")]
+    Stalled,
     /// The answer took longer than `timeouts.request`.
     #[error("the answer took longer than timeouts.request")]
     RequestTimeout,
@@ -85,6 +94,16 @@ async fn in_time(confirmed: impl Future<Output = Result<(), Withdrawn>>) -> Resu
     timeout(GO_PATIENCE, confirmed).await.unwrap_or(Err(Withdrawn))
 }
 
+impl RequestBody {
+    /// Holds the body of a client to `limit` bytes and to pauses of at most `pause`.
+    pub(crate) fn watch(&mut self, limit: Option<u64>, pause: Option<Duration>) -> Option<Verdict> {
+        match self {
+            Self::Client(body) => body.watch(limit, pause),
+            Self::Empty | Self::Peer(_) => None,
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -131,6 +150,8 @@ pub struct ResponseBody {
     busy: Option<TaskTrackerToken>,
     /// The place among the requests of its connection.
     connection: Option<Active>,
+    /// What is logged when it has ended.
+    log: Option<Arc<AccessRecord>>,
 }
 
 #[derive(Debug)]
@@ -171,8 +192,14 @@ impl ResponseBody {
         self
     }
 
+    /// The same body, whose bytes are counted and whose end is logged.
+    pub(crate) fn logged(mut self, log: Arc<AccessRecord>) -> Self {
+        self.log = Some(log);
+        self
+    }
+
     const fn of(kind: Kind) -> Self {
-        Self { kind, busy: None, connection: None }
+        Self { kind, busy: None, connection: None, log: None }
     }
 }
 
@@ -190,11 +217,16 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
+        let Self { kind, log, .. } = self.get_mut();
+        let frame = match kind {
             Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Own(body) => Pin::new(body).poll_frame(cx),
             Kind::Answer(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let (Some(log), Poll::Ready(Some(Ok(frame)))) = (log, &frame) {
+            log.note_bytes(frame.data_ref().map_or(0, Bytes::len));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,10 +1,11 @@
 //! A Function as requests meet it: its settings and who owns it now. The control side writes both,
 //! the request side only reads.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use rouse_core::function::{FunctionKey, Timeouts};
+use rouse_core::function::{FunctionKey, RequestRules, Timeouts};
 use rouse_core::membership::Member;
 use tokio::sync::watch;
 
@@ -19,6 +20,9 @@ pub struct FunctionHandle {
     /// UID of the object.
     pub uid: Arc<str>,
     timeouts: ArcSwap<Timeouts>,
+    /// `RequestRules::body_limit`; the largest number where there is none.
+    body_limit: AtomicU64,
+    access_log: AtomicBool,
     owner: watch::Sender<Owner>,
     /// Its counts, once it was called.
     series: OnceLock<Arc<FunctionSeries>>,
@@ -40,7 +44,24 @@ impl FunctionHandle {
     pub fn new(key: FunctionKey, uid: Arc<str>, timeouts: Timeouts) -> Self {
         let owner = watch::Sender::new(Owner::Nobody);
         let timeouts = ArcSwap::from_pointee(timeouts);
-        Self { key, uid, timeouts, owner, series: OnceLock::new() }
+        let (body_limit, access_log) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        Self { key, uid, timeouts, body_limit, access_log, owner, series: OnceLock::new() }
+    }
+
+    /// What holds for each request.
+    pub fn rules(&self) -> RequestRules {
+        let limit = self.body_limit.load(Ordering::Relaxed);
+        RequestRules {
+            body_limit: Some(limit).filter(|limit| *limit < u64::MAX),
+            access_log: self.access_log.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Puts other rules in force, for requests to come.
+    pub fn set_rules(&self, rules: RequestRules) {
+        let RequestRules { body_limit, access_log } = rules;
+        self.body_limit.store(body_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.access_log.store(access_log, Ordering::Relaxed);
     }
 
     /// The timeouts in force.

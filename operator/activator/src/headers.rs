@@ -12,7 +12,6 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Version};
-use rouse_core::routing::Listener;
 
 /// Prefix of what activators say to one another.
 const INTERNAL: &str = "x-rouse-";
@@ -33,6 +32,12 @@ pub(crate) const UNSENT: HeaderName = HeaderName::from_static("x-rouse-unsent");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// On an answer between activators: the pod that gave it, and the milliseconds that the request
+/// waited for it.
+pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-rouse-served-by");
+
+const X_FORWARDED: &str = "x-forwarded-";
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -83,6 +88,17 @@ pub(crate) fn remove_internal(headers: &mut HeaderMap) {
 
 fn is_internal(name: &HeaderName) -> bool {
     name.as_str().starts_with(INTERNAL)
+}
+
+/// Takes off what tells of a client and may not be believed.
+fn remove_told_of_client(headers: &mut HeaderMap) {
+    let tells = |name: &&HeaderName| name.as_str().starts_with(X_FORWARDED) || *name == X_REAL_IP;
+    if headers.keys().any(|name| tells(&name)) {
+        let names: Vec<HeaderName> = headers.keys().filter(tells).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Puts the headers back by which an HTTP/1.1 connection changes to `protocol`.
@@ -138,52 +154,65 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// Address of the other side.
+    pub client: SocketAddr,
+    /// Whether it is believed what it says of clients of its own.
+    pub believed: bool,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+}
+
 /// What is told of the clients of one connection; made once for all of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientFacts {
-    listener: Listener,
+    believed: bool,
+    scheme: &'static str,
     address: HeaderValue,
     forwarded: HeaderValue,
 }
 
 impl ClientFacts {
-    pub(crate) fn new(listener: Listener, client: SocketAddr) -> Self {
+    pub(crate) fn new(origin: Origin) -> Self {
+        let Origin { client, believed, secure } = origin;
+        let scheme = if secure { "https" } else { "http" };
         // An IPv4 client of a socket for both kinds is still an IPv4 client.
         let ip = client.ip().to_canonical();
         let mut forwarded = String::new();
         // Writing to a string can't fail.
         let _ = match ip {
-            IpAddr::V4(ip) => write!(forwarded, "for={ip};proto=http"),
-            IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\";proto=http"),
+            IpAddr::V4(ip) => write!(forwarded, "for={ip};proto={scheme}"),
+            IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\";proto={scheme}"),
         };
         Self {
-            listener,
+            believed,
+            scheme,
             address: header_value(&ip.to_string()),
             forwarded: header_value(&forwarded),
         }
     }
 
-    /// Tells the pod of the client. What the client says itself counts in the cluster, where
-    /// callers may be proxies of their own, and not outside.
+    /// Tells the pod of the client. What the other side says itself counts where it is believed: in
+    /// the cluster, where callers may be proxies of their own, and of the proxies in front.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        let http = HeaderValue::from_static("http");
+        let scheme = HeaderValue::from_static(self.scheme);
         let host = headers.get(HOST).cloned();
-        match self.listener {
-            Listener::Public => {
-                headers.insert(X_FORWARDED_FOR, self.address.clone());
-                headers.insert(FORWARDED, self.forwarded.clone());
-                headers.insert(X_FORWARDED_PROTO, http);
-                if let Some(host) = host {
-                    headers.insert(X_FORWARDED_HOST, host);
-                }
+        if self.believed {
+            append(headers, X_FORWARDED_FOR, &self.address);
+            append(headers, FORWARDED, &self.forwarded);
+            headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
+            if let Some(host) = host {
+                headers.entry(X_FORWARDED_HOST).or_insert(host);
             }
-            Listener::Cluster => {
-                append(headers, X_FORWARDED_FOR, &self.address);
-                append(headers, FORWARDED, &self.forwarded);
-                headers.entry(X_FORWARDED_PROTO).or_insert(http);
-                if let Some(host) = host {
-                    headers.entry(X_FORWARDED_HOST).or_insert(host);
-                }
+        } else {
+            remove_told_of_client(headers);
+            headers.insert(X_FORWARDED_FOR, self.address.clone());
+            headers.insert(FORWARDED, self.forwarded.clone());
+            headers.insert(X_FORWARDED_PROTO, scheme);
+            if let Some(host) = host {
+                headers.insert(X_FORWARDED_HOST, host);
             }
         }
     }
@@ -323,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_in_the_cluster_are_added_to_and_others_replaced() {
+    fn who_is_believed_is_added_to_and_others_are_replaced() {
         let said = [
             ("host", "a.b"),
             ("x-forwarded-for", "9.9.9.9"),
@@ -331,10 +360,12 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "said.example"),
             ("forwarded", "for=9.9.9.9"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "9.9.9.9"),
         ];
         let client = "[::ffff:10.0.0.1]:5".parse().unwrap();
         let mut headers = map(&said);
-        ClientFacts::new(Listener::Cluster, client).apply(&mut headers);
+        ClientFacts::new(Origin { client, believed: true, secure: false }).apply(&mut headers);
         assert_eq!(
             texts(&headers),
             [
@@ -342,19 +373,22 @@ mod tests {
                 "host: a.b",
                 "x-forwarded-for: 9.9.9.9, 8.8.8.8, 10.0.0.1",
                 "x-forwarded-host: said.example",
+                "x-forwarded-port: 443",
                 "x-forwarded-proto: https",
+                "x-real-ip: 9.9.9.9",
             ]
         );
         let mut headers = map(&said);
-        ClientFacts::new(Listener::Public, "[2001:db8::1]:5".parse().unwrap()).apply(&mut headers);
+        let client = "[2001:db8::1]:5".parse().unwrap();
+        ClientFacts::new(Origin { client, believed: false, secure: true }).apply(&mut headers);
         assert_eq!(
             texts(&headers),
             [
-                "forwarded: for=\"[2001:db8::1]\";proto=http",
+                "forwarded: for=\"[2001:db8::1]\";proto=https",
                 "host: a.b",
                 "x-forwarded-for: 2001:db8::1",
                 "x-forwarded-host: a.b",
-                "x-forwarded-proto: http",
+                "x-forwarded-proto: https",
             ]
         );
     }

@@ -1,6 +1,7 @@
 //! The activator: carries every request, holds those that find no pod, wakes and scales the
 //! Functions that it owns.
 
+mod access_log;
 pub mod admission;
 pub mod body;
 pub mod control;
@@ -24,4 +25,5 @@ mod seats;
 pub mod server;
 mod server_timing;
 pub mod table;
+mod trace;
 pub mod upstream;

@@ -112,6 +112,7 @@ impl<I: Instances> Ownership<I> {
         if entry.handle.timeouts() != timeouts {
             entry.handle.set_timeouts(timeouts);
         }
+        entry.handle.set_rules(view.settings.rules);
         if let Some(heir) = &entry.heir {
             let heir = Owner::Peer(Arc::clone(heir));
             return self.give_up(uid, heir);
@@ -241,6 +242,7 @@ impl Entry {
     fn new(view: &FunctionView) -> Self {
         let (key, uid) = (view.key.clone(), Arc::clone(&view.uid));
         let handle = FunctionHandle::new(key, uid, view.settings.timeouts);
+        handle.set_rules(view.settings.rules);
         Self { handle: Arc::new(handle), held: None, kept: None, heir: None }
     }
 

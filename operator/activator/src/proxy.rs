@@ -18,12 +18,14 @@ use rouse_core::routing::{Listener, RouteTable};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessRecord;
 use crate::body::{RequestBody, ResponseBody};
 use crate::forward::Forwarder;
 use crate::function::FunctionHandle;
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
 use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
+use crate::trace;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
 use self::exchange::Exchange;
@@ -96,11 +98,18 @@ impl Proxy {
             let table = self.0.routes.load();
             let handle = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
             client.apply(received.request.headers_mut());
+            trace::settle(received.request.headers_mut());
+            received.bound_body(&handle)?;
             Ok((received, handle))
         });
         match admitted {
             Ok((received, handle)) => {
-                let exchange = Exchange::new(handle, &self.0.metrics, entry, arrived);
+                let record = handle
+                    .rules()
+                    .access_log
+                    .then(|| AccessRecord::begin(&handle.key, arrived, &received.request));
+                let mut exchange = Exchange::new(handle, &self.0.metrics, entry, arrived);
+                exchange.record = record;
                 self.answer(exchange, received).await
             }
             Err(failure) => self.refuse(&failure, entry),
@@ -136,10 +145,20 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let mut ending =
             Ending { series: Arc::clone(&exchange.series), entry: exchange.entry, status: None };
+        let (record, bounds) = (exchange.record.clone(), received.bounds.clone());
         let answered = self.0.drive(exchange, received).await;
-        let response = answered.unwrap_or_else(|failure| self.refuse(&failure, ending.entry));
+        let response = answered.unwrap_or_else(|failure| {
+            let own = bounds.and_then(|bounds| bounds.failure());
+            self.refuse(&own.unwrap_or(failure), ending.entry)
+        });
         ending.status = Some(response.status());
-        response
+        match record {
+            Some(record) => {
+                record.note_status(response.status());
+                response.map(|body| body.logged(record))
+            }
+            None => response,
+        }
     }
 
     fn refuse(&self, failure: &Failure, entry: Entry) -> Response<ResponseBody> {

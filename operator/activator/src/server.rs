@@ -5,6 +5,7 @@ mod client;
 mod drain;
 mod peer;
 mod presence;
+mod tls;
 mod workers;
 
 use std::io;
@@ -13,20 +14,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use ipnet::IpNet;
 use rouse_core::routing::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 pub use self::drain::Drain;
 pub use self::peer::{CheckPeer, Peer, PeerDenied, PeerService, Reports};
+pub use self::tls::{Tls, TlsError};
 pub use self::workers::Workers;
 
 use self::drain::Phase;
 use self::presence::Watched;
 use self::workers::Worker;
+use crate::headers::Origin;
 use crate::proxy::{Proxy, ProxyConfig};
 use crate::seats::{Occupied, Seated, Seats};
 
@@ -46,6 +51,8 @@ pub struct Listeners {
     pub cluster: TcpListener,
     /// For callers outside.
     pub public: TcpListener,
+    /// For callers outside that speak TLS, and what it is spoken with.
+    pub public_tls: Option<(TcpListener, Tls)>,
     /// For other activators and the controller.
     pub peer: TcpListener,
 }
@@ -54,6 +61,7 @@ pub struct Listeners {
 #[derive(Clone, Copy, Debug)]
 enum Port {
     Client(Listener),
+    PublicTls,
     Peer,
 }
 
@@ -64,6 +72,9 @@ pub struct ServerConfig {
     pub drain: Drain,
     /// Connections that each port for callers may have.
     pub most_connections: usize,
+    /// Whoever calls from these on the ports for callers outside is believed what he says of clients
+    /// of his own.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Serves the ports.
@@ -79,6 +90,14 @@ pub struct Server {
 struct Entrance {
     port: Port,
     seats: Seats,
+    tls: Option<TlsAcceptor>,
+}
+
+/// A connection that was accepted.
+struct Comer {
+    stream: net::TcpStream,
+    from: SocketAddr,
+    seat: Occupied,
 }
 
 /// What the connections of one thread share.
@@ -86,6 +105,7 @@ struct Shared {
     proxy: Proxy,
     peers: PeerService,
     clients: client::Builder,
+    trusted_proxies: Arc<[IpNet]>,
     phase: watch::Sender<Phase>,
     connections: TaskTracker,
     /// Requests whose answers have not ended.
@@ -93,10 +113,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(proxy: Proxy, peers: PeerService) -> Self {
+    fn new(proxy: Proxy, peers: PeerService, trusted_proxies: Arc<[IpNet]>) -> Self {
         Self {
             proxy,
             peers,
+            trusted_proxies,
             clients: client::builder(),
             phase: watch::Sender::new(Phase::Serving),
             connections: TaskTracker::new(),
@@ -125,26 +146,33 @@ impl Server {
     /// Serves until `shutdown` is done and all that was begun has ended or the time for it is over.
     pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
         let Self { proxy, peers, workers, config } = self;
+        let trusted: Arc<[IpNet]> = config.trusted_proxies.into();
         let lane = |worker: Worker| {
             let proxy = Proxy::new(proxy.clone(), worker.shard);
-            Lane { worker, shared: Arc::new(Shared::new(proxy, peers.clone())) }
+            let shared = Shared::new(proxy, peers.clone(), Arc::clone(&trusted));
+            Lane { worker, shared: Arc::new(shared) }
         };
         let lanes: Arc<[Lane]> = workers.into_each().map(lane).collect();
         let mut accepting = JoinSet::new();
         let mut watches = JoinSet::new();
-        let Listeners { cluster, public, peer } = listeners;
-        for (listener, port) in [
-            (cluster, Port::Client(Listener::Cluster)),
-            (public, Port::Client(Listener::Public)),
-            (peer, Port::Peer),
-        ] {
+        let Listeners { cluster, public, public_tls, peer } = listeners;
+        let mut ports = vec![
+            (cluster, Port::Client(Listener::Cluster), None),
+            (public, Port::Client(Listener::Public), None),
+            (peer, Port::Peer, None),
+        ];
+        if let Some((listener, tls)) = public_tls {
+            ports.push((listener, Port::PublicTls, Some(tls.acceptor())));
+            watches.spawn(tls.watch());
+        }
+        for (listener, port, tls) in ports {
             let most = match port {
-                Port::Client(_) => config.most_connections,
+                Port::Client(_) | Port::PublicTls => config.most_connections,
                 Port::Peer => MOST_PEERS,
             };
             let seats = Seats::new(most, Arc::clone(&proxy.metrics));
             watches.spawn(seats.clone().watch());
-            let entrance = Entrance { port, seats };
+            let entrance = Entrance { port, seats, tls };
             accepting.spawn(accept(Arc::clone(&lanes), listener, entrance));
         }
         shutdown.await;
@@ -189,7 +217,8 @@ fn take(
             drop(stream.set_nodelay(true));
             // Without a free seat the connection is closed at once.
             if let Some(seat) = entrance.seats.take() {
-                spawn(lanes, stream.into_std()?, from, (entrance.port, seat));
+                let comer = Comer { stream: stream.into_std()?, from, seat };
+                spawn(lanes, comer, entrance);
             }
             Ok(())
         }
@@ -199,10 +228,12 @@ fn take(
 }
 
 /// Gives a connection to the thread that has the fewest.
-fn spawn(lanes: &[Lane], stream: net::TcpStream, from: SocketAddr, (port, seat): (Port, Occupied)) {
+fn spawn(lanes: &[Lane], comer: Comer, entrance: &Entrance) {
     let Some(lane) = lanes.iter().min_by_key(|lane| lane.worker.burden()) else { return };
     let mut begun = lane.worker.begin();
     let own = Arc::clone(&lane.shared);
+    let (port, tls) = (entrance.port, entrance.tls.clone());
+    let Comer { stream, from, seat } = comer;
     let serve = async move {
         begun.take();
         let _counted = own.proxy.metrics().begin_connection();
@@ -217,12 +248,27 @@ fn spawn(lanes: &[Lane], stream: net::TcpStream, from: SocketAddr, (port, seat):
         match port {
             Port::Client(listener) => {
                 let (io, presence) = Watched::new(stream);
-                client::serve(&own, Seated::new(io, seat), presence, (listener, from)).await;
+                let origin = origin(&own, listener, from, false);
+                client::serve(&own, Seated::new(io, seat), presence, (listener, origin)).await;
+            }
+            Port::PublicTls => {
+                let Some(acceptor) = tls else { return };
+                let (io, presence) = Watched::new(stream);
+                let Some(io) = tls::greet(&acceptor, io, &seat).await else { return };
+                let origin = origin(&own, Listener::Public, from, true);
+                let caller = (Listener::Public, origin);
+                client::serve(&own, Seated::new(io, seat), presence, caller).await;
             }
             Port::Peer => peer::serve(&own, Seated::new(stream, seat)).await,
         }
     };
     lane.shared.connections.spawn_on(serve, &lane.worker.runtime);
+}
+
+fn origin(shared: &Shared, listener: Listener, client: SocketAddr, secure: bool) -> Origin {
+    let ip = client.ip().to_canonical();
+    let trusted = || shared.trusted_proxies.iter().any(|range| range.contains(&ip));
+    Origin { client, believed: listener == Listener::Cluster || trusted(), secure }
 }
 
 /// Whether the error is of one connection that went away while it waited, not of the port.

@@ -10,12 +10,12 @@ use prometheus_client::registry::Registry;
 use rouse_activator::control::{Control, ControlConfig};
 use rouse_activator::proxy::ProxyConfig;
 use rouse_activator::request_metrics::RequestMetrics;
-use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Workers};
+use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Tls, Workers};
 use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
-use crate::args::ActivatorArgs;
+use crate::args::{ActivatorArgs, TlsArgs};
 use crate::files;
 use crate::shutdown::Shutdown;
 
@@ -48,6 +48,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     let listeners = Listeners {
         cluster: open("http", args.http_addr).await?,
         public: open("public", args.public_addr).await?,
+        public_tls: open_tls(args.tls).await?,
         peer: open("peer", args.peer_addr).await?,
     };
     let (synced, stopping) = (handles.synced.clone(), shutdown.clone());
@@ -60,6 +61,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     let config = ServerConfig {
         drain: Drain::within(args.drain),
         most_connections: files::bound_connections(args.max_connections),
+        trusted_proxies: args.trusted_proxy,
     };
     let server = Server::new(proxy, handles.peers, workers, config);
     tokio::select! {
@@ -70,6 +72,16 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
 
 async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("opening the {name} port {address}"))
+}
+
+/// The port for callers that speak TLS, where there shall be one.
+async fn open_tls(args: TlsArgs) -> anyhow::Result<Option<(TcpListener, Tls)>> {
+    let TlsArgs { addr, cert, key } = args;
+    let (Some(address), Some(certificate), Some(key)) = (addr, cert, key) else {
+        return Ok(None);
+    };
+    let tls = Tls::new(certificate, key).context("setting up TLS")?;
+    Ok(Some((open("public TLS", address).await?, tls)))
 }
 
 async fn stopped(mut shutdown: Shutdown) {

@@ -14,7 +14,7 @@ use rouse_core::function::names::{
     LABEL_REVISION, MEMBERSHIP_KEY, PROTOCOL_H2C,
 };
 use rouse_core::function::start_failure::{self, StartFailure};
-use rouse_core::function::{FunctionKey, Timeouts, validate};
+use rouse_core::function::{FunctionKey, RequestRules, Timeouts, validate};
 use rouse_core::handover::ClaimId;
 use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub bounds: Bounds,
     /// How long each part of a request may take.
     pub timeouts: Timeouts,
+    /// What holds for each request.
+    pub rules: RequestRules,
     /// Path that a ready pod answers; none where an accepted connection is enough.
     pub readiness_path: Option<Arc<str>>,
     /// Whether the public port reaches it.
@@ -67,6 +69,7 @@ impl FunctionSeen {
                 policy: Policy::of(&valid),
                 bounds: Bounds { concurrency: valid.concurrency, buffer: valid.buffer },
                 timeouts: valid.timeouts,
+                rules: valid.rules,
                 readiness_path: valid.readiness_path.map(Arc::from),
                 public: valid.exposure == Exposure::Public,
             });

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderMap;
 use http::{Request, Response};
 use rouse_core::function::Timeouts;
 use rouse_core::membership::Member;
@@ -11,9 +12,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Inner;
 use super::receive::{Received, Upgrade};
+use crate::access_log::AccessRecord;
 use crate::body::{RequestBody, ResponseBody};
 use crate::forward::{Outcome, Passage};
 use crate::function::{FunctionHandle, Owner};
+use crate::headers;
 use crate::problem::Failure;
 use crate::request_metrics::{Entry, FunctionSeries, InFlight, RequestMetrics};
 use crate::upstream::SentOn;
@@ -44,6 +47,8 @@ pub(super) struct Exchange {
     pub head_bytes: u64,
     /// Whether the client's connection takes short answers whole, read or not.
     pub buffers_short: bool,
+    /// What is logged of it.
+    pub record: Option<Arc<AccessRecord>>,
 }
 
 impl Exchange {
@@ -65,6 +70,7 @@ impl Exchange {
             upgrade: None,
             head_bytes: 0,
             buffers_short: false,
+            record: None,
             series,
             handle,
         }
@@ -75,6 +81,30 @@ impl Exchange {
         Failure::ActivationTimeout {
             function: self.handle.key.clone(),
             limit: self.timeouts.activation,
+        }
+    }
+}
+
+impl Exchange {
+    /// Notes for the log which pod answers since `at`; for that of the activator which passed the
+    /// request on it is told with the answer.
+    pub fn note_pod(&self, pod: &Arc<str>, at: Instant, answer: &mut HeaderMap) {
+        let wait = at.saturating_duration_since(self.arrived);
+        if let Some(record) = &self.record {
+            record.note_pod(pod, wait);
+        } else if self.entry == Entry::peer && self.handle.rules().access_log {
+            let told = format!("{pod} {}", wait.as_millis());
+            answer.insert(headers::SERVED_BY, headers::header_value(&told));
+        }
+    }
+
+    /// Notes for the log what the owner tells of the pod that answers.
+    pub fn note_told_pod(&self, answer: &HeaderMap) {
+        let Some(record) = &self.record else { return };
+        let told = answer.get(headers::SERVED_BY).and_then(|told| told.to_str().ok());
+        if let Some((pod, wait)) = told.and_then(|told| told.split_once(' ')) {
+            let wait = wait.parse().map_or(Duration::ZERO, Duration::from_millis);
+            record.note_pod(&pod.into(), wait);
         }
     }
 }

@@ -6,10 +6,13 @@ use std::time::Duration;
 use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{Authority, Uri};
 use http::{Method, Request, Version};
+use http_body::Body;
 use hyper::upgrade::OnUpgrade;
+use rouse_core::function::FunctionKey;
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Verdict, Wrong};
+use crate::function::FunctionHandle;
 use crate::headers;
 use crate::problem::Failure;
 
@@ -25,6 +28,9 @@ const MAX_TARGET_BYTES: usize = 16 * 1024;
 /// Bytes that a waiting request takes apart from its headers and target: its task and its place.
 const HEAD_OVERHEAD: usize = 4096;
 
+/// How long the body of a request may stand still where the Function does not say.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
 /// Longest time that another activator may say a request has waited already.
 const MAX_AGO: Duration = Duration::from_hours(24);
 
@@ -38,6 +44,54 @@ pub(super) struct Received {
     pub upgrade: Option<Upgrade>,
     /// Whether the client speaks HTTP/1.
     pub http1: bool,
+    /// What its body is held to.
+    pub bounds: Option<BodyBounds>,
+}
+
+/// What the body of a request is held to.
+#[derive(Clone, Debug)]
+pub(super) struct BodyBounds {
+    function: FunctionKey,
+    limit: u64,
+    pause: Duration,
+    verdict: Verdict,
+}
+
+impl BodyBounds {
+    /// What the request failed for, if it failed for its body.
+    pub fn failure(&self) -> Option<Failure> {
+        Some(match self.verdict.get()? {
+            Wrong::TooLarge => {
+                Failure::BodyTooLarge { function: self.function.clone(), limit: self.limit }
+            }
+            Wrong::Stalled => Failure::BodyStalled(self.pause),
+        })
+    }
+}
+
+impl Received {
+    /// Holds the body to what `function` takes. A stream of HTTP/2 without a length may stand still
+    /// for as long as the other side has something to say.
+    pub fn bound_body(&mut self, function: &FunctionHandle) -> Result<(), Failure> {
+        let body = self.request.body_mut();
+        if body.is_end_stream() {
+            return Ok(());
+        }
+        let limit = function.rules().body_limit;
+        let size = body.size_hint();
+        if let Some(limit) = limit.filter(|limit| size.lower() > *limit) {
+            return Err(Failure::BodyTooLarge { function: function.key.clone(), limit });
+        }
+        let uploads = self.http1 || size.exact().is_some();
+        let pause = function.timeouts().idle.or(uploads.then_some(LONGEST_PAUSE));
+        self.bounds = body.watch(limit, pause).map(|verdict| BodyBounds {
+            function: function.key.clone(),
+            limit: limit.unwrap_or_default(),
+            pause: pause.unwrap_or_default(),
+            verdict,
+        });
+        Ok(())
+    }
 }
 
 /// A change of protocol.
@@ -81,7 +135,7 @@ fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
     request.extensions_mut().clear();
     headers::speak_http1(&mut request);
     let head_bytes = u64::try_from(bytes + HEAD_OVERHEAD).unwrap_or(u64::MAX);
-    Ok(Received { request, head_bytes, upgrade, http1 })
+    Ok(Received { request, head_bytes, upgrade, http1, bounds: None })
 }
 
 /// Checks and cleans a request that a proven activator passes on.

@@ -43,6 +43,7 @@ impl Inner {
         permit.note_first_byte();
         let switched = switched_to(&response);
         headers::sanitise_response(response.headers_mut());
+        exchange.note_pod(&permit.pod().name, at, response.headers_mut());
         if permit.waited_since().is_some() {
             let start = &permit.pod().start;
             let moments = Moments { arrived: exchange.arrived, granted: at, sent };
@@ -77,6 +78,7 @@ impl Inner {
         let in_flight = exchange.in_flight.take();
         match answer {
             Answer::Stream { mut response, upload } => {
+                exchange.note_told_pod(response.headers());
                 headers::sanitise_response(response.headers_mut());
                 let hold = Hold { upload, in_flight, ..Hold::default() };
                 let response =
@@ -85,6 +87,7 @@ impl Inner {
             }
             Answer::Connection(mut response) => {
                 let switched = switched_to(&response);
+                exchange.note_told_pod(response.headers());
                 headers::sanitise_response(response.headers_mut());
                 let hold = Hold { in_flight, ..Hold::default() };
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {

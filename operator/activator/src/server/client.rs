@@ -1,7 +1,6 @@
 //! Connections of clients: HTTP/1.1 and HTTP/2 with prior knowledge on one port, and changes of
 //! protocol.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +23,7 @@ use super::Shared;
 use super::drain::Phase;
 use super::presence::Presence;
 use crate::body::{ClientBody, RequestBody, ResponseBody};
-use crate::headers::ClientFacts;
+use crate::headers::{ClientFacts, Origin};
 use crate::problem::EndsConnection;
 use crate::seats::{Leave, MOST_STREAMS, Order, Seat, Seated};
 
@@ -90,14 +89,14 @@ pub(super) async fn serve<I>(
     shared: &Arc<Shared>,
     io: Seated<I>,
     presence: Presence,
-    (listener, from): (Listener, SocketAddr),
+    (listener, origin): (Listener, Origin),
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connection = Arc::new(Connection {
         shared: Arc::clone(shared),
         listener,
-        facts: ClientFacts::new(listener, from),
+        facts: ClientFacts::new(origin),
         presence,
         seat: Arc::clone(io.seat()),
         used: AtomicBool::new(false),

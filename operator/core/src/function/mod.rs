@@ -17,6 +17,6 @@ pub use drift::covers;
 pub use names::FunctionKey;
 pub use revision::revision_hash;
 pub use validate::{
-    BufferBounds, Concurrency, Invalid, ScalingBounds, Timeouts, ValidatedFunction, Workload,
-    parse_bytes, parse_duration, validate,
+    BufferBounds, Concurrency, Invalid, RequestRules, ScalingBounds, Timeouts, ValidatedFunction,
+    Workload, parse_bytes, parse_duration, validate,
 };

@@ -66,6 +66,8 @@ pub struct ValidatedFunction {
     pub timeouts: Timeouts,
     /// What may wait.
     pub buffer: BufferBounds,
+    /// What holds for each request.
+    pub rules: RequestRules,
     /// Path that a ready pod answers; none where an accepted connection is enough.
     pub readiness_path: Option<String>,
     /// Who may call it by its hosts.
@@ -148,6 +150,15 @@ pub struct BufferBounds {
     pub bytes: u64,
 }
 
+/// What holds for each request of a Function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestRules {
+    /// Bytes that a body may have; none without a bound.
+    pub body_limit: Option<u64>,
+    /// Whether each request is logged.
+    pub access_log: bool,
+}
+
 /// Validates `function`.
 pub fn validate(function: &Function) -> Result<ValidatedFunction, Invalid> {
     let meta = &function.metadata;
@@ -167,6 +178,10 @@ pub fn validate(function: &Function) -> Result<ValidatedFunction, Invalid> {
         buffer: BufferBounds {
             requests: spec.buffer.requests,
             bytes: parse_bytes("spec.buffer.bytes", &spec.buffer.bytes)?,
+        },
+        rules: RequestRules {
+            body_limit: Some(parse_bytes("spec.bodyLimit", &spec.body_limit)?).filter(|b| *b > 0),
+            access_log: spec.access_log,
         },
         readiness_path: spec.readiness.http.clone(),
         exposure: spec.exposure,

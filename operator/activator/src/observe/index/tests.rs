@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use rouse_core::function::start_failure::{Cause, StartFailure};
-use rouse_core::function::{BufferBounds, Concurrency, ScalingBounds, Timeouts};
+use rouse_core::function::{BufferBounds, Concurrency, RequestRules, ScalingBounds, Timeouts};
 use rouse_core::scaling::Policy;
 use rouse_crds::v1alpha1::Protocol;
 
@@ -18,6 +18,7 @@ fn settings(public: bool) -> Settings {
         },
         bounds: Bounds { concurrency, buffer: BufferBounds { requests: 1, bytes: 1 } },
         timeouts: Timeouts { activation: second, request: second, first_byte: second, idle: None },
+        rules: RequestRules::default(),
         readiness_path: None,
         public,
     }

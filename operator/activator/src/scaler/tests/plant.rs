@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use prometheus_client::registry::Registry;
 use rouse_core::function::start_failure::{Cause, StartFailure};
-use rouse_core::function::{BufferBounds, Concurrency, FunctionKey, ScalingBounds, Timeouts};
+use rouse_core::function::{
+    BufferBounds, Concurrency, FunctionKey, RequestRules, ScalingBounds, Timeouts,
+};
 use rouse_core::handover::ClaimId;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::scaling::Policy;
@@ -128,6 +130,7 @@ pub fn settings(limit: u32, min: u32, max: u32) -> Settings {
             first_byte: Duration::from_mins(5),
             idle: None,
         },
+        rules: RequestRules::default(),
         readiness_path: None,
         public: false,
     }

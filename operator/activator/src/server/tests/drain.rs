@@ -164,13 +164,18 @@ async fn the_ports_open_serve_and_close() {
     let rig = Rig::owner();
     rig.hello(1);
     let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-    let listeners = Listeners { cluster: bind().await, public: bind().await, peer: bind().await };
+    let listeners = Listeners {
+        cluster: bind().await,
+        public: bind().await,
+        public_tls: None,
+        peer: bind().await,
+    };
     let [cluster, public, peer] = [&listeners.cluster, &listeners.public, &listeners.peer]
         .map(|listener| listener.local_addr().unwrap());
     let quick = Drain { announce: Duration::ZERO, ..DRAIN };
     let (proxy, peers) = (rig.config.clone(), rig.shared.peers.clone());
     let (leave, left) = oneshot::channel::<()>();
-    let config = ServerConfig { drain: quick, most_connections: 10 };
+    let config = ServerConfig { drain: quick, most_connections: 10, trusted_proxies: Vec::new() };
     let server = Server::new(proxy, peers, Workers::here(), config);
     let ended = tokio::spawn(server.run(listeners, left.map(drop)));
     for (address, host, status) in
@@ -199,13 +204,18 @@ async fn threads_share_the_load_and_nothing_else() {
         rig.gate.configure(rig::bounds(limit, 100));
         rig.hello(1);
         let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-        let listeners =
-            Listeners { cluster: bind().await, public: bind().await, peer: bind().await };
+        let listeners = Listeners {
+            cluster: bind().await,
+            public: bind().await,
+            public_tls: None,
+            peer: bind().await,
+        };
         let address = listeners.cluster.local_addr().unwrap();
         let quick = Drain { announce: Duration::ZERO, ..DRAIN };
         let (leave, left) = oneshot::channel::<()>();
         let workers = Workers::start(NonZeroUsize::new(2).unwrap()).unwrap();
-        let config = ServerConfig { drain: quick, most_connections: 10 };
+        let config =
+            ServerConfig { drain: quick, most_connections: 10, trusted_proxies: Vec::new() };
         let server = Server::new(rig.config.clone(), rig.shared.peers.clone(), workers, config);
         let ended = tokio::spawn(server.run(listeners, left.map(drop)));
         let mut clients = Vec::new();

@@ -2,7 +2,7 @@
 //! somebody else, who must be served; nothing may be left behind.
 
 mod floods;
-mod frames;
+pub mod frames;
 mod http1;
 mod http2;
 
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::rig::{self, Rig, text};
-use crate::server::{Drain, Listeners, Server, ServerConfig};
+use crate::server::{Drain, Listeners, Server, ServerConfig, Workers};
 
 /// More than any answer takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,15 +53,20 @@ impl Ports {
             .boxed()
         });
         let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-        let listeners =
-            Listeners { cluster: bind().await, public: bind().await, peer: bind().await };
+        let listeners = Listeners {
+            cluster: bind().await,
+            public: bind().await,
+            public_tls: None,
+            peer: bind().await,
+        };
         let [cluster, public, peer] = [&listeners.cluster, &listeners.public, &listeners.peer]
             .map(|listener| listener.local_addr().unwrap());
-        let (proxy, peers) = (rig.shared.proxy.clone(), rig.shared.peers.clone());
+        let (proxy, peers) = (rig.config.clone(), rig.shared.peers.clone());
         let (leave, left) = oneshot::channel::<()>();
         let drain = Drain { announce: Duration::ZERO, total: Duration::from_secs(5) };
-        let config = ServerConfig { drain, most_connections };
-        let ended = tokio::spawn(Server::new(proxy, peers, config).run(listeners, left.map(drop)));
+        let config = ServerConfig { drain, most_connections, trusted_proxies: Vec::new() };
+        let server = Server::new(proxy, peers, Workers::here(), config);
+        let ended = tokio::spawn(server.run(listeners, left.map(drop)));
         Self { rig, cluster, public, peer, reached, leave, ended }
     }
 

@@ -40,7 +40,7 @@ use crate::release::Handed;
 use crate::request_metrics::RequestMetrics;
 use crate::seats::{Seated, Seats};
 use crate::server::presence::Presence;
-use crate::server::{Peer, PeerDenied, PeerService, Shared, client, peer};
+use crate::server::{Peer, PeerDenied, PeerService, Shared, client, origin, peer};
 use crate::upstream::{Connections, Dialer, Shard, Stream};
 
 /// Token that the peers of the tests know one another by, as it stands in the file `token`.
@@ -170,7 +170,7 @@ impl Rig {
             release: Arc::new(release),
         };
         let proxy = Proxy::new(config.clone(), Shard::ONLY);
-        let shared = Arc::new(Shared::new(proxy, peers));
+        let shared = Arc::new(Shared::new(proxy, peers, Arc::default()));
         let gate = Gate::new(bounds(0, 100));
         Self { world, shared, handle, gate, registry, config, seats, routes }
     }
@@ -226,7 +226,8 @@ impl Rig {
         let far = self.seat(far);
         self.shared.connections.spawn(async move {
             let from = "192.0.2.7:4711".parse().unwrap();
-            client::serve(&shared, far, Presence::unknown(), (listener, from)).await;
+            let caller = (listener, origin(&shared, listener, from, false));
+            client::serve(&shared, far, Presence::unknown(), caller).await;
         });
         near
     }

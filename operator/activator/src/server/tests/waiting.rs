@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::rig::{self, Rig, get, post, read, text};
 use crate::admission::{Gate, Refusal};
 use crate::function::Owner;
-use crate::server::client;
 use crate::server::presence::Watched;
+use crate::server::{client, origin};
 
 /// A pod that counts the requests that reach it.
 fn counting(rig: &Rig) -> Arc<AtomicUsize> {
@@ -214,7 +214,8 @@ async fn a_client_that_leaves_behind_an_unread_body_leaves_the_queue() {
     let io = rig.seat(io);
     let shared = Arc::clone(&rig.shared);
     let serving = tokio::spawn(async move {
-        client::serve(&shared, io, presence, (Listener::Cluster, from)).await;
+        let caller = (Listener::Cluster, origin(&shared, Listener::Cluster, from, false));
+        client::serve(&shared, io, presence, caller).await;
     });
     let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 10000000\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();

@@ -223,9 +223,9 @@ fn large_answers(ports: &Ports, address: SocketAddr) {
     ports.rig.gate.retire("pod-1");
     let protocol = rouse_crds::v1alpha1::Protocol::Http1;
     super::rig::serve_pod(&ports.rig.world, address, protocol, |_| {
-        let part = bytes::Bytes::from_static(&[b'x'; 16 * 1024]);
-        let parts = futures::stream::repeat_with(move || Ok(Frame::data(part.clone())));
-        let body = BodyExt::boxed(StreamBody::new(parts));
+        let bytes = bytes::Bytes::from_static(&[b'x'; 16 * 1024]);
+        let endless = futures::stream::repeat_with(move || Ok(Frame::data(bytes.clone())));
+        let body = BodyExt::boxed(StreamBody::new(endless));
         async { http::Response::new(body) }.boxed()
     });
     ports.rig.gate.open(&super::rig::pod("large", address, protocol));

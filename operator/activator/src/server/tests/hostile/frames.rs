@@ -150,3 +150,14 @@ impl Client {
 /// `:status: 200` and `:status: 400` as they stand in the static table.
 pub const STATUS_200: u8 = 0x88;
 pub const STATUS_400: u8 = 0x8c;
+
+/// All that a client sends who asks for much and reads nothing.
+pub fn greedy(host: &str) -> Vec<u8> {
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0]),
+        get(1, host, "/large"),
+    ]
+    .concat()
+}
