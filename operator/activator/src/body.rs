@@ -88,20 +88,18 @@ impl RequestBody {
             Self::Asked(body) => in_time(body.confirmed()).await,
         }
     }
-}
 
-async fn in_time(confirmed: impl Future<Output = Result<(), Withdrawn>>) -> Result<(), Withdrawn> {
-    timeout(GO_PATIENCE, confirmed).await.unwrap_or(Err(Withdrawn))
-}
-
-impl RequestBody {
     /// Holds the body of a client to `limit` bytes and to pauses of at most `pause`.
     pub(crate) fn watch(&mut self, limit: Option<u64>, pause: Option<Duration>) -> Option<Verdict> {
         match self {
             Self::Client(body) => body.watch(limit, pause),
-            Self::Empty | Self::Peer(_) => None,
+            Self::Empty | Self::Peer(_) | Self::Go(_) | Self::Asked(_) => None,
         }
     }
+}
+
+async fn in_time(confirmed: impl Future<Output = Result<(), Withdrawn>>) -> Result<(), Withdrawn> {
+    timeout(GO_PATIENCE, confirmed).await.unwrap_or(Err(Withdrawn))
 }
 
 impl Body for RequestBody {
