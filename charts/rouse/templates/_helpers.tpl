@@ -151,8 +151,8 @@ spec:
         httpGet:
           path: /readyz
           port: admin
-        periodSeconds: 2
-        timeoutSeconds: 2
+        periodSeconds: 1
+        timeoutSeconds: 1
         failureThreshold: 3
       {{- with $role.resources }}
       resources:

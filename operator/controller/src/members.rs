@@ -12,22 +12,38 @@ use rouse_core::function::names::{MANAGER_CONTROLLER, MEMBERSHIP_CONFIG_MAP, MEM
 use rouse_core::membership::{Member, Membership};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::delay;
 use crate::context::{Context, Shared};
 use crate::error::{Error, chain};
 use crate::index::{ObjectKey, version};
+use crate::reports::collector::answers;
 
-/// How long a member whose container runs may be unready before it is dropped: moving its Functions
-/// costs more than a readiness probe that came too late.
+/// How long a member whose container runs and which answers may be unready before it is dropped:
+/// moving its Functions costs more than a readiness probe that came too late.
 const UNREADY_GRACE: Duration = Duration::from_secs(10);
+
+/// Pause before a member that is not ready, but answers, is asked again.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the membership is told.
 type Published = watch::Sender<Membership>;
 
-/// Since when members are unready, by the UID of their pods.
-type Unready = HashMap<String, Instant>;
+/// Members that are unready, by the UID of their pods.
+type Unready = HashMap<String, Doubt>;
+
+/// What is known of a member that is not ready.
+#[derive(Clone, Debug)]
+struct Doubt {
+    since: Instant,
+    /// Where it is asked whether it answers.
+    peer: String,
+    asked: bool,
+    /// It does not answer: it is frozen, cut off or at its end, and its requests wait for another.
+    silent: bool,
+}
 
 /// Keeps the membership right, and tells `published` what it is. Never ends.
 pub(crate) async fn run(context: Shared, published: Published) {
@@ -35,6 +51,7 @@ pub(crate) async fn run(context: Shared, published: Published) {
     context.memberships.ready().await;
     let mut seen = context.membership_seen.subscribe();
     let mut unready = Unready::new();
+    let mut asks = JoinSet::new();
     let mut failures = 0;
     loop {
         seen.mark_unchanged();
@@ -61,11 +78,33 @@ pub(crate) async fn run(context: Shared, published: Published) {
                 }
             }
         }
+        for (uid, doubt) in unready.iter_mut().filter(|(_, doubt)| !doubt.asked) {
+            doubt.asked = true;
+            asks.spawn(ask(context.clone(), uid.clone(), doubt.peer.clone()));
+        }
         tokio::select! {
             changed = seen.changed() => if changed.is_err() { return },
+            Some(Ok((uid, silent))) = asks.join_next(), if !asks.is_empty() => {
+                if let Some(doubt) = unready.get_mut(&uid) {
+                    doubt.silent = silent;
+                    doubt.asked = silent;
+                }
+            }
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
         }
     }
+}
+
+/// Whether a member that is not ready is silent. Takes a moment where it is not, so that it is not
+/// asked all the time.
+async fn ask(context: Shared, uid: String, peer: String) -> (String, bool) {
+    let silent = answers(&peer, &context.config.peer_token_file).await == Some(false);
+    if silent {
+        tracing::warn!(peer, "an activator is not ready and does not answer");
+    } else {
+        sleep(ASK_PAUSE).await;
+    }
+    (uid, silent)
 }
 
 /// Tells who the members are to all that must know, if it is not what they know.
@@ -151,8 +190,8 @@ impl PodSeen {
     }
 }
 
-/// Who is in: pods that are ready; and for a while those that were in, whose container runs but is
-/// not ready. Who is being deleted, or whose container ended, goes at once: its connections are
+/// Who is in: pods that are ready; and for a while those that were in, whose container runs and
+/// answers but is not ready. Who is silent then, is being deleted, or whose container ended, goes at once: its connections are
 /// gone, or will be.
 fn decide_members(
     pods: &[PodSeen],
@@ -173,8 +212,15 @@ fn decide_members(
             unready.remove(&pod.uid);
             members.push(member);
         } else if current.members.contains(&member) {
-            let until = *unready.entry(pod.uid.clone()).or_insert(now) + UNREADY_GRACE;
-            if now < until {
+            let peer = &member.peer;
+            let doubt = unready.entry(pod.uid.clone()).or_insert_with(|| Doubt {
+                since: now,
+                peer: peer.clone(),
+                asked: false,
+                silent: false,
+            });
+            let until = doubt.since + UNREADY_GRACE;
+            if now < until && !doubt.silent {
                 members.push(member);
                 again = Some(again.map_or(until, |at| at.min(until)));
             }
@@ -273,6 +319,13 @@ mod tests {
         let later = start + UNREADY_GRACE / 2;
         assert_eq!(decide(&shaky, later), ("uid-1 uid-2".into(), Some(deadline)));
         assert_eq!(decide(&shaky, deadline), ("uid-2".into(), None));
+        unready.get_mut("uid-1").unwrap().silent = true;
+        let (members, _) = decide_members(&shaky, &current, PORT, (&mut unready, later));
+        assert_eq!(uids(&members), ["uid-2"], "who is silent goes at once");
+        let mut decide = |pods: &[PodSeen], now: Instant| {
+            let (members, again) = decide_members(pods, &current, PORT, (&mut unready, now));
+            (uids(&members).join(" "), again)
+        };
         assert_eq!(
             decide(&[pod(1, false, false), pod(2, true, true)], start),
             ("uid-2".into(), None),

@@ -25,6 +25,9 @@ use crate::line::{Lines, TooLong};
 
 /// How long connecting and the head of the answer may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an activator is asked whether it answers at all, and how long it may take.
+const ASKS: u32 = 2;
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a stream may be silent: three of the activators' heartbeats.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Most failures that lengthen the wait, which is then about eight seconds: a member that is there
@@ -126,6 +129,18 @@ async fn follow(context: Shared, member: Member, first: u64) {
         tracing::info!(member = member.name, error = chain(&error), "no reports");
         sleep(wait).await;
     }
+}
+
+/// Whether an activator answers at its peer port, asked a few times. None where that can't be told.
+pub(crate) async fn answers(peer: &str, token_file: &Path) -> Option<bool> {
+    for _ in 0..ASKS {
+        match timeout(ASK_TIMEOUT, open(peer, token_file)).await {
+            Ok(Ok(_) | Err(StreamError::Refused(_))) => return Some(true),
+            Ok(Err(StreamError::Connect(_) | StreamError::Http(_))) | Err(_) => {}
+            Ok(Err(_)) => return None,
+        }
+    }
+    Some(false)
 }
 
 /// Opens a stream. The token is read anew each time: it is replaced before it expires.

@@ -122,3 +122,22 @@ async fn a_refusal_and_a_line_that_is_no_report_end_the_stream_only() {
     until("a member that is gone has no live reports", gone).await;
     std::fs::remove_file(token).unwrap();
 }
+
+#[tokio::test]
+async fn an_activator_that_is_not_ready_and_does_not_answer_is_dropped_at_once() {
+    let (mut rig, activator, token) = rig("silent").await;
+    let members = |rig: &Rig| {
+        let stored = rig.api.get("configmaps", SYSTEM, "rouse-membership").unwrap();
+        let text = stored["data"]["membership.json"].as_str().unwrap().to_owned();
+        serde_json::from_str::<Membership>(&text).unwrap().members.len()
+    };
+    rig.settle().await;
+    assert_eq!(members(&rig), 1);
+    // Nobody accepts at its port any more.
+    drop(activator);
+    rig.api.change("pods", SYSTEM, "activator-0", |pod| {
+        pod["status"]["conditions"][0]["status"] = json!("False");
+    });
+    until("it is dropped", || members(&rig) == 0).await;
+    std::fs::remove_file(token).unwrap();
+}
