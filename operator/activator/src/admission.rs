@@ -189,6 +189,7 @@ impl Gate {
             for slot in state.slots.iter_mut().filter(|slot| &*slot.pod.uid == uid) {
                 slot.open = false;
                 slot.retired = true;
+                slot.pod.connections.close();
             }
             state.slots.retain(|slot| !slot.retired || slot.in_flight > 0);
             if !state.slots.iter().any(|slot| &*slot.pod.uid == uid) {

@@ -58,6 +58,9 @@ pub enum ConnectError {
     /// Nobody answers.
     #[error("connecting: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    /// The pod is going.
+    #[error("connecting: the pod is stopping")]
+    Stopping,
     /// The other side accepts and then does not speak the protocol, or is just closing.
     #[error("opening an HTTP connection: {0}")]
     Handshake(hyper::Error),
@@ -275,6 +278,8 @@ impl Upstream {
     async fn dial(&self, pod: &Pod) -> Result<Stream, ConnectError> {
         let dialled = timeout(CONNECT_TIMEOUT, self.dialer.dial(pod.address)).await;
         let stream = match dialled {
+            // Who answers now may be another that has its address.
+            Ok(Ok(_)) if pod.connections.is_closed() => return Err(ConnectError::Stopping),
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => Err(ConnectError::Io(error)),
             Err(_elapsed) => Err(ConnectError::Timeout),

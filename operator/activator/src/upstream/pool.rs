@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -42,13 +43,31 @@ impl Shard {
 
 /// The connections of one pod.
 #[derive(Debug, Default)]
-pub struct Connections(OnceLock<Box<[Pool]>>);
+pub struct Connections {
+    pools: OnceLock<Box<[Pool]>>,
+    closed: AtomicBool,
+}
 
 impl Connections {
+    /// Makes no more of them, since the pod is going: its address may be another's soon. Those that
+    /// serve a request finish it.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for pool in self.pools.get().into_iter().flatten() {
+            pool.idle().clear();
+            pool.forget_shared();
+        }
+    }
+
+    /// Whether the pod is going.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Those of one thread. A process has as many parts as threads, the same number always.
     pub(super) fn of(&self, shard: Shard) -> &Pool {
         let make = || (0..shard.of.get()).map(|_| Pool::new(MOST_IDLE / shard.of)).collect();
-        let pools = self.0.get_or_init(make);
+        let pools = self.pools.get_or_init(make);
         &pools[shard.index % pools.len()]
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::ValidatedFunction;
 use super::drift::lay_over;
 use super::names::{
-    ANNOTATION_PROTOCOL, CONTAINER, FunctionKey, LABEL_FUNCTION, LABEL_FUNCTION_UID,
-    LABEL_MANAGED_BY, LABEL_REVISION, MANAGED_BY, PROTOCOL_H2C, revision_child,
+    ANNOTATION_CLAIM, ANNOTATION_PROTOCOL, CONTAINER, FunctionKey, LABEL_FUNCTION,
+    LABEL_FUNCTION_UID, LABEL_MANAGED_BY, LABEL_REVISION, MANAGED_BY, PROTOCOL_H2C, revision_child,
 };
 
 /// Name of the Function's port within its pods and its Service.
@@ -136,6 +136,10 @@ pub fn render_template(
         (labels, Owner::of(function).labels(Some(revision)))
     {
         lay_over(labels, &ours);
+    }
+    if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+        // Nobody could ever give the claim that stands on all pods from the start.
+        annotations.remove(ANNOTATION_CLAIM);
     }
     if function.workload.protocol == Protocol::H2c {
         let annotations = object_at(metadata, "metadata", "annotations")?;

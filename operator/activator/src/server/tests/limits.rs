@@ -1,5 +1,5 @@
-//! A pod with a hard limit, as the pod counts: requests that nobody wants any more are in it until it
-//! has noticed.
+//! What a pod is never sent: more than its limit, as the pod counts, where requests that nobody wants
+//! any more are in it until it has noticed; and what was meant for another that had its address.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::rig::{self, Rig, get};
@@ -54,5 +55,38 @@ async fn a_limited_pod_gets_nothing_new_before_it_is_done_with_what_was_given_up
         assert_eq!(rig.get("/").await.0, 200);
     }
     assert_eq!(most.load(Ordering::SeqCst), 1);
+    rig.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_passes_to_another_pod_gets_nothing_of_the_former_one() {
+    let rig = Rig::owner();
+    // The dial takes as long as it takes the pod to go, and another to have its address.
+    let (dialled, goes) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, waits) = (Arc::clone(&dialled), Arc::clone(&goes));
+    let calls = Arc::<AtomicU32>::default();
+    let counted = Arc::clone(&calls);
+    rig.world.listen_slowly(rig::address(1), async move {
+        told.notify_one();
+        waits.notified().await;
+    });
+    rig.world.listen(rig::address(1), move |io| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let mut io = io;
+            let mut head = [0; 1024];
+            assert_eq!(io.read(&mut head).await.unwrap(), 0, "another pod gets no byte of it");
+        });
+    });
+    rig.gate.open(&rig::pod("former", rig::address(1), Protocol::Http1));
+    let mut sender = rig.http1().await;
+    let answer = tokio::spawn(async move { sender.send_request(get("/")).await.unwrap() });
+    dialled.notified().await;
+    rig.gate.retire("former");
+    goes.notify_one();
+    sleep(Duration::from_millis(10)).await;
+    rig.hello(2);
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
     rig.at_rest().await;
 }

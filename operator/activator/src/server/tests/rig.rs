@@ -59,6 +59,8 @@ type Accept = Arc<dyn Fn(DuplexStream) + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct World {
     listening: Arc<Mutex<HashMap<SocketAddr, Accept>>>,
+    /// What the next dial waits for before it arrives.
+    delays: Arc<Mutex<HashMap<SocketAddr, BoxFuture<'static, ()>>>>,
     dials: Arc<AtomicUsize>,
 }
 
@@ -69,6 +71,15 @@ impl World {
         accept: impl Fn(DuplexStream) + Send + Sync + 'static,
     ) {
         self.listening.lock().unwrap().insert(address, Arc::new(accept));
+    }
+
+    /// The next dial to `address` takes as long as `delay`.
+    pub fn listen_slowly(
+        &self,
+        address: SocketAddr,
+        delay: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.delays.lock().unwrap().insert(address, delay.boxed());
     }
 
     /// Nobody accepts at `address` any more; connections that were made stay.
@@ -94,7 +105,11 @@ impl World {
         Dialer::new(move |address| {
             world.dials.fetch_add(1, Ordering::SeqCst);
             let accept = world.listening.lock().unwrap().get(&address).cloned();
+            let delay = world.delays.lock().unwrap().remove(&address);
             async move {
+                if let Some(delay) = delay {
+                    delay.await;
+                }
                 let accept = accept.ok_or(io::ErrorKind::ConnectionRefused)?;
                 let (near, far) = duplex(64 * 1024);
                 accept(far);

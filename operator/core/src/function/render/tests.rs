@@ -91,6 +91,14 @@ fn service() {
 }
 
 #[test]
+fn no_template_brings_a_claim_along() {
+    let annotations = json!({"rouse.dev/claim": "somebody", "mine": "x"});
+    let template = json!({"template": {"metadata": {"annotations": annotations}}});
+    let template = render_template(&function(template), "r").unwrap();
+    assert_eq!(template["metadata"]["annotations"], json!({"mine": "x"}));
+}
+
+#[test]
 fn the_users_value_wins_over_a_default() {
     let template = render_template(
         &function(json!({"template": {"spec": {
