@@ -11,6 +11,7 @@ use clap::Args;
 
 use self::report::Report;
 use crate::stage::StageArguments;
+use crate::tools::{self, catalog::H2SPEC};
 use crate::{command, folders, generate};
 
 /// Arguments of `cargo xtask test`.
@@ -44,6 +45,9 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
     if arguments.fast {
         return Ok(());
     }
+    if arguments.filter.is_none() {
+        conformance(report)?;
+    }
     cluster::run(report, arguments)
 }
 
@@ -58,6 +62,20 @@ fn without_cluster(report: &mut Report) -> Result<()> {
     report
         .step("unit, property and scenario tests", |report| {
             report.tests(cargo().args(["test", "--workspace", "--no-fail-fast", "--", "--quiet"]))
+        })
+        .map(drop)
+}
+
+/// Runs h2spec against a server of the activator that listens.
+fn conformance(report: &mut Report) -> Result<()> {
+    let step = "HTTP/2 by its specification (h2spec)";
+    report
+        .step(step, |report| {
+            tools::ensure(&[&H2SPEC])?;
+            let mut test = cargo();
+            test.env("ROUSE_H2SPEC", tools::path(&H2SPEC, "h2spec")?);
+            test.args(["test", "--package", "rouse-activator", "--lib", "--"]);
+            report.tests(test.args(["--ignored", "server::tests::conformance"]))
         })
         .map(drop)
 }

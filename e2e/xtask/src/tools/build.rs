@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
 
-use super::catalog::{MODULE, OLDEST_GO, Recipe};
+use super::catalog::{OLDEST_GO, Recipe};
 use crate::{command, folders, term};
 
 /// How often a line tells that the build goes on.
@@ -42,7 +42,7 @@ pub fn ensure(recipes: &[&'static Recipe]) -> Result<()> {
 fn check_go() -> Result<()> {
     let (major, minor, patch) = OLDEST_GO;
     let advice = format!(
-        "The cluster's programs are built with Go {major}.{minor}.{patch} or newer; get it from \
+        "Programs of the tests and the cluster are built with Go {major}.{minor}.{patch} or newer; get it from \
          https://go.dev/dl/ and have `go` in PATH."
     );
     let said = command::output(Command::new("go").args(["env", "GOVERSION"]))
@@ -133,7 +133,7 @@ fn program_name(package: &str) -> Option<&str> {
 /// Go with the settings that make a build depend on the recipe alone.
 fn go_command(recipe: &Recipe) -> Command {
     let mut go = Command::new("go");
-    go.current_dir(folders::workspace().join(MODULE))
+    go.current_dir(folders::workspace().join(recipe.module))
         .env("CGO_ENABLED", if recipe.cgo { "1" } else { "0" })
         .env("GOFLAGS", "-mod=readonly")
         .env("GOTOOLCHAIN", "local")

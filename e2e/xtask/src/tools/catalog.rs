@@ -10,9 +10,9 @@ pub const KUBERNETES_VERSION: &str = "v1.37.2";
 /// Version of `CoreDNS`, also the tag of its image.
 pub const COREDNS_VERSION: &str = "v1.15.0";
 
-/// The Go module with the sources of all programs, below the checkout.
-pub const MODULE: &str = "e2e/cluster";
-/// Oldest Go that the module accepts.
+/// The Go module with the sources of the cluster's programs, below the checkout.
+const CLUSTER_MODULE: &str = "e2e/cluster";
+/// Oldest Go that the modules accept.
 pub const OLDEST_GO: (u32, u32, u32) = (1, 26, 6);
 
 /// How to build one or more programs that come from one project.
@@ -22,6 +22,8 @@ pub struct Recipe {
     pub name: &'static str,
     /// Version of the project.
     pub version: &'static str,
+    /// The Go module that names its sources, below the checkout.
+    pub module: &'static str,
     /// Packages to build: one program each, named as the last element.
     pub packages: &'static [&'static str],
     /// Names by which the first program is called beside its own.
@@ -41,6 +43,7 @@ pub struct Recipe {
 pub const KUBERNETES: Recipe = Recipe {
     name: "kubernetes",
     version: KUBERNETES_VERSION,
+    module: CLUSTER_MODULE,
     packages: &["./kubernetes"],
     links: &[
         "kube-apiserver",
@@ -66,6 +69,7 @@ pub const KUBERNETES: Recipe = Recipe {
 pub const ETCD: Recipe = Recipe {
     name: "etcd",
     version: "v3.7.3",
+    module: CLUSTER_MODULE,
     packages: &["go.etcd.io/etcd/server/v3"],
     links: &["etcd"],
     tags: "",
@@ -78,6 +82,7 @@ pub const ETCD: Recipe = Recipe {
 pub const CONTAINERD: Recipe = Recipe {
     name: "containerd",
     version: "v2.4.2",
+    module: CLUSTER_MODULE,
     packages: &[
         "github.com/containerd/containerd/v2/cmd/containerd",
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
@@ -94,6 +99,7 @@ pub const CONTAINERD: Recipe = Recipe {
 pub const RUNC: Recipe = Recipe {
     name: "runc",
     version: "v1.5.2",
+    module: CLUSTER_MODULE,
     packages: &["github.com/opencontainers/runc"],
     links: &[],
     tags: "seccomp",
@@ -106,6 +112,7 @@ pub const RUNC: Recipe = Recipe {
 pub const CNI: Recipe = Recipe {
     name: "cni-plugins",
     version: "v1.9.1",
+    module: CLUSTER_MODULE,
     packages: &[
         "github.com/containernetworking/plugins/plugins/ipam/host-local",
         "github.com/containernetworking/plugins/plugins/main/ptp",
@@ -121,6 +128,7 @@ pub const CNI: Recipe = Recipe {
 pub const COREDNS: Recipe = Recipe {
     name: "coredns",
     version: COREDNS_VERSION,
+    module: CLUSTER_MODULE,
     packages: &["./coredns"],
     links: &[],
     tags: "",
@@ -133,12 +141,26 @@ pub const COREDNS: Recipe = Recipe {
 pub const HELM: Recipe = Recipe {
     name: "helm",
     version: "v4.3.1",
+    module: CLUSTER_MODULE,
     packages: &["helm.sh/helm/v4/cmd/helm"],
     links: &[],
     tags: "",
     cgo: false,
     stamps: &["helm.sh/helm/v4/internal/version.version=v4.3.1"],
     cpu_seconds: 25,
+};
+
+/// The conformance tests of HTTP/2.
+pub const H2SPEC: Recipe = Recipe {
+    name: "h2spec",
+    version: "v2.2.1+incompatible",
+    module: "e2e/h2spec",
+    packages: &["github.com/summerwind/h2spec/cmd/h2spec"],
+    links: &[],
+    tags: "",
+    cgo: false,
+    stamps: &[],
+    cpu_seconds: 35,
 };
 
 /// What a local cluster is made of, in the order of building.
@@ -163,7 +185,7 @@ impl Recipe {
         let Self { packages, links, tags, cgo, .. } = self;
         let (flags, machine) = (self.linker_flags(), std::env::consts::ARCH);
         let mut key = format!("{packages:?} {links:?} {tags} {cgo} {flags} {machine}").into_bytes();
-        let module = folders::workspace().join(MODULE);
+        let module = folders::workspace().join(self.module);
         let own = packages.iter().filter(|package| package.starts_with('.'));
         let own = own.map(|package| module.join(package).join("main.go"));
         for source in own.chain([module.join("go.mod")]) {
@@ -179,11 +201,11 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Recipe> {
-        CLUSTER.iter().copied().chain([&HELM])
+        CLUSTER.iter().copied().chain([&HELM, &H2SPEC])
     }
 
-    fn module() -> String {
-        std::fs::read_to_string(folders::workspace().join(MODULE).join("go.mod")).unwrap()
+    fn module(recipe: &Recipe) -> String {
+        std::fs::read_to_string(folders::workspace().join(recipe.module).join("go.mod")).unwrap()
     }
 
     #[test]
@@ -198,8 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_module_requires_the_versions_that_the_table_names() {
-        let module = module();
+    fn the_modules_require_the_versions_that_the_table_names() {
         let requires = |recipe: &&Recipe| {
             let project = match recipe.name {
                 "kubernetes" => "k8s.io/kubernetes",
@@ -207,16 +228,17 @@ mod tests {
                 _ => recipe.packages[0].split("/cmd/").next().unwrap(),
             };
             let project = project.split("/plugins/ipam").next().unwrap();
-            module.contains(&format!("\t{project} {}", recipe.version))
+            module(recipe).contains(&format!("\t{project} {}", recipe.version))
         };
         let missing: Vec<_> = all().filter(|recipe| !requires(recipe)).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]
-    fn the_module_accepts_the_oldest_go() {
+    fn the_modules_accept_the_oldest_go() {
         let (major, minor, patch) = OLDEST_GO;
-        assert!(module().contains(&format!("\ngo {major}.{minor}.{patch}\n")));
+        let line = format!("\ngo {major}.{minor}.{patch}\n");
+        assert!(all().all(|recipe| module(recipe).contains(&line)));
     }
 
     #[test]

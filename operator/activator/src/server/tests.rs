@@ -3,6 +3,7 @@
 
 mod answers;
 mod bodies;
+mod conformance;
 mod drain;
 mod forward;
 mod hops;

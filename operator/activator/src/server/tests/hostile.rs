@@ -25,9 +25,9 @@ use crate::server::{Drain, Listeners, Server, ServerConfig, Workers};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An activator with real ports before one pod, which keeps the targets that it is asked for.
-struct Ports {
-    rig: Rig,
-    cluster: SocketAddr,
+pub struct Ports {
+    pub rig: Rig,
+    pub cluster: SocketAddr,
     public: SocketAddr,
     peer: SocketAddr,
     reached: Arc<Mutex<Vec<String>>>,
@@ -36,7 +36,7 @@ struct Ports {
 }
 
 impl Ports {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         Self::with(1000).await
     }
 
@@ -98,7 +98,7 @@ impl Ports {
     }
 
     /// Closes the ports; nothing is left behind.
-    async fn close(self) {
+    pub async fn close(self) {
         self.leave.send(()).unwrap();
         timeout(PATIENCE, self.ended).await.unwrap().unwrap();
         self.rig.at_rest().await;
