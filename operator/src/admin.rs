@@ -9,17 +9,18 @@ use std::time::Duration;
 use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::exposition::Form;
 
 /// Connections served at once: a scraper, the kubelet's two probes and a few people. When there are
 /// more the oldest is closed: whoever fills the port must not keep the kubelet from asking.
@@ -95,18 +96,19 @@ fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             None => text(StatusCode::OK, "ok\n"),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
         },
-        "/metrics" => metrics(&admin.registry),
+        "/metrics" => metrics(&admin.registry, request),
         _ => text(StatusCode::NOT_FOUND, "known paths: /livez /readyz /metrics\n"),
     }
 }
 
-fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
-    let mut body = String::new();
-    match encode(&mut body, registry) {
-        Ok(()) => {
+fn metrics(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let accept = request.headers().get_all(ACCEPT).into_iter();
+    let form = Form::preferred(accept.filter_map(|value| value.to_str().ok()));
+    match form.write(registry) {
+        Ok(body) => {
             let mut response = Response::new(Full::new(Bytes::from(body)));
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            let kind = HeaderValue::from_static(form.content_type());
+            response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding the metrics failed\n"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use rouse_core::function::BufferBounds;
 use rouse_core::trigger::HostPolicy;
 
 /// Functions on Kubernetes that sleep until they are called.
@@ -37,9 +38,9 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// Makes the children of Functions and writes all status; one of several leads.
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Carries requests, wakes and scales the Functions that it owns.
-    Activator(ActivatorArgs),
+    Activator(Box<ActivatorArgs>),
 }
 
 /// What both roles are told.
@@ -164,6 +165,35 @@ pub struct ActivatorArgs {
     /// node, or fewer where the container has a limit.
     #[arg(long, env = "ROUSE_THREADS")]
     pub threads: Option<NonZeroUsize>,
+    /// Memory that waiting requests may hold, those of all Functions together, as `128Mi`. No
+    /// Function may hold more than a third of it. Default: a quarter of the container's memory
+    /// limit, or 128Mi without one.
+    #[arg(long, env = "ROUSE_BUFFER_BYTES", value_parser = parse_buffer)]
+    pub buffer_bytes: Option<u64>,
+    /// Requests that may wait, those of all Functions together. No Function may have more than a
+    /// third of them. Default: one for each 32Ki of the container's memory limit, or 16384.
+    #[arg(long, env = "ROUSE_BUFFER_REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub buffer_requests: Option<u32>,
+}
+
+/// Memory that is counted on where the container has no limit.
+const MEMORY_WITHOUT_LIMIT: u64 = 512 << 20;
+
+impl ActivatorArgs {
+    /// What all waiting requests may hold together, in a container with this limit on its memory.
+    pub fn buffer(&self, memory_limit: Option<u64>) -> BufferBounds {
+        let memory = memory_limit.unwrap_or(MEMORY_WITHOUT_LIMIT);
+        // A waiting request costs its connection and its task, beside what is counted as bytes.
+        let requests = u32::try_from(memory / (32 << 10)).unwrap_or(u32::MAX).max(1);
+        BufferBounds {
+            requests: self.buffer_requests.unwrap_or(requests),
+            bytes: self.buffer_bytes.unwrap_or(memory / 4),
+        }
+    }
+}
+
+fn parse_buffer(text: &str) -> Result<u64, String> {
+    rouse_core::function::parse_bytes("--buffer-bytes", text).map_err(|error| error.to_string())
 }
 
 /// What an activator is told of TLS.
@@ -234,6 +264,26 @@ mod tests {
         assert!(parse(&both).is_err());
         assert!(parse(&[address, [both[0], both[1]]].concat()).is_err());
         assert!(parse(&[&address[..], &both[..]].concat()).is_ok());
+    }
+
+    #[test]
+    fn the_buffer_follows_the_memory_limit_unless_it_is_given() {
+        let args = |more: &[&str]| {
+            let all = ["rouse", "activator", "--pod-name", "p", "--pod-uid", "u"];
+            let cli = Cli::try_parse_from(all.iter().chain(more));
+            let Ok(Cli { role: Role::Activator(args), .. }) = cli else {
+                panic!("the command line must parse: {cli:?}");
+            };
+            args
+        };
+        let of = |more: &[&str], limit| {
+            let BufferBounds { requests, bytes } = args(more).buffer(limit);
+            (requests, bytes)
+        };
+        assert_eq!(of(&[], Some(256 << 20)), (8192, 64 << 20));
+        assert_eq!(of(&[], None), (16_384, 128 << 20));
+        let given = ["--buffer-bytes=1Gi", "--buffer-requests=7"];
+        assert_eq!(of(&given, Some(256 << 20)), (7, 1 << 30));
     }
 
     #[test]

@@ -4,8 +4,10 @@ mod admin;
 #[cfg(feature = "count-allocations")]
 mod allocations;
 mod args;
+mod exposition;
 mod files;
 mod lease;
+mod memory;
 mod role;
 mod shutdown;
 mod telemetry;

@@ -15,7 +15,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     files::raise_bound();
     let shutdown = shutdown::listen()?;
     match cli.role {
-        Role::Controller(args) => controller::run(args, shutdown).await,
-        Role::Activator(args) => activator::run(args, shutdown).await,
+        Role::Controller(args) => controller::run(*args, shutdown).await,
+        Role::Activator(args) => activator::run(*args, shutdown).await,
     }
 }

@@ -156,12 +156,14 @@ fn default_off() -> String {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Buffer {
-    /// Requests that may wait, from 1 to 100000. Default: 1000.
+    /// Requests that may wait, from 1 to 100000. An activator bounds those of all its Functions
+    /// together as well, and gives none more than a third. Default: 1000.
     #[serde(default = "default_buffer_requests")]
     #[schemars(range(min = 1, max = 100_000))]
     pub requests: u32,
-    /// Memory that the waiting requests may hold, as a quantity of bytes such as `64Mi`. A body
-    /// that nobody has read stays with the client and does not count. Default: 64Mi.
+    /// Memory that the waiting requests may hold, as a quantity of bytes such as `64Mi`: their
+    /// heads, and what came with them of their bodies. The rest of a body stays with the client.
+    /// Default: 64Mi.
     #[serde(default = "default_buffer_bytes")]
     #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]{0,11}(k|M|G|Ki|Mi|Gi)?$"))]
     pub bytes: String,

@@ -5,21 +5,30 @@
 //! never held across an await, and nothing here does IO.
 
 mod claims;
+mod drain_rate;
+mod health;
 mod line;
+mod load;
+mod permit;
+mod retry_budget;
 mod state;
+mod trials;
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rouse_core::function::{BufferBounds, Concurrency};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::line::UsedLine;
-use self::state::{Answer, Answers, Slot, SlotClaim, State};
+pub use self::health::{Failing, Fault};
+pub use self::load::{ActivationMark, Load, PodLoad};
+pub use self::permit::{Permit, Place, Waiting};
+
+use self::state::{Answers, Slot, State};
+use self::trials::Trials;
+use crate::exemplar::TraceId;
 use crate::pod::Pod;
-use crate::upstream::Line;
 
 /// What a gate lets through and lets wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +48,28 @@ pub struct StartFailure {
     pub message: String,
 }
 
+/// What there is no more room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The queue has as many requests as `buffer.requests` permits.
+    #[error("{0} requests are waiting already, as many as may")]
+    Requests(u32),
+    /// The queue holds as many bytes as `buffer.bytes` permits.
+    #[error("the waiting requests hold {0} bytes already, as many as they may")]
+    Bytes(u64),
+}
+
 /// Why a request is not let through.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The queue has as many requests as `buffer.requests` permits.
-    #[error("{0} requests are waiting already, as many as may")]
-    TooManyWaiting(u32),
-    /// The queue holds as many bytes as `buffer.bytes` permits.
-    #[error("the waiting requests hold {0} bytes already, as many as they may")]
-    TooManyBytes(u64),
+    /// The queue has no more room.
+    #[error("{full}")]
+    Full {
+        /// Of what there is too much.
+        full: Full,
+        /// When to come back, by how fast the queue drains.
+        retry_after: Duration,
+    },
     /// No pod serves and the ones that start can't.
     #[error("{}", .0.message)]
     StartFailed(Arc<StartFailure>),
@@ -70,43 +92,6 @@ pub enum Admission {
     Refused(Refusal),
 }
 
-/// What a gate tells the Function's task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests that pods are serving, those of former owners too.
-    pub in_flight: u32,
-    /// Requests that wait.
-    pub waiting: u32,
-    /// Most of both together since the gate was last asked.
-    pub peak: u32,
-    /// Requests by pod, closed pods too.
-    pub pods: Vec<PodLoad>,
-    /// The request that is waking the Function or woke it last.
-    pub activation: Option<ActivationMark>,
-}
-
-/// Requests that one pod is serving.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodLoad {
-    /// UID of the pod.
-    pub uid: Arc<str>,
-    /// Hash of its revision.
-    pub revision: Arc<str>,
-    /// Requests in flight.
-    pub in_flight: u32,
-    /// Whether it gets new requests.
-    pub open: bool,
-}
-
-/// The request that wakes a Function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActivationMark {
-    /// When it came.
-    pub arrived: Instant,
-    /// When the first byte of the first answer to a request that waited went back.
-    pub first_byte: Option<Instant>,
-}
-
 /// Admission to one Function.
 #[derive(Debug)]
 pub struct Gate {
@@ -126,29 +111,58 @@ impl Gate {
         })
     }
 
-    /// Asks for a slot for a request whose head takes `bytes` of memory while it waits.
+    /// Asks for a slot for a request that takes `bytes` of memory while it waits.
     pub fn admit(self: &Arc<Self>, bytes: u64) -> Admission {
         let mut state = self.lock();
         if let Some(refusal) = &state.shut {
             return Admission::Refused(refusal.clone());
         }
+        let ticket = state.draw_ticket();
         if state.waiting.is_empty()
             && let Some(slot) = state.pick()
         {
-            let pod = state.occupy(slot);
-            let permit = self.permit(&state, pod, None);
-            self.note_load(&mut state);
-            drop(state);
-            return Admission::Granted(permit);
+            let taken = state.occupy(slot);
+            self.finish(state, Answers::default());
+            return Admission::Granted(Permit::new(self, Place { ticket, since: None }, taken));
         }
-        match state.enqueue(bytes) {
-            Ok((ticket, answer)) => {
-                self.note_load(&mut state);
-                drop(state);
-                Admission::Queued(Waiting { gate: Arc::clone(self), ticket, answer })
-            }
+        self.wait(state, Place { ticket, since: None }, bytes)
+    }
+
+    /// Asks for another slot for a request that had one and could not be sent: in its former
+    /// place, before all who came after it.
+    pub fn admit_again(self: &Arc<Self>, place: Place, bytes: u64) -> Admission {
+        let state = self.lock();
+        match &state.shut {
+            Some(refusal) => Admission::Refused(refusal.clone()),
+            None => self.wait(state, place, bytes),
+        }
+    }
+
+    fn wait(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        Place { ticket, since }: Place,
+        bytes: u64,
+    ) -> Admission {
+        let place = state.enqueue(ticket, since, bytes);
+        let answers = self.pump(&mut state);
+        self.finish(state, answers);
+        match place {
+            Ok(answer) => Admission::Queued(Waiting::new(self, ticket, answer)),
             Err(refusal) => Admission::Refused(refusal),
         }
+    }
+
+    /// Whether a request that a pod refused may be tried again.
+    pub fn may_retry(&self) -> bool {
+        let mut state = self.lock();
+        let requests = state.next_ticket;
+        state.retry_budget.take(requests, Instant::now())
+    }
+
+    /// When somebody should come back who is refused for another reason than this queue.
+    pub fn retry_after(&self) -> Duration {
+        self.lock().retry_after(Instant::now())
     }
 
     /// Puts other bounds in force.
@@ -161,14 +175,8 @@ impl Gate {
         self.update(|state| {
             state.failure = None;
             match state.slots.iter_mut().find(|slot| slot.pod.uid == pod.uid) {
-                Some(slot) => slot.open = !slot.retired,
-                None => state.slots.push(Slot {
-                    pod: Arc::clone(pod),
-                    in_flight: 0,
-                    open: true,
-                    retired: false,
-                    claim: SlotClaim::of(state.claims.as_ref(), &pod.uid),
-                }),
+                Some(slot) => slot.reopen(),
+                None => state.slots.push(Slot::new(pod, state.claims.as_ref())),
             }
             state.follow_claims();
         });
@@ -180,6 +188,7 @@ impl Gate {
             for slot in state.slots.iter_mut().filter(|slot| &*slot.pod.uid == uid) {
                 slot.open = false;
             }
+            state.review();
         });
     }
 
@@ -222,6 +231,16 @@ impl Gate {
         self.lock().failure = None;
     }
 
+    /// Says what keeps pods from opening, for those whose wait is in vain.
+    pub fn set_delay(&self, delay: Option<Arc<StartFailure>>) {
+        self.lock().delay = delay;
+    }
+
+    /// What keeps pods from opening, as far as it is known.
+    pub fn delay(&self) -> Option<Arc<StartFailure>> {
+        self.lock().delay.clone()
+    }
+
     /// Turns away everyone, now and later. What pods serve already goes on.
     pub fn shut(self: &Arc<Self>, refusal: Refusal) {
         let mut state = self.lock();
@@ -234,21 +253,20 @@ impl Gate {
     pub fn set_alarm(&self, load: u32) {
         let mut state = self.lock();
         state.alarm = load;
-        self.note_load(&mut state);
+        self.finish(state, Answers::default());
     }
 
     /// What is going on; starts a new peak.
     pub fn take_load(&self) -> Load {
         let mut state = self.lock();
-        let load = Load {
-            in_flight: state.in_flight.saturating_add(state.foreign),
-            waiting: state.waiting_count(),
-            peak: state.peak,
-            pods: state.slots.iter().map(Slot::pod_load).collect(),
-            activation: state.activation,
-        };
-        state.peak = state.load();
+        let load = state.load();
+        state.peak = state.total();
         load
+    }
+
+    /// What is going on; the peak goes on.
+    pub fn load(&self) -> Load {
+        self.lock().load()
     }
 
     /// Forgets the request that woke the Function: the next that finds no pod wakes it anew.
@@ -256,8 +274,11 @@ impl Gate {
         self.lock().activation = None;
     }
 
-    /// Returns when the load rose above the alarm, the last request left, a closed pod has served
-    /// its last request, or a woken Function answered. One that happened before the call counts.
+    /// Returns when the load rose above the alarm, a closed pod has served its last request, a pod
+    /// was ejected, or a woken Function answered. One that happened before the call counts.
+    ///
+    /// That the last request left is not told: it happens with every request of a caller that
+    /// makes one at a time. [`Load::idle_since`] says when it was.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -267,163 +288,105 @@ impl Gate {
     }
 
     /// Changes the state, then lets through whoever can go.
-    fn update(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+    fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        change(&mut state);
+        let changed = change(&mut state);
         let answers = self.pump(&mut state);
         self.finish(state, answers);
+        changed
     }
 
+    /// Ends a change: what others are told, they are told once the lock is free.
     fn finish(&self, mut state: MutexGuard<'_, State>, answers: Answers) {
-        self.note_load(&mut state);
-        drop(state);
-        answers.give();
-    }
-
-    fn note_load(&self, state: &mut State) {
-        let load = state.load();
+        let load = state.total();
         state.peak = state.peak.max(load);
-        if load > state.alarm {
+        let alarmed = load > state.alarm;
+        drop(state);
+        if alarmed {
             self.changed.notify_one();
         }
+        answers.give();
     }
 
     fn pump(self: &Arc<Self>, state: &mut State) -> Answers {
         let mut answers = Answers::default();
         while !state.waiting.is_empty()
             && let Some(slot) = state.pick()
-            && let Some((_, waiter)) = state.waiting.pop_first()
+            && let Some((ticket, waiter)) = state.next_waiter()
         {
-            state.waiting_bytes -= waiter.bytes;
-            let pod = state.occupy(slot);
-            let permit = self.permit(state, pod, Some(waiter.since));
-            answers.0.push((waiter.answer, Ok(permit)));
+            let place = Place { ticket, since: Some(waiter.since) };
+            let taken = state.occupy(slot);
+            answers.0.push((waiter.answer, Ok(Permit::new(self, place, taken))));
+        }
+        if !answers.0.is_empty() {
+            let served = u32::try_from(answers.0.len()).unwrap_or(u32::MAX);
+            let others_wait = !state.waiting.is_empty();
+            state.drain_rate.note_served(served, others_wait, Instant::now());
+        }
+        if let Some(at) = state.next_trial() {
+            Trials::arm(&mut state.trials, self, at);
         }
         answers
     }
 
-    fn permit(
-        self: &Arc<Self>,
-        state: &State,
-        pod: Arc<Pod>,
-        waited_since: Option<Instant>,
-    ) -> Permit {
-        let limited = state.bounds.concurrency.limit.is_some();
-        Permit { gate: Arc::clone(self), pod, waited_since, limited, line: UsedLine::default() }
-    }
-
-    fn release(self: &Arc<Self>, pod: &Arc<Pod>) {
-        let mut state = self.lock();
-        let idle_and_closed = state.vacate(pod);
-        let answers = self.pump(&mut state);
-        if idle_and_closed || state.load() == 0 {
+    fn release(self: &Arc<Self>, pod: &Arc<Pod>, trial: bool) {
+        let (idle_and_closed, shut) =
+            self.update(|state| (state.vacate(pod, trial), state.shut.is_some()));
+        if idle_and_closed {
             self.changed.notify_one();
         }
-        if state.shut.is_some() {
+        if shut {
             self.falls.notify_one();
         }
-        self.finish(state, answers);
     }
 
     fn leave(&self, ticket: u64) {
-        let mut state = self.lock();
-        if let Some(waiter) = state.waiting.remove(&ticket) {
-            state.waiting_bytes -= waiter.bytes;
-            if state.load() == 0 {
-                self.changed.notify_one();
-            }
-        }
+        self.lock().leave(ticket);
     }
 
-    fn note_first_byte(&self) {
+    /// Lets whoever waits try the pods that it is time to try.
+    fn try_suspects(self: &Arc<Self>) {
+        self.update(|state| state.trials = None);
+    }
+
+    fn note_fault(self: &Arc<Self>, pod: &Arc<Pod>, fault: Fault, trial: bool) -> bool {
+        let ejected = self.update(|state| state.note_fault(pod, fault, trial));
+        if ejected {
+            self.changed.notify_one();
+        }
+        ejected
+    }
+
+    fn note_reached(self: &Arc<Self>, pod: &Arc<Pod>) {
+        self.update(|state| {
+            if let Some(index) = state.slot_of(pod)
+                && state.slots[index].health.note_reached()
+            {
+                state.review();
+            }
+        });
+    }
+
+    fn note_answered(self: &Arc<Self>, pod: &Arc<Pod>) {
+        self.update(|state| {
+            if let Some(index) = state.slot_of(pod)
+                && state.slots[index].health.note_answered()
+            {
+                state.review();
+            }
+        });
+    }
+
+    fn note_first_byte(&self, trace: Option<TraceId>) {
         let mut state = self.lock();
         if let Some(mark) = &mut state.activation
             && mark.first_byte.is_none()
         {
             mark.first_byte = Some(Instant::now());
+            mark.trace = trace;
+            drop(state);
             self.changed.notify_one();
         }
-    }
-}
-
-/// The right to send one request to one pod. Its slot is free again when this is dropped, so it
-/// belongs with the body of the answer.
-#[derive(Debug)]
-pub struct Permit {
-    gate: Arc<Gate>,
-    pod: Arc<Pod>,
-    waited_since: Option<Instant>,
-    limited: bool,
-    line: UsedLine,
-}
-
-impl Permit {
-    /// The pod.
-    pub fn pod(&self) -> &Arc<Pod> {
-        &self.pod
-    }
-
-    /// Whether the pod serves a number of requests at once and never more.
-    pub fn is_limited(&self) -> bool {
-        self.limited
-    }
-
-    /// Says on which connection the request goes out: the slot is free once the pod is done there.
-    pub(crate) fn use_line(&self, line: &Arc<Line>) {
-        self.line.set(line);
-    }
-
-    /// When the request began to wait; none where it had a slot at once.
-    pub fn waited_since(&self) -> Option<Instant> {
-        self.waited_since
-    }
-
-    /// Says that the first byte of the answer is on its way to the caller.
-    pub fn note_first_byte(&self) {
-        if self.waited_since.is_some() {
-            self.gate.note_first_byte();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        match self.line.take() {
-            None => self.gate.release(&self.pod),
-            Some(line) => {
-                let (gate, pod) = (Arc::clone(&self.gate), Arc::clone(&self.pod));
-                line.free(Box::new(move |done| {
-                    if !done {
-                        gate.give_up(&pod.uid);
-                    }
-                    gate.release(&pod);
-                }));
-            }
-        }
-    }
-}
-
-/// A place in the queue. Dropping it gives the place back.
-#[derive(Debug)]
-pub struct Waiting {
-    gate: Arc<Gate>,
-    ticket: u64,
-    answer: oneshot::Receiver<Answer>,
-}
-
-impl Future for Waiting {
-    type Output = Result<Permit, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A gate answers every waiter before it forgets it; a lost answer means it was shut.
-        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
-        Poll::Ready(answer.unwrap_or(Err(Refusal::Gone)))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.gate.leave(self.ticket);
     }
 }
 

@@ -5,6 +5,7 @@
 mod answer;
 mod client;
 mod go;
+mod kept;
 mod stream;
 
 use std::pin::Pin;
@@ -24,6 +25,8 @@ pub(crate) use answer::{Clock, Hold, Source};
 pub use client::ClientBody;
 pub(crate) use client::{Verdict, Wrong};
 pub(crate) use go::{Asked, Go, Word};
+pub(crate) use kept::{Keeper, keep};
+pub use kept::{KeptBody, ResumedBody};
 pub(crate) use stream::{PeerBody, give_word, pump};
 
 use crate::access_log::AccessRecord;
@@ -76,14 +79,36 @@ pub enum RequestBody {
     Asked(Asked),
     /// Of this activator's request for another protocol.
     Go(Go),
+    /// One that may have to go elsewhere.
+    Kept(KeptBody),
+    /// One that goes elsewhere.
+    Resumed(ResumedBody),
 }
 
 impl RequestBody {
+    /// Bytes that are held of it in memory while nobody reads it.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        match self {
+            // An activator that passes a request on reads its body only once it was sent on; what
+            // was sent to a pod before holds little.
+            Self::Empty
+            | Self::Peer(_)
+            | Self::Asked(_)
+            | Self::Go(_)
+            | Self::Kept(_)
+            | Self::Resumed(_) => 0,
+            Self::Client(body) => body.read_ahead(),
+        }
+    }
+
     /// Returns once the request can't be passed on elsewhere any more. Comes before its first byte
     /// goes to a pod: without it, an activator that passed it on could take it for unsent.
     pub(crate) async fn confirmed(&mut self) -> Result<(), Withdrawn> {
         match self {
-            Self::Empty | Self::Client(_) | Self::Go(_) => Ok(()),
+            // What was sent before was confirmed before.
+            Self::Empty | Self::Client(_) | Self::Go(_) | Self::Kept(_) | Self::Resumed(_) => {
+                Ok(())
+            }
             Self::Peer(body) => in_time(body.confirmed()).await,
             Self::Asked(body) => in_time(body.confirmed()).await,
         }
@@ -93,7 +118,13 @@ impl RequestBody {
     pub(crate) fn watch(&mut self, limit: Option<u64>, pause: Option<Duration>) -> Option<Verdict> {
         match self {
             Self::Client(body) => body.watch(limit, pause),
-            Self::Empty | Self::Peer(_) | Self::Go(_) | Self::Asked(_) => None,
+            Self::Empty
+            | Self::Peer(_)
+            | Self::Go(_)
+            | Self::Asked(_)
+            // What goes elsewhere is watched as it was before.
+            | Self::Kept(_)
+            | Self::Resumed(_) => None,
         }
     }
 }
@@ -116,6 +147,8 @@ impl Body for RequestBody {
             Self::Peer(body) => Pin::new(body).poll_frame(cx),
             Self::Asked(body) => body.poll_frame(cx),
             Self::Go(body) => body.poll_frame(cx),
+            Self::Kept(body) => Pin::new(body).poll_frame(cx),
+            Self::Resumed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -126,6 +159,8 @@ impl Body for RequestBody {
             Self::Peer(body) => body.is_end_stream(),
             Self::Asked(body) => body.is_end(),
             Self::Go(_) => false,
+            Self::Kept(body) => body.is_end_stream(),
+            Self::Resumed(body) => body.is_end_stream(),
         }
     }
 
@@ -136,6 +171,8 @@ impl Body for RequestBody {
             Self::Peer(body) => body.size_hint(),
             Self::Asked(body) if body.is_end() => SizeHint::with_exact(0),
             Self::Asked(_) | Self::Go(_) => SizeHint::default(),
+            Self::Kept(body) => body.size_hint(),
+            Self::Resumed(body) => body.size_hint(),
         }
     }
 }

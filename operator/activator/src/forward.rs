@@ -33,7 +33,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::{AbortOnDrop, PeerBody, RequestBody, Word, give_word, pump};
 use crate::function::{FunctionHandle, Owner};
 use crate::headers;
-use crate::request_metrics::{Counted, Forwarded, RequestMetrics, Target};
+use crate::proxy::InQueue;
+use crate::request_metrics::{Forwarded, RequestMetrics, Target};
 use crate::upstream::Dialer;
 
 pub(crate) use self::releases::Releases;
@@ -152,7 +153,7 @@ impl Forwarder {
         &self,
         passage: &Passage<'_>,
         request: Request<RequestBody>,
-        waiting: Counted,
+        waiting: InQueue,
     ) -> Outcome {
         let outcome = match passage.upgrade {
             None => self.forward_stream(passage, request, waiting).await,
@@ -170,7 +171,7 @@ impl Forwarder {
         &self,
         passage: &Passage<'_>,
         request: Request<RequestBody>,
-        waiting: Counted,
+        waiting: InQueue,
     ) -> Outcome {
         let (parts, body) = request.into_parts();
         let again = |parts, body, error: Refused| Outcome::Unsent {
@@ -251,8 +252,7 @@ impl Forwarder {
         headers::speak_http2(&mut head);
         headers::hide_length(head.headers_mut());
         self.tell(passage, &mut head)?;
-        let link = self.link(passage.member);
-        let mut sender = link.sender(passage.member, &self.dialer).await.inspect_err(|_| {
+        let mut sender = self.sender(passage.member).await.inspect_err(|_| {
             self.metrics.note_connect_failure(Target::peer);
         })?;
         Ok(sender.send_request(head, false)?)
@@ -321,7 +321,9 @@ impl Forwarder {
         })?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(Refused::Handshake)?;
+        let counted = self.metrics.begin_upstream(Target::peer);
         tokio::spawn(async move {
+            let _counted = counted;
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to an activator");
             }
@@ -340,6 +342,12 @@ impl Forwarder {
         fields.insert(headers::FUNCTION_UID, headers::header_value(&passage.handle.uid));
         fields.insert(headers::ARRIVED_AGO, HeaderValue::from(ago));
         Ok(())
+    }
+
+    /// A sender to `member`, on a connection that is made if there is none.
+    async fn sender(&self, member: &Member) -> Result<h2::client::SendRequest<Bytes>, Refused> {
+        let count = || self.metrics.begin_upstream(Target::peer);
+        self.link(member).sender(member, &self.dialer, count).await
     }
 
     fn link(&self, member: &Member) -> Arc<Link> {

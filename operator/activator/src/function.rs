@@ -10,6 +10,7 @@ use rouse_core::membership::Member;
 use tokio::sync::watch;
 
 use crate::admission::Gate;
+use crate::buffer::{Buffer, Share};
 use crate::request_metrics::{FunctionSeries, RequestMetrics};
 
 /// The target of a route.
@@ -26,6 +27,8 @@ pub struct FunctionHandle {
     owner: watch::Sender<Owner>,
     /// Its counts, once it was called.
     series: OnceLock<Arc<FunctionSeries>>,
+    /// What its waiting requests hold, once one has waited.
+    share: OnceLock<Arc<Share>>,
 }
 
 /// Who queues, counts and scales a Function.
@@ -45,7 +48,8 @@ impl FunctionHandle {
         let owner = watch::Sender::new(Owner::Nobody);
         let timeouts = ArcSwap::from_pointee(timeouts);
         let (body_limit, access_log) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        Self { key, uid, timeouts, body_limit, access_log, owner, series: OnceLock::new() }
+        let (series, share) = (OnceLock::new(), OnceLock::new());
+        Self { key, uid, timeouts, body_limit, access_log, owner, series, share }
     }
 
     /// What holds for each request.
@@ -87,6 +91,11 @@ impl FunctionHandle {
     /// Its counts among `metrics`, looked up once.
     pub(crate) fn series(&self, metrics: &Arc<RequestMetrics>) -> &Arc<FunctionSeries> {
         self.series.get_or_init(|| metrics.function(&self.key))
+    }
+
+    /// Its share of `buffer`, made once.
+    pub(crate) fn share(&self, buffer: &Arc<Buffer>, series: &FunctionSeries) -> &Arc<Share> {
+        self.share.get_or_init(|| Share::new(buffer, series.buffered().clone()))
     }
 
     /// Makes `owner` the owner.

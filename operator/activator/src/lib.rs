@@ -4,7 +4,9 @@
 mod access_log;
 pub mod admission;
 pub mod body;
+pub mod buffer;
 pub mod control;
+pub mod exemplar;
 mod forward;
 pub mod function;
 mod headers;

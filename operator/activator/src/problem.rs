@@ -13,9 +13,10 @@ use rouse_crds::v1alpha1::HttpMethod;
 use serde::Serialize;
 
 use self::class::Class;
-use crate::admission::{Refusal, StartFailure};
+use crate::admission::{Full, StartFailure};
 use crate::body::ResponseBody;
 use crate::headers;
+use crate::upstream::ConnectError;
 
 /// What the types of problems start with.
 const TYPES: &str = "https://rouse.dev/problems/";
@@ -103,13 +104,25 @@ pub enum Failure {
     Deleted(FunctionKey),
     /// The queue is full.
     #[error(
-        "{refusal} for the Function {function}: ask again later, or raise spec.buffer or spec.scaling.max"
+        "{full} for the Function {function}: ask again later, or raise spec.buffer or spec.scaling.max"
     )]
     QueueFull {
         /// The Function.
         function: FunctionKey,
         /// What is full.
-        refusal: Refusal,
+        full: Full,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The activator holds as many waiting requests as it may.
+    #[error(
+        "the activator holds nearly as many waiting requests as it may, and those of the Function {function} have their share: ask again later, or raise activator.buffer in the values of Rouse's chart"
+    )]
+    ActivatorFull {
+        /// The Function.
+        function: FunctionKey,
+        /// When to ask again, where the queue tells.
+        retry_after: Option<Duration>,
     },
     /// A pod can't be started.
     #[error("the Function {function} can't start: {}", .failure.message)]
@@ -125,12 +138,14 @@ pub enum Failure {
     )]
     NoOwner(FunctionKey),
     /// No pod had a slot in time.
-    #[error("the request waited for a free slot in a pod of the Function {function} for {} (timeouts.activation): see the Function's status for a pod that does not start, or raise spec.scaling.max if its pods are busy", seconds(*.limit))]
+    #[error("the request waited for a free slot in a pod of the Function {function} for {} (timeouts.activation): {}", seconds(*.limit), cause_of_delay(delay.as_deref()))]
     ActivationTimeout {
         /// The Function.
         function: FunctionKey,
         /// `timeouts.activation`.
         limit: Duration,
+        /// What kept its pods from opening, where that is known.
+        delay: Option<Arc<StartFailure>>,
     },
     /// The pods that had a slot accept no connection.
     #[error(
@@ -142,6 +157,18 @@ pub enum Failure {
         /// The last pod that was tried.
         pod: Arc<str>,
         /// What happened.
+        error: String,
+    },
+    /// The pods refuse the request's stream.
+    #[error(
+        "the Function {function} takes no more requests now (pod {pod}: {error}): ask again later, or lower spec.concurrency so that its pods get fewer at once"
+    )]
+    StreamRefused {
+        /// The Function.
+        function: FunctionKey,
+        /// The last pod that was tried.
+        pod: Arc<str>,
+        /// What it said.
         error: String,
     },
     /// The pod broke off before it answered.
@@ -205,6 +232,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Of a request of `function` that `pod` did not take.
+    pub(crate) fn not_sent(function: &FunctionKey, pod: &Arc<str>, error: &ConnectError) -> Self {
+        let (function, pod) = (function.clone(), Arc::clone(pod));
+        let text = error.to_string();
+        match error {
+            ConnectError::Refused(_) => Self::StreamRefused { function, pod, error: text },
+            _ => Self::NotConnected { function, pod, error: text },
+        }
+    }
+
     const fn class(&self) -> Class {
         match self {
             Self::BadRequest(_) => class::BAD_REQUEST,
@@ -217,11 +254,13 @@ impl Failure {
             Self::MethodNotAllowed(_) | Self::Connect => class::METHOD_NOT_ALLOWED,
             Self::Deleted(_) => class::DELETED,
             Self::QueueFull { .. } => class::QUEUE_FULL,
+            Self::ActivatorFull { .. } => class::ACTIVATOR_FULL,
             Self::StartFailed { .. } => class::START_FAILED,
             Self::NoOwner(_) => class::NO_OWNER,
             Self::ActivationTimeout { .. } => class::ACTIVATION_TIMEOUT,
             Self::AnswerTimeout { .. } => class::ANSWER_TIMEOUT,
             Self::NotConnected { .. } => class::NOT_CONNECTED,
+            Self::StreamRefused { .. } => class::STREAM_REFUSED,
             Self::PodBroke { .. } => class::POD_BROKE,
             Self::PeerUnreachable { .. } => class::PEER_UNREACHABLE,
             Self::PeerBroke { .. } => class::PEER_BROKE,
@@ -248,8 +287,18 @@ impl Failure {
     /// One more word where the type alone does not tell the cause.
     fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::StartFailed { failure, .. } => Some(failure.reason),
+            Self::StartFailed { failure, .. }
+            | Self::ActivationTimeout { delay: Some(failure), .. } => Some(failure.reason),
             _ => None,
+        }
+    }
+
+    /// When to ask again, where that helps.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after, .. }
+            | Self::ActivatorFull { retry_after: Some(retry_after), .. } => Some(*retry_after),
+            _ => self.class().retry_after,
         }
     }
 }
@@ -285,7 +334,7 @@ pub fn respond(failure: &Failure) -> Response<ResponseBody> {
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(after) = class.retry_after {
+    if let Some(after) = failure.retry_after() {
         fields.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
     }
     match failure {
@@ -322,6 +371,14 @@ fn not_found(host: &str, path: &str, public: bool) -> String {
              NAME in NAMESPACE for the host NAME.NAMESPACE, or a Trigger for that host and path"
         )
     }
+}
+
+fn cause_of_delay(delay: Option<&StartFailure>) -> &str {
+    delay.map_or(
+        "see the Function's status for a pod that does not start, or raise spec.scaling.max if its \
+         pods are busy",
+        |delay| &delay.message,
+    )
 }
 
 fn allow(methods: &[HttpMethod]) -> String {

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessRecord;
 use crate::body::{RequestBody, ResponseBody};
+use crate::buffer::Buffer;
 use crate::forward::Forwarder;
 use crate::function::FunctionHandle;
 use crate::headers::ClientFacts;
@@ -29,6 +30,7 @@ use crate::trace;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
 use self::exchange::Exchange;
+pub(crate) use self::exchange::InQueue;
 
 /// The routes in force; the control side puts others in their place.
 pub type Routes = Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>;
@@ -44,6 +46,8 @@ pub struct ProxyConfig {
     pub token_file: PathBuf,
     /// What is counted.
     pub metrics: Arc<RequestMetrics>,
+    /// What all waiting requests may hold together.
+    pub buffer: Arc<Buffer>,
     /// How connections are made.
     pub dialer: Dialer,
 }
@@ -57,6 +61,7 @@ struct Inner {
     routes: Routes,
     cluster_domain: String,
     metrics: Arc<RequestMetrics>,
+    buffer: Arc<Buffer>,
     upstream: Upstream,
     forwarder: Forwarder,
     /// Connections that left HTTP; the server waits for them.
@@ -66,13 +71,14 @@ struct Inner {
 impl Proxy {
     /// A proxy that serves nobody yet, and uses the part `shard` of each pod's connections.
     pub fn new(config: ProxyConfig, shard: Shard) -> Self {
-        let ProxyConfig { routes, cluster_domain, token_file, metrics, dialer } = config;
+        let ProxyConfig { routes, cluster_domain, token_file, metrics, buffer, dialer } = config;
         Self(Arc::new(Inner {
             routes,
             cluster_domain,
             upstream: Upstream::new(dialer.clone(), Arc::clone(&metrics), shard),
             forwarder: Forwarder::new(token_file, dialer, Arc::clone(&metrics)),
             metrics,
+            buffer,
             tunnels: TaskTracker::new(),
         }))
     }

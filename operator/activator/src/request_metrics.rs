@@ -1,21 +1,27 @@
 //! What requests count. The handles of a Function are made when it is first called and go with its
-//! last request after it was deleted; nothing is looked up per request.
+//! last request after it was deleted; nothing is looked up per request but for a problem.
+
+mod labels;
+mod series;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use http::StatusCode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use rouse_core::function::FunctionKey;
-use rouse_core::routing::Listener;
 
+pub use self::labels::{Entry, Forwarded, Target};
+pub use self::series::FunctionSeries;
+pub(crate) use self::series::{Counted, InFlight};
+
+use self::labels::{
+    CodeClass, FarewellLabels, ForwardLabels, FunctionLabels, ProblemLabels, RequestLabels,
+    TargetLabels,
+};
+use crate::exemplar::TracedHistogram;
 use crate::seats::Farewell;
 
 /// Upper bounds, in seconds, of the classes of waiting times: from a slot that is nearly free to
@@ -23,138 +29,24 @@ use crate::seats::Farewell;
 const WAIT_BOUNDS: [f64; 12] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the names are the values of the label")]
-pub enum Entry {
-    /// The port for callers in the cluster.
-    cluster,
-    /// The port for callers outside.
-    public,
-    /// The port for other activators.
-    peer,
-}
-
-impl From<Listener> for Entry {
-    fn from(listener: Listener) -> Self {
-        match listener {
-            Listener::Cluster => Self::cluster,
-            Listener::Public => Self::public,
-        }
-    }
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum CodeClass {
-    /// A status, by its first digit.
-    Status(u8),
-    /// The client left before it had one.
-    Gone,
-}
-
-impl CodeClass {
-    const COUNT: usize = 6;
-
-    const fn index(self) -> usize {
-        match self {
-            Self::Status(digit) => digit as usize,
-            Self::Gone => 0,
-        }
-    }
-}
-
-impl From<StatusCode> for CodeClass {
-    fn from(status: StatusCode) -> Self {
-        Self::Status(u8::try_from(status.as_u16() / 100).unwrap_or(5).clamp(1, 5))
-    }
-}
-
-impl EncodeLabelValue for CodeClass {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder,
-    ) -> Result<(), std::fmt::Error> {
-        let text = match self {
-            Self::Status(1) => "1xx",
-            Self::Status(2) => "2xx",
-            Self::Status(3) => "3xx",
-            Self::Status(4) => "4xx",
-            Self::Status(_) => "5xx",
-            Self::Gone => "gone",
-        };
-        EncodeLabelValue::encode(&text, encoder)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FunctionLabels {
-    namespace: Arc<str>,
-    function: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    namespace: Arc<str>,
-    function: Arc<str>,
-    code_class: CodeClass,
-    listener: Entry,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProblemLabels {
-    problem: &'static str,
-    listener: Entry,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FarewellLabels {
-    reason: Farewell,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ForwardLabels {
-    outcome: Forwarded,
-}
-
-/// What became of an attempt to pass a request to the owner of its Function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the names are the values of the label")]
-pub enum Forwarded {
-    /// The owner answered.
-    answered,
-    /// It could not be reached or would not have it; tried again.
-    unsent,
-    /// It broke off after it had sent the request on.
-    broken,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectLabels {
-    target: Target,
-}
-
-/// What a connection leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the names are the values of the label")]
-pub enum Target {
-    /// A pod of a Function.
-    pod,
-    /// Another activator.
-    peer,
-}
-
 /// The counts of all requests.
 #[derive(Debug)]
 pub struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
     in_flight: Family<FunctionLabels, Gauge>,
     queued: Family<FunctionLabels, Gauge>,
-    queue_wait: Family<FunctionLabels, Histogram, fn() -> Histogram>,
+    buffered: Family<FunctionLabels, Gauge>,
+    queue_wait: Family<FunctionLabels, TracedHistogram, fn() -> TracedHistogram>,
     activated: Family<FunctionLabels, Counter>,
+    retried: Family<FunctionLabels, Counter>,
+    ejected: Family<FunctionLabels, Counter>,
     problems: Family<ProblemLabels, Counter>,
-    forwarded: Family<ForwardLabels, Counter>,
-    connect_failures: Family<ConnectLabels, Counter>,
+    /// By [`Forwarded`].
+    forwarded: [Counter; Forwarded::ALL.len()],
+    /// By [`Target`].
+    connect_failures: [Counter; Target::ALL.len()],
+    /// By [`Target`].
+    upstream_connections: [Gauge; Target::ALL.len()],
     connections: Gauge,
     farewells: Family<FarewellLabels, Counter>,
     functions: Mutex<HashMap<FunctionKey, Weak<FunctionSeries>>>,
@@ -163,15 +55,27 @@ pub struct RequestMetrics {
 impl RequestMetrics {
     /// Metrics that `registry`, which must have no prefix, shows with the prefix `rouse_`.
     pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let forwarded = Family::<ForwardLabels, Counter>::default();
+        let connect_failures = Family::<TargetLabels, Counter>::default();
+        let upstream_connections = Family::<TargetLabels, Gauge>::default();
         let metrics = Arc::new(Self {
             requests: Family::default(),
             in_flight: Family::default(),
             queued: Family::default(),
-            queue_wait: Family::new_with_constructor(|| Histogram::new(WAIT_BOUNDS)),
+            buffered: Family::default(),
+            queue_wait: Family::new_with_constructor(|| {
+                TracedHistogram::new(WAIT_BOUNDS.into_iter())
+            }),
             activated: Family::default(),
+            retried: Family::default(),
+            ejected: Family::default(),
             problems: Family::default(),
-            forwarded: Family::default(),
-            connect_failures: Family::default(),
+            forwarded: Forwarded::ALL
+                .map(|outcome| forwarded.get_or_create_owned(&ForwardLabels { outcome })),
+            connect_failures: Target::ALL
+                .map(|target| connect_failures.get_or_create_owned(&TargetLabels { target })),
+            upstream_connections: Target::ALL
+                .map(|target| upstream_connections.get_or_create_owned(&TargetLabels { target })),
             connections: Gauge::default(),
             farewells: Family::default(),
             functions: Mutex::default(),
@@ -184,16 +88,24 @@ impl RequestMetrics {
         registry.register("requests_in_flight", help, m.in_flight.clone());
         let help = "Requests that wait for a pod or for an owner";
         registry.register("requests_queued", help, m.queued.clone());
-        let help = "How long requests waited for a pod that had no slot at once, in seconds";
+        let help = "Memory that waiting requests hold: heads, and what was read of bodies";
+        registry.register("buffered_bytes", help, m.buffered.clone());
+        let help = "How long requests waited for a pod that had no slot at once";
         registry.register("queue_wait_seconds", help, m.queue_wait.clone());
         let help = "Requests that waited for a pod to come up";
         registry.register("activated_requests", help, m.activated.clone());
+        let help = "Times that a request which no pod took was tried again";
+        registry.register("retries", help, m.retried.clone());
+        let help = "Times that a pod which failed was passed over for a while";
+        registry.register("ejections", help, m.ejected.clone());
         let help = "Answers of the activator's own that are problems, by the end of their type";
         registry.register("problems", help, m.problems.clone());
         let help = "Attempts to pass a request to the activator that owns its Function";
-        registry.register("forwards", help, m.forwarded.clone());
+        registry.register("forwards", help, forwarded);
+        let help = "Connections to pods and to other activators";
+        registry.register("upstream_connections", help, upstream_connections);
         let help = "Connections to pods and to other activators that could not be made";
-        registry.register("upstream_connect_failures", help, m.connect_failures.clone());
+        registry.register("upstream_connect_failures", help, connect_failures);
         let help = "Connections from clients and other activators";
         registry.register("downstream_connections", help, m.connections.clone());
         let help = "Connections that were closed or not let in for what they did or did not do";
@@ -214,8 +126,11 @@ impl RequestMetrics {
         let series = Arc::new(FunctionSeries {
             in_flight: self.in_flight.get_or_create_owned(&labels),
             queued: self.queued.get_or_create_owned(&labels),
+            buffered: self.buffered.get_or_create_owned(&labels),
             queue_wait: self.queue_wait.get_or_create_owned(&labels),
             activated: self.activated.get_or_create_owned(&labels),
+            retried: self.retried.get_or_create_owned(&labels),
+            ejected: self.ejected.get_or_create_owned(&labels),
             requests: Default::default(),
             labels,
             key: key.clone(),
@@ -230,11 +145,16 @@ impl RequestMetrics {
     }
 
     pub(crate) fn note_forward(&self, outcome: Forwarded) {
-        self.forwarded.get_or_create(&ForwardLabels { outcome }).inc();
+        self.forwarded[outcome as usize].inc();
     }
 
     pub(crate) fn note_connect_failure(&self, target: Target) {
-        self.connect_failures.get_or_create(&ConnectLabels { target }).inc();
+        self.connect_failures[target as usize].inc();
+    }
+
+    /// Counts a connection to `target` for as long as the answer lives.
+    pub(crate) fn begin_upstream(&self, target: Target) -> Counted {
+        Counted::new(&self.upstream_connections[target as usize])
     }
 
     pub(crate) fn note_farewell(&self, reason: Farewell) {
@@ -255,8 +175,11 @@ impl RequestMetrics {
         functions.remove(&series.key);
         self.in_flight.remove(&series.labels);
         self.queued.remove(&series.labels);
+        self.buffered.remove(&series.labels);
         self.queue_wait.remove(&series.labels);
         self.activated.remove(&series.labels);
+        self.retried.remove(&series.labels);
+        self.ejected.remove(&series.labels);
         for listener in [Entry::cluster, Entry::public, Entry::peer] {
             for index in 0..CodeClass::COUNT {
                 self.requests.remove(&series.request_labels(listener, index));
@@ -265,92 +188,5 @@ impl RequestMetrics {
     }
 }
 
-/// The counts of one Function.
-#[derive(Debug)]
-pub struct FunctionSeries {
-    key: FunctionKey,
-    labels: FunctionLabels,
-    metrics: Arc<RequestMetrics>,
-    /// By entry and class, each made with the first request of its kind.
-    requests: [[OnceLock<Counter<u64, AtomicU64>>; CodeClass::COUNT]; 3],
-    in_flight: Gauge,
-    queued: Gauge,
-    queue_wait: Histogram,
-    activated: Counter,
-}
-
-impl FunctionSeries {
-    /// Counts a request in flight for as long as the answer lives.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        InFlight { _counted: Counted::new(&self.in_flight), _series: Arc::clone(self) }
-    }
-
-    /// Counts a request that waits for as long as the answer lives.
-    pub(crate) fn begin_waiting(&self) -> Counted {
-        Counted::new(&self.queued)
-    }
-
-    pub(crate) fn note_wait(&self, wait: Duration) {
-        self.queue_wait.observe(wait.as_secs_f64());
-    }
-
-    pub(crate) fn note_activated(&self) {
-        self.activated.inc();
-    }
-
-    /// Counts the end of a request: by its status, or none where the client left before it.
-    pub(crate) fn note_end(&self, entry: Entry, status: Option<StatusCode>) {
-        let index = status.map_or(CodeClass::Gone, CodeClass::from).index();
-        if let Some(counter) = self.requests.get(entry as usize).and_then(|row| row.get(index)) {
-            let make = || {
-                let labels = self.request_labels(entry, index);
-                self.metrics.requests.get_or_create_owned(&labels)
-            };
-            counter.get_or_init(make).inc();
-        }
-    }
-
-    fn request_labels(&self, listener: Entry, index: usize) -> RequestLabels {
-        let code_class = match u8::try_from(index) {
-            Ok(digit) if digit > 0 => CodeClass::Status(digit),
-            _ => CodeClass::Gone,
-        };
-        RequestLabels {
-            namespace: Arc::clone(&self.labels.namespace),
-            function: Arc::clone(&self.labels.function),
-            code_class,
-            listener,
-        }
-    }
-}
-
-impl Drop for FunctionSeries {
-    fn drop(&mut self) {
-        let metrics = Arc::clone(&self.metrics);
-        metrics.forget(self);
-    }
-}
-
-/// One more in a gauge for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// One request in flight. It keeps the counts of its Function, also of one that was deleted.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    _counted: Counted,
-    _series: Arc<FunctionSeries>,
-}
+#[cfg(test)]
+mod tests;

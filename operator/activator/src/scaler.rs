@@ -7,6 +7,7 @@ pub mod claiming;
 pub mod draining;
 pub mod metrics;
 pub mod pods;
+pub mod replacing;
 pub mod replicas;
 pub mod reporting;
 pub mod state;
@@ -30,7 +31,7 @@ use pods::Asking;
 use state::Scaler;
 
 use crate::admission::Gate;
-use crate::instances::{Claimed, Instances, PodRef, ScaleError};
+use crate::instances::{CallError, Claimed, Instances, PodRef, ScaleError};
 use crate::observe::index::Observed;
 use crate::readiness::ask_until_ready;
 use crate::release::Released;
@@ -64,6 +65,9 @@ pub struct Task<I> {
     /// UIDs of the activators that may have owned the Function before.
     pub predecessors: Vec<Arc<str>>,
 }
+
+/// What is said where something is not done for want of certainty.
+const NOT_CONFIRMED: &str = "that this activator owns the Function is not confirmed";
 
 /// What is on its way.
 struct Running<I> {
@@ -169,6 +173,7 @@ impl<I: Instances> Running<I> {
             Action::Claim { uid, pod, claim } => self.claim(uid, pod, claim),
             Action::AskFor { member } => self.ask_for(member),
             Action::Replace { uid, pod } => self.replace(uid, pod),
+            Action::ReplaceFailing { uid, pod } => self.replace_failing(uid, pod),
             Action::Publish(report) => self.reports.publish(*report),
         }
     }
@@ -212,6 +217,18 @@ impl<I: Instances> Running<I> {
         }));
     }
 
+    fn replace_failing(&mut self, uid: Arc<str>, pod: PodRef) {
+        let (instances, confirm) = (Arc::clone(&self.instances), self.confirm());
+        self.work.push(Box::pin(async move {
+            let result = if confirm.await {
+                instances.delete_pod(&pod, &uid).await
+            } else {
+                Err(CallError(NOT_CONFIRMED.into()))
+            };
+            Some(Done::FailingReplaced { pod, result })
+        }));
+    }
+
     /// Whether the Function is still owned here: what is lost by a write is lost for all, and this
     /// process may have slept since it last heard of the membership.
     fn confirm(&self) -> impl Future<Output = bool> + Send + use<I> {
@@ -251,8 +268,7 @@ async fn delete<I: Instances>(instances: &I, pod: &PodRef, uid: &str) -> bool {
 }
 
 fn not_confirmed() -> ScaleError {
-    let message = "that this activator owns the Function is not confirmed".into();
-    ScaleError::Unavailable { message, retry_after: Some(WRITE_PAUSE) }
+    ScaleError::Unavailable { message: NOT_CONFIRMED.into(), retry_after: Some(WRITE_PAUSE) }
 }
 
 /// A timer that takes no memory while there is nothing to wait for.

@@ -186,6 +186,8 @@ pub(crate) struct Seat {
     due: AtomicU32,
     /// The second since which its client takes nothing; 0 while it does.
     blocked: AtomicU32,
+    /// Bytes that were read since the connection last served no request.
+    read: AtomicU32,
     /// Requests that were given up, less those that were not.
     given_up: AtomicU32,
     /// Whether bytes that come in may be something else than the head of a request.
@@ -205,6 +207,7 @@ impl Seat {
             busy: AtomicU32::new(0),
             due,
             blocked: AtomicU32::new(0),
+            read: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             farewell: AtomicU8::new(0),
@@ -222,6 +225,17 @@ impl Seat {
 
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Requests that the connection serves.
+    pub(crate) fn requests(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were read since the connection last served no request: of a request that has
+    /// just come its head, and what was read with it.
+    pub(crate) fn read_since_idle(&self) -> u32 {
+        self.read.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -295,7 +309,10 @@ impl Seat {
         }
     }
 
-    fn note_read(&self) {
+    fn note_read(&self, bytes: usize) {
+        // One task reads a connection.
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.read.store(self.read_since_idle().saturating_add(bytes), Ordering::Relaxed);
         if !self.is_busy() && !self.is_http2() {
             let due = self.port.clock.after(HEAD);
             // What comes in later belongs to the same head and gets no more time.
@@ -387,6 +404,7 @@ impl Drop for Active {
         let seat = &self.0;
         if seat.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
             seat.due.store(seat.port.clock.after(IDLE), Ordering::Relaxed);
+            seat.read.store(0, Ordering::Relaxed);
         }
     }
 }

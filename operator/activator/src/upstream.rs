@@ -2,6 +2,7 @@
 //! it is kept with the pod, never by address, and goes with it.
 
 mod dial;
+mod kept;
 mod line;
 mod pool;
 
@@ -17,6 +18,7 @@ use rouse_crds::v1alpha1::Protocol;
 use tokio::time::{Instant, timeout};
 
 pub use dial::{Dialer, Stream};
+use kept::{Kept, is_refused};
 use line::Ending;
 pub(crate) use line::Line;
 pub(crate) use pool::Lease;
@@ -24,6 +26,7 @@ pub use pool::{Connections, Shard};
 use pool::{Http1, Pool};
 
 use crate::admission::Permit;
+
 use crate::body::RequestBody;
 use crate::headers;
 use crate::pod::Pod;
@@ -64,6 +67,9 @@ pub enum ConnectError {
     /// The other side accepts and then does not speak the protocol, or is just closing.
     #[error("opening an HTTP connection: {0}")]
     Handshake(hyper::Error),
+    /// The other side says that it did not look at the request: it has too many, or is closing.
+    #[error("it refused the request's stream: {0}")]
+    Refused(hyper::Error),
 }
 
 /// A request that was certainly not sent, and why.
@@ -211,7 +217,8 @@ impl Upstream {
             };
             to.commit(&mut request).await?;
             let sent = Instant::now();
-            match sender.try_send_request(request).await {
+            let (kept, sending) = Kept::of(request);
+            match sender.try_send_request(sending).await {
                 Ok(response) => return Ok(Reply { response, lease: None, sent }),
                 Err(mut failed) => match failed.take_message() {
                     Some(again) => {
@@ -222,7 +229,7 @@ impl Upstream {
                         }
                         request = again;
                     }
-                    None => return Err(SendError::Broken(failed.into_error())),
+                    None => return Err(refused_or_broken(kept, failed.into_error())),
                 },
             }
         }
@@ -238,7 +245,9 @@ impl Upstream {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(ConnectError::Handshake)?;
+        let counted = self.metrics.begin_upstream(Target::pod);
         tokio::spawn(async move {
+            let _counted = counted;
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to a pod");
             }
@@ -266,7 +275,9 @@ impl Upstream {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(ConnectError::Handshake)?;
+        let counted = self.metrics.begin_upstream(Target::pod);
         tokio::spawn(async move {
+            let _counted = counted;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to a pod");
             }
@@ -299,6 +310,14 @@ async fn take_idle(pool: &Pool, limited: bool) -> Option<Http1> {
     let mut ending = pool.take_ending()?;
     let ready = timeout(ENDING, ending.sender.ready()).await;
     matches!(ready, Ok(Ok(()))).then_some(ending)
+}
+
+/// A stream that the other side never looked at may go elsewhere, if its request is still whole.
+fn refused_or_broken(kept: Kept, error: hyper::Error) -> SendError {
+    match kept.take_back().filter(|_| is_refused(&error)) {
+        Some(request) => unsent(request, ConnectError::Refused(error)),
+        None => SendError::Broken(error),
+    }
 }
 
 fn unsent(request: Request<RequestBody>, error: ConnectError) -> SendError {

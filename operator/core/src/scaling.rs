@@ -42,6 +42,8 @@ pub struct Seen {
     pub peak: u32,
     /// Requests in flight and waiting now.
     pub load: u32,
+    /// When the last of them left, if there are none.
+    pub idle_since: Option<Moment>,
 }
 
 /// What the policy remembers between decisions.
@@ -95,7 +97,8 @@ pub fn decide(policy: &Policy, seen: Seen, state: &mut State, now: Moment) -> De
     let bounds = &policy.scaling;
     let wanted = seen.peak.max(seen.load).div_ceil(policy.per_pod());
     if wanted > 0 {
-        state.last_busy = Some(now);
+        let ended = seen.idle_since.filter(|_| seen.load == 0);
+        state.last_busy = state.last_busy.max(Some(ended.map_or(now, |ended| ended.min(now))));
     }
     remember(state, now, wanted, bounds.stable_window);
     let highest = state.window.front().map_or(wanted, |&(_, pods)| pods);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     fn load(load: u32) -> Seen {
-        Seen { peak: load, load }
+        Seen { peak: load, load, idle_since: None }
     }
 
     #[test]
@@ -199,6 +202,18 @@ mod tests {
         assert_eq!(desired(60, 0), (1, Reason::Idle, Some(at(90))));
         assert_eq!(desired(89, 0), (1, Reason::Idle, Some(at(90))));
         assert_eq!(desired(90, 0), (0, Reason::Asleep, None));
+    }
+
+    #[test]
+    fn the_idle_time_begins_when_the_last_request_left_whenever_that_is_seen() {
+        let p = policy(10, 0, 0, 10);
+        let mut state = State::default();
+        let seen = Seen { peak: 1, load: 0, idle_since: Some(at(57)) };
+        let decision = decide(&p, seen, &mut state, at(60));
+        assert_eq!((decision.desired, decision.reason), (1, Reason::Load));
+        let at_rest = Seen { peak: 0, load: 0, idle_since: Some(at(57)) };
+        assert_eq!(decide(&p, at_rest, &mut state, at(116)).desired, 1);
+        assert_eq!(decide(&p, at_rest, &mut state, at(117)).desired, 0);
     }
 
     #[test]

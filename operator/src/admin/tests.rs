@@ -50,6 +50,20 @@ async fn one_request_is_answered_and_nothing_after_it() {
 }
 
 #[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let address = open().await;
+    for (accept, kind, end) in [
+        ("", "text/plain; version=0.0.4", ""),
+        ("accept: application/openmetrics-text\r\n", "application/openmetrics-text", "# EOF\n"),
+    ] {
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\n{accept}\r\n");
+        let answer = exchange(address, request.as_bytes()).await;
+        assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{end}")), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_kubelet_is_answered_while_others_fill_the_port() {
     let address = open().await;
     let mut idle = Vec::new();

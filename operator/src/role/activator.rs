@@ -7,6 +7,7 @@ use std::thread;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
+use rouse_activator::buffer::Buffer;
 use rouse_activator::control::{Control, ControlConfig};
 use rouse_activator::proxy::ProxyConfig;
 use rouse_activator::request_metrics::RequestMetrics;
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use crate::admin::{self, Admin};
 use crate::args::{ActivatorArgs, TlsArgs};
 use crate::files;
+use crate::memory;
 use crate::shutdown::Shutdown;
 
 /// Runs an activator until the process shall stop and all that it serves has ended.
@@ -26,6 +28,8 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     crate::allocations::register(&mut registry);
     let metrics = RequestMetrics::register(&mut registry);
     let hosts = args.common.host_policy();
+    let bounds = args.buffer(memory::limit());
+    tracing::info!(bounds.requests, bounds.bytes, "the buffer for waiting requests");
     let config = ControlConfig {
         kube: kube::Config::infer().await.context("finding the API server")?,
         namespace: args.common.namespace.clone(),
@@ -40,6 +44,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         cluster_domain: args.common.cluster_domain,
         token_file: args.common.peer_token_file,
         metrics,
+        buffer: Buffer::new(bounds),
         dialer: Dialer::tcp(),
     };
     let threads = args.threads.map_or_else(thread::available_parallelism, Ok);

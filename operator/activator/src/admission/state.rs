@@ -2,37 +2,53 @@
 //! none may wait, do IO or drop a permit.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rouse_core::handover::Claims;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{ActivationMark, Bounds, Permit, PodLoad, Refusal, StartFailure};
+use super::drain_rate::DrainRate;
+use super::health::{Fault, Health};
+use super::retry_budget::RetryBudget;
+use super::{ActivationMark, Bounds, Full, Load, Permit, PodLoad, Refusal, StartFailure, Trials};
 use crate::pod::Pod;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) bounds: Bounds,
     pub(super) slots: Vec<Slot>,
+    /// Open pods that are suspect; while there are none, nobody's health is looked at.
+    pub(super) suspects: u32,
+    /// By ticket: the order in which they came.
     pub(super) waiting: BTreeMap<u64, Waiter>,
     pub(super) waiting_bytes: u64,
     pub(super) next_ticket: u64,
+    pub(super) drain_rate: DrainRate,
+    pub(super) retry_budget: RetryBudget,
     pub(super) in_flight: u32,
     /// Requests of former owners that pods are still serving.
     pub(super) foreign: u32,
     /// Which pods requests may be sent to, where that is limited.
     pub(super) claims: Option<Claims>,
     pub(super) peak: u32,
+    /// When the last request left.
+    pub(super) idle_since: Option<Instant>,
     /// Load above which the task wants to know at once.
     pub(super) alarm: u32,
     /// Whether more pods are starting: until then a soft target holds requests back for them.
     pub(super) expecting: bool,
     /// Why nothing is let through while no pod is open.
     pub(super) failure: Option<Arc<StartFailure>>,
+    /// What keeps pods from opening, as far as it is known.
+    pub(super) delay: Option<Arc<StartFailure>>,
     /// Why nothing is let through ever again.
     pub(super) shut: Option<Refusal>,
     pub(super) activation: Option<ActivationMark>,
+    /// Wakes the gate when a suspect pod may be tried by somebody who waits.
+    pub(super) trials: Option<Trials>,
 }
 
 #[derive(Debug)]
@@ -45,6 +61,7 @@ pub(super) struct Slot {
     pub(super) retired: bool,
     /// Whether the claims let requests through, and how many of a former owner are there.
     pub(super) claim: SlotClaim,
+    pub(super) health: Health,
 }
 
 /// What the claims say of a slot.
@@ -52,6 +69,18 @@ pub(super) struct Slot {
 pub(super) struct SlotClaim {
     pub(super) held: bool,
     pub(super) foreign: u32,
+}
+
+/// A slot that was given to a request.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) pod: Arc<Pod>,
+    /// The request tries a suspect pod.
+    pub(super) trial: bool,
+    /// The pod takes so many requests at once and never more.
+    pub(super) limited: bool,
+    /// An answer would tell something new of the pod.
+    pub(super) proves: bool,
 }
 
 #[derive(Debug)]
@@ -81,22 +110,28 @@ impl Answers {
 
 impl State {
     /// No pods, nobody waiting.
-    pub(super) const fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             slots: Vec::new(),
+            suspects: 0,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             next_ticket: 0,
+            drain_rate: DrainRate::default(),
+            retry_budget: RetryBudget::default(),
             in_flight: 0,
             foreign: 0,
             claims: None,
             peak: 0,
+            idle_since: None,
             alarm: 0,
             expecting: false,
             failure: None,
+            delay: None,
             shut: None,
             activation: None,
+            trials: None,
         }
     }
 
@@ -104,7 +139,7 @@ impl State {
         u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn load(&self) -> u32 {
+    pub(super) fn total(&self) -> u32 {
         self.in_flight.saturating_add(self.foreign).saturating_add(self.waiting_count())
     }
 
@@ -116,7 +151,12 @@ impl State {
             slot.claim = SlotClaim::of(claims, &slot.pod.uid);
             foreign += slot.claim.foreign;
         }
+        let falls = foreign < self.foreign;
         self.foreign = foreign;
+        if falls {
+            self.note_idle();
+        }
+        self.review();
     }
 
     /// Forgets a pod that is gone and idle.
@@ -126,36 +166,69 @@ impl State {
         }
     }
 
-    /// The open pod with the fewest requests that may take one more.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            in_flight: self.in_flight.saturating_add(self.foreign),
+            waiting: self.waiting_count(),
+            peak: self.peak,
+            idle_since: self.idle_since.filter(|_| self.total() == 0),
+            pods: self.slots.iter().map(Slot::pod_load).collect(),
+            activation: self.activation,
+        }
+    }
+
+    /// The next ticket.
+    pub(super) const fn draw_ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// The pod that the next request goes to: a suspect one that it is time to try, else the one
+    /// with the fewest requests that may take one more.
     pub(super) fn pick(&self) -> Option<usize> {
         let concurrency = &self.bounds.concurrency;
         let soft = self.expecting.then_some(concurrency.target);
-        let most = concurrency.limit.or(soft).map_or(u32::MAX, std::num::NonZeroU32::get);
+        let most = concurrency.limit.or(soft).map_or(u32::MAX, NonZeroU32::get);
         let limited = concurrency.limit.is_some();
         let free = |slot: &Slot| slot.open && (slot.claim.held || !limited) && slot.load() < most;
+        if self.suspects > 0 {
+            let now = Instant::now();
+            let due = |slot: &Slot| slot.health.again_at().is_some_and(|at| at <= now);
+            if let Some(index) = self.slots.iter().position(|slot| free(slot) && due(slot)) {
+                return Some(index);
+            }
+        }
         self.slots
             .iter()
             .enumerate()
-            .filter(|(_, slot)| free(slot))
+            .filter(|(_, slot)| free(slot) && slot.health.is_sound())
             .min_by_key(|(_, slot)| slot.load())
             .map(|(index, _)| index)
     }
 
-    pub(super) fn occupy(&mut self, index: usize) -> Arc<Pod> {
+    pub(super) fn occupy(&mut self, index: usize) -> Taken {
+        self.in_flight += 1;
         let slot = &mut self.slots[index];
         slot.in_flight += 1;
-        self.in_flight += 1;
-        Arc::clone(&slot.pod)
+        Taken {
+            pod: Arc::clone(&slot.pod),
+            limited: self.bounds.concurrency.limit.is_some(),
+            proves: slot.health.awaits_answer(),
+            trial: slot.health.begin(),
+        }
     }
 
     /// Frees a slot of `pod`; answers whether that was the last request of a closed pod.
-    pub(super) fn vacate(&mut self, pod: &Arc<Pod>) -> bool {
+    pub(super) fn vacate(&mut self, pod: &Arc<Pod>, trial: bool) -> bool {
         self.in_flight -= 1;
-        let Some(index) = self.slots.iter().position(|slot| Arc::ptr_eq(&slot.pod, pod)) else {
-            return false;
-        };
+        self.note_idle();
+        let Some(index) = self.slot_of(pod) else { return false };
         let slot = &mut self.slots[index];
         slot.in_flight -= 1;
+        if trial {
+            slot.health.end_trial();
+        }
         let idle_and_closed = slot.in_flight == 0 && !slot.open;
         if slot.in_flight == 0 && slot.retired {
             self.slots.swap_remove(index);
@@ -164,52 +237,152 @@ impl State {
         idle_and_closed
     }
 
+    pub(super) fn slot_of(&self, pod: &Arc<Pod>) -> Option<usize> {
+        self.slots.iter().position(|slot| Arc::ptr_eq(&slot.pod, pod))
+    }
+
+    /// Takes in what went wrong at `pod`; answers whether it is ejected for that. Never are more
+    /// than half of the pods, and when no pod is sound none is: what is left is used.
+    pub(super) fn note_fault(&mut self, pod: &Arc<Pod>, fault: Fault, trial: bool) -> bool {
+        let Some(index) = self.slot_of(pod) else { return false };
+        if !self.slots[index].health.note_fault(fault, trial) {
+            return false;
+        }
+        let open = self.slots.iter().filter(|slot| slot.open).count();
+        let others = || self.slots.iter().filter(|slot| slot.open && !Arc::ptr_eq(&slot.pod, pod));
+        let ejected = others().filter(|slot| slot.health.is_ejected()).count();
+        let eject = others().any(|slot| slot.health.is_sound()) && (ejected + 1) * 2 <= open;
+        self.slots[index].health.suspect(eject, Instant::now());
+        self.review();
+        eject
+    }
+
+    /// Looks at the health of all pods again, after it or the set of open pods has changed.
+    pub(super) fn review(&mut self) {
+        let suspects = self.slots.iter().filter(|slot| slot.open && !slot.health.is_sound());
+        self.suspects = u32::try_from(suspects.count()).unwrap_or(u32::MAX);
+        let sound = |slot: &Slot| slot.open && slot.health.is_sound();
+        if self.suspects > 0 && !self.slots.iter().any(sound) {
+            let now = Instant::now();
+            for slot in &mut self.slots {
+                slot.health.need(now);
+            }
+        }
+    }
+
+    /// When somebody who waits may try a suspect pod.
+    pub(super) fn next_trial(&self) -> Option<Instant> {
+        if self.suspects == 0 || self.waiting.is_empty() {
+            return None;
+        }
+        self.slots.iter().filter(|slot| slot.open).filter_map(|slot| slot.health.again_at()).min()
+    }
+
+    /// Gives a request its place in the queue, or says why it can't have one.
     pub(super) fn enqueue(
         &mut self,
+        ticket: u64,
+        since: Option<Instant>,
         bytes: u64,
-    ) -> Result<(u64, oneshot::Receiver<Answer>), Refusal> {
+    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let served = self.slots.iter().any(|slot| slot.open);
         if !served && let Some(failure) = &self.failure {
             return Err(Refusal::StartFailed(Arc::clone(failure)));
         }
+        let now = Instant::now();
         let buffer = self.bounds.buffer;
         if self.waiting_count() >= buffer.requests {
-            return Err(Refusal::TooManyWaiting(buffer.requests));
+            return Err(self.refuse(Full::Requests(buffer.requests), now));
         }
         if self.waiting_bytes.saturating_add(bytes) > buffer.bytes {
-            return Err(Refusal::TooManyBytes(buffer.bytes));
+            return Err(self.refuse(Full::Bytes(buffer.bytes), now));
         }
-        let since = Instant::now();
         if !served && self.activation.is_none() {
-            self.activation = Some(ActivationMark { arrived: since, first_byte: None });
+            self.activation = Some(ActivationMark { arrived: now, first_byte: None, trace: None });
         }
         let (answer, receiver) = oneshot::channel();
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        self.drain_rate.begin(now);
         self.waiting_bytes += bytes;
-        self.waiting.insert(ticket, Waiter { bytes, since, answer });
-        Ok((ticket, receiver))
+        self.waiting.insert(ticket, Waiter { bytes, since: since.unwrap_or(now), answer });
+        Ok(receiver)
+    }
+
+    fn refuse(&mut self, full: Full, now: Instant) -> Refusal {
+        Refusal::Full { full, retry_after: self.retry_after(now) }
+    }
+
+    /// When somebody who is refused now should come back.
+    pub(super) fn retry_after(&mut self, now: Instant) -> Duration {
+        let oldest = self.waiting.values().next().map(|waiter| waiter.since);
+        self.drain_rate.retry_after(self.waiting_count(), oldest, now)
+    }
+
+    /// The next who may have the slot that [`State::pick`] finds.
+    pub(super) fn next_waiter(&mut self) -> Option<(u64, Waiter)> {
+        let (ticket, waiter) = self.waiting.pop_first()?;
+        self.waiting_bytes -= waiter.bytes;
+        Some((ticket, waiter))
+    }
+
+    /// Takes out of the queue who left it.
+    pub(super) fn leave(&mut self, ticket: u64) {
+        let Some(waiter) = self.waiting.remove(&ticket) else { return };
+        self.waiting_bytes -= waiter.bytes;
+        if self.waiting.is_empty() {
+            self.drain_rate.end(Instant::now());
+        }
+        self.note_idle();
     }
 
     pub(super) fn refuse_waiters(&mut self, refusal: &Refusal) -> Answers {
-        self.waiting_bytes = 0;
         let waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() {
+            self.waiting_bytes = 0;
+            self.drain_rate.end(Instant::now());
+            self.note_idle();
+        }
         Answers(waiting.into_values().map(|w| (w.answer, Err(refusal.clone()))).collect())
+    }
+
+    fn note_idle(&mut self) {
+        if self.total() == 0 {
+            self.idle_since = Some(Instant::now());
+        }
     }
 }
 
 impl Slot {
+    pub(super) fn new(pod: &Arc<Pod>, claims: Option<&Claims>) -> Self {
+        Self {
+            pod: Arc::clone(pod),
+            in_flight: 0,
+            open: true,
+            retired: false,
+            claim: SlotClaim::of(claims, &pod.uid),
+            health: Health::default(),
+        }
+    }
+
+    /// Lets it have requests again, unless it is on its way out. It has answered anew.
+    pub(super) fn reopen(&mut self) {
+        if !self.open && !self.retired {
+            self.open = true;
+            self.health = Health::default();
+        }
+    }
+
     /// Requests in the pod, whoever sent them.
     const fn load(&self) -> u32 {
         self.in_flight.saturating_add(self.claim.foreign)
     }
 
-    pub(super) fn pod_load(&self) -> PodLoad {
+    fn pod_load(&self) -> PodLoad {
         PodLoad {
             uid: Arc::clone(&self.pod.uid),
             revision: Arc::clone(&self.pod.revision),
             in_flight: self.load(),
             open: self.open,
+            failing: self.health.failing(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct ClientBody {
     /// None once it was read to its end.
     incoming: Option<Incoming>,
     lingers: bool,
+    /// Bytes that the connection holds of it while nobody reads it.
+    read_ahead: u32,
     watch: Option<Watch>,
 }
 
@@ -82,7 +84,18 @@ impl ClientBody {
     /// HTTP/2, and not where the client waits to be told to go on.
     pub(crate) fn new(incoming: Incoming, lingers: bool) -> Self {
         let incoming = Some(incoming).filter(|body| !body.is_end_stream());
-        Self { incoming, lingers, watch: None }
+        Self { incoming, lingers, read_ahead: 0, watch: None }
+    }
+
+    /// The same body, of which the connection holds up to so many bytes while nobody reads it.
+    pub(crate) const fn read_ahead_by(mut self, bytes: u32) -> Self {
+        self.read_ahead = bytes;
+        self
+    }
+
+    /// Bytes that the connection holds of it while nobody reads it.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.incoming.as_ref().map_or(0, |_| self.read_ahead.into())
     }
 
     /// Breaks the body off when it has more than `limit` bytes, or when nothing comes for `pause`.

@@ -213,7 +213,7 @@ async fn call(activators: [&Activator; 2], service: Duration) -> Result<(), Refu
         };
         match permit {
             Ok(permit) => {
-                permit.note_first_byte();
+                permit.note_first_byte(None);
                 sleep(service).await;
                 return Ok(());
             }

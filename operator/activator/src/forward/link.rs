@@ -35,11 +35,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A sender that may open a stream, on a connection that is made if there is none.
-    pub async fn sender(
+    /// A sender that may open a stream, on a connection that is made if there is none. Such a one
+    /// keeps what `count` gives for as long as it lives.
+    pub async fn sender<C: Send + 'static>(
         &self,
         member: &Member,
         dialer: &Dialer,
+        count: impl FnOnce() -> C,
     ) -> Result<SendRequest<Bytes>, Refused> {
         if let Some(sender) = self.open_sender().await {
             return Ok(sender);
@@ -57,7 +59,9 @@ impl Link {
             .handshake(stream)
             .await?;
         let pings = connection.ping_pong();
+        let counted = count();
         tokio::spawn(async move {
+            let _counted = counted;
             tokio::select! {
                 ended = connection => {
                     if let Err(error) = ended {

@@ -67,7 +67,7 @@ impl Releases {
             .body(())
             .map_err(|_| Refused::Address(member.peer.clone()))?;
         let question = serde_json::to_vec(release).unwrap_or_default();
-        let mut sender = self.link(member).sender(member, &self.dialer).await?;
+        let mut sender = self.link(member).sender(member, &self.dialer, || ()).await?;
         let (response, mut stream) = sender.send_request(request, false)?;
         stream.send_data(Bytes::from(question), true)?;
         self.read(response.await?).await

@@ -148,6 +148,7 @@ impl DeploymentSeen {
 
 /// A pod of one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that somebody else reports")]
 pub struct PodSeen {
     /// UID of the object.
     pub uid: Arc<str>,
@@ -171,6 +172,8 @@ pub struct PodSeen {
     pub going: bool,
     /// The kubelet holds it for ready.
     pub ready: bool,
+    /// Its container runs.
+    pub running: bool,
     /// How often its container has ended.
     pub exits: u32,
     /// Why it does not start.
@@ -205,6 +208,7 @@ impl PodSeen {
             going: meta.deletion_timestamp.is_some()
                 || matches!(phase, Some("Failed" | "Succeeded")),
             ready: status.is_some_and(is_ready),
+            running: status.is_some_and(is_running),
             exits: start_failure::exits(pod),
             failure: start_failure::of_pod(pod),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
@@ -245,6 +249,12 @@ fn is_ready(status: &PodStatus) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+fn is_running(status: &PodStatus) -> bool {
+    let mut containers = status.container_statuses.iter().flatten();
+    let own = containers.find(|container| container.name == CONTAINER);
+    own.is_some_and(|own| own.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -274,8 +284,17 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": "True"}]});
         })
         .unwrap();
-        assert!(up.scheduled && up.ready && !up.going);
+        assert!(up.scheduled && up.ready && !up.going && !up.running);
         assert_eq!(up.address, Some(([10, 0, 0, 7], 8080).into()));
+        let running = pod(|object| {
+            let status = |name: &str, state: &str| {
+                json!({"name": name, "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {state: {}}})
+            };
+            let statuses = json!([status("sidecar", "waiting"), status(CONTAINER, "running")]);
+            object["status"] = json!({"containerStatuses": statuses});
+        });
+        assert!(running.unwrap().running);
         let v6 = pod(|object| object["status"] = json!({"podIP": "fd00::7"})).unwrap();
         assert_eq!(v6.address.unwrap().to_string(), "[fd00::7]:8080");
     }

@@ -85,6 +85,13 @@ pub(super) const DELETED: Class =
 pub(super) const QUEUE_FULL: Class =
     Class::new(S::SERVICE_UNAVAILABLE, "queue-full", "The queue is full", Source::Function)
         .after(SOON);
+pub(super) const ACTIVATOR_FULL: Class = Class::new(
+    S::SERVICE_UNAVAILABLE,
+    "activator-full",
+    "Too many requests wait",
+    Source::Platform,
+)
+.after(SOON);
 pub(super) const START_FAILED: Class = Class::new(
     S::SERVICE_UNAVAILABLE,
     "start-failed",
@@ -113,6 +120,13 @@ pub(super) const NOT_CONNECTED: Class = Class::new(
     "The Function accepts no connection",
     Source::Function,
 );
+pub(super) const STREAM_REFUSED: Class = Class::new(
+    S::SERVICE_UNAVAILABLE,
+    "stream-refused",
+    "The Function takes no more requests",
+    Source::Function,
+)
+.after(SOON);
 pub(super) const POD_BROKE: Class =
     Class::new(S::BAD_GATEWAY, "pod-broke", "The Function broke off", Source::Function);
 pub(super) const PEER_UNREACHABLE: Class = Class::new(

@@ -6,6 +6,10 @@ fn key() -> FunctionKey {
     FunctionKey::new("shop", "thumbnails")
 }
 
+fn full(full: Full) -> Failure {
+    Failure::QueueFull { function: key(), full, retry_after: Duration::from_secs(7) }
+}
+
 /// One of each kind.
 fn all() -> Vec<Failure> {
     let function = key();
@@ -24,8 +28,9 @@ fn all() -> Vec<Failure> {
         Failure::MethodNotAllowed(vec![HttpMethod::Get, HttpMethod::Head]),
         Failure::Connect,
         Failure::Deleted(key()),
-        Failure::QueueFull { function: key(), refusal: Refusal::TooManyWaiting(1000) },
-        Failure::QueueFull { function: key(), refusal: Refusal::TooManyBytes(67_108_864) },
+        full(Full::Requests(1000)),
+        full(Full::Bytes(67_108_864)),
+        Failure::ActivatorFull { function: key(), retry_after: Some(Duration::from_secs(3)) },
         Failure::StartFailed {
             function: key(),
             failure: Arc::new(StartFailure {
@@ -34,8 +39,17 @@ fn all() -> Vec<Failure> {
             }),
         },
         Failure::NoOwner(key()),
-        Failure::ActivationTimeout { function: key(), limit: Duration::from_mins(1) },
+        Failure::ActivationTimeout { function: key(), limit: Duration::from_mins(1), delay: None },
+        Failure::ActivationTimeout {
+            function: key(),
+            limit: Duration::from_mins(1),
+            delay: Some(Arc::new(StartFailure {
+                reason: "NotListening",
+                message: "the container runs but nothing listens on port 8080".into(),
+            })),
+        },
         Failure::NotConnected { function: key(), pod: pod.clone(), error: error.clone() },
+        Failure::StreamRefused { function: key(), pod: pod.clone(), error: error.clone() },
         Failure::PodBroke { function: key(), pod: pod.clone(), error: error.clone() },
         Failure::AnswerTimeout {
             function: key(),

@@ -13,16 +13,19 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Inner;
 use super::receive::{Received, Upgrade};
 use crate::access_log::AccessRecord;
+use crate::admission::StartFailure;
 use crate::body::{RequestBody, ResponseBody};
+use crate::buffer::{Buffer, Held, ShareTaken};
+use crate::exemplar::TraceId;
 use crate::forward::{Outcome, Passage};
 use crate::function::{FunctionHandle, Owner};
 use crate::headers;
 use crate::problem::Failure;
-use crate::request_metrics::{Entry, FunctionSeries, InFlight, RequestMetrics};
+use crate::request_metrics::{Counted, Entry, FunctionSeries, InFlight, RequestMetrics};
 use crate::upstream::SentOn;
 
-/// First pause before an owner that could not be reached, or a pod that accepts no connection, is
-/// tried again; each is twice as long as the one before.
+/// First pause before an owner that could not be reached is tried again; each is twice as long as
+/// the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Longest pause.
@@ -43,12 +46,14 @@ pub(super) struct Exchange {
     pub in_flight: Option<InFlight>,
     /// The change of protocol that the client asks for.
     pub upgrade: Option<Upgrade>,
-    /// Memory that its head takes while it waits.
-    pub head_bytes: u64,
+    /// Memory that it takes while it waits.
+    pub held_bytes: u64,
     /// Whether the client's connection takes short answers whole, read or not.
     pub buffers_short: bool,
     /// What is logged of it.
     pub record: Option<Arc<AccessRecord>>,
+    /// The trace that it belongs to; looked for when it has waited.
+    pub trace: Option<TraceId>,
 }
 
 impl Exchange {
@@ -68,19 +73,38 @@ impl Exchange {
             sent_on: None,
             in_flight: Some(series.begin()),
             upgrade: None,
-            head_bytes: 0,
+            held_bytes: 0,
             buffers_short: false,
             record: None,
+            trace: None,
             series,
             handle,
         }
     }
 
-    /// What is said when a pod was waited for in vain.
-    pub fn activation_timeout(&self) -> Failure {
+    /// Takes a place among those that wait, with as much memory as the request holds meanwhile.
+    /// `retry_after` is for one that finds no room.
+    pub fn begin_waiting(
+        &self,
+        buffer: &Arc<Buffer>,
+        retry_after: impl FnOnce() -> Option<Duration>,
+    ) -> Result<InQueue, Failure> {
+        let share = self.handle.share(buffer, &self.series);
+        match share.hold(self.held_bytes) {
+            Ok(held) => Ok(InQueue { _counted: self.series.begin_waiting(), _held: held }),
+            Err(ShareTaken) => Err(Failure::ActivatorFull {
+                function: self.handle.key.clone(),
+                retry_after: retry_after(),
+            }),
+        }
+    }
+
+    /// What is said when a pod was waited for in vain, for the sake of `delay` where that is known.
+    pub fn activation_timeout(&self, delay: Option<Arc<StartFailure>>) -> Failure {
         Failure::ActivationTimeout {
             function: self.handle.key.clone(),
             limit: self.timeouts.activation,
+            delay,
         }
     }
 }
@@ -107,6 +131,13 @@ impl Exchange {
             record.note_pod(&pod.into(), wait);
         }
     }
+}
+
+/// A place among those that wait.
+#[derive(Debug)]
+pub(crate) struct InQueue {
+    _counted: Counted,
+    _held: Held,
 }
 
 /// What became of one attempt.
@@ -143,7 +174,7 @@ impl Inner {
         received: Received,
     ) -> Result<Response<ResponseBody>, Failure> {
         let mut request = received.request;
-        exchange.head_bytes = received.head_bytes;
+        exchange.held_bytes = received.held_bytes;
         exchange.upgrade = received.upgrade;
         exchange.buffers_short = received.http1;
         let mut owner = exchange.handle.watch_owner();
@@ -165,7 +196,7 @@ impl Inner {
                 Turn::Again(unsent, why) => (unsent, why),
             };
             request = unsent;
-            let _waiting = exchange.series.begin_waiting();
+            let _waiting = exchange.begin_waiting(&self.buffer, || None)?;
             let change = async {
                 tokio::select! {
                     // The sender lives in the handle that this request holds.
@@ -193,7 +224,7 @@ impl Inner {
             answer_limit: exchange.timeouts.first_byte,
             upgrade: exchange.upgrade.as_ref().map(|upgrade| &upgrade.protocol),
         };
-        let waiting = exchange.series.begin_waiting();
+        let waiting = exchange.begin_waiting(&self.buffer, || None)?;
         let outcome = self.forwarder.forward(&passage, request, waiting).await;
         let peer = || member.name.clone();
         match outcome {
@@ -205,7 +236,7 @@ impl Inner {
                     Failure::PeerUnreachable { function: function(), peer: peer(), error };
                 Ok(Turn::Again(*request, failure))
             }
-            Outcome::Late => Err(exchange.activation_timeout()),
+            Outcome::Late => Err(exchange.activation_timeout(None)),
             Outcome::Broken { error } => {
                 Err(Failure::PeerBroke { function: function(), peer: peer(), error })
             }

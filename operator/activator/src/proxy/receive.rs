@@ -38,8 +38,8 @@ const MAX_AGO: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(super) struct Received {
     pub request: Request<RequestBody>,
-    /// Memory that its head takes while it waits.
-    pub head_bytes: u64,
+    /// Memory that it takes while it waits: its head, and what was read of its body.
+    pub held_bytes: u64,
     /// The change of protocol that the client asks for.
     pub upgrade: Option<Upgrade>,
     /// Whether the client speaks HTTP/1.
@@ -134,8 +134,9 @@ fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
         protocol.map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
     request.extensions_mut().clear();
     headers::speak_http1(&mut request);
-    let head_bytes = u64::try_from(bytes + HEAD_OVERHEAD).unwrap_or(u64::MAX);
-    Ok(Received { request, head_bytes, upgrade, http1, bounds: None })
+    let head = u64::try_from(bytes + HEAD_OVERHEAD).unwrap_or(u64::MAX);
+    let held_bytes = head.saturating_add(request.body().read_ahead());
+    Ok(Received { request, held_bytes, upgrade, http1, bounds: None })
 }
 
 /// Checks and cleans a request that a proven activator passes on.

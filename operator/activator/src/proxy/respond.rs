@@ -40,7 +40,7 @@ impl Inner {
     ) -> Result<Response<ResponseBody>, Failure> {
         let Reply { mut response, lease, sent } = reply;
         let Granted { permit, at } = granted;
-        permit.note_first_byte();
+        permit.note_first_byte(exchange.trace);
         let switched = switched_to(&response);
         headers::sanitise_response(response.headers_mut());
         exchange.note_pod(&permit.pod().name, at, response.headers_mut());

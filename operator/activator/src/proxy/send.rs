@@ -7,22 +7,25 @@ use std::time::Duration;
 use http::Request;
 use http::header::{CONNECTION, UPGRADE};
 use rouse_crds::v1alpha1::Protocol;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
 use super::admit::{Denied, admit};
-use super::exchange::{Exchange, Pause, Turn, no_owner};
+use super::exchange::{Exchange, Turn, no_owner};
 use super::respond::Granted;
-use crate::admission::{Gate, Permit};
+use crate::admission::{Fault, Gate, Permit};
 use crate::body::RequestBody;
 use crate::headers;
 use crate::problem::Failure;
-use crate::upstream::{ConnectError, Destination, Reply, SendError};
+use crate::upstream::{ConnectError, Destination, Reply, SendError, SentOn, Unsent};
+
+/// Times that pods may refuse one request before it is given up.
+const MOST_REFUSALS: u32 = 3;
 
 /// What became of sending.
 enum Sent {
     Replied(Permit, Reply),
-    Unsent { permit: Permit, request: Request<RequestBody>, error: ConnectError },
+    Unsent { permit: Permit, unsent: Unsent },
 }
 
 impl Inner {
@@ -35,39 +38,34 @@ impl Inner {
     ) -> Result<Turn, Failure> {
         let mut failed = None;
         let mut failure = None;
-        let mut pause = Pause::default();
+        let mut refusals = 0;
         loop {
-            let avoided: Option<Arc<str>> =
-                failed.as_ref().map(|permit: &Permit| Arc::clone(&permit.pod().uid));
-            let permit = match admit(gate, exchange, failed.take()).await {
+            let admitted =
+                admit(gate, &self.buffer, request.headers(), exchange, failed.take()).await;
+            let permit = match admitted {
                 Ok(permit) => permit,
                 Err(Denied::Moved) => return Ok(Turn::Again(request, no_owner(exchange))),
                 Err(Denied::Failed(denied)) => return Err(choose(denied, failure)),
             };
-            if avoided.is_some_and(|uid| uid == permit.pod().uid) {
-                let next = Instant::now() + pause.next();
-                sleep_until(next.min(exchange.deadline)).await;
-            }
             let at = Instant::now();
-            match self.send(permit, request, exchange).await? {
+            let (permit, unsent) = match self.send(permit, request, exchange).await? {
                 Sent::Replied(permit, reply) => {
                     let response = self.respond(reply, Granted::new(permit, at), exchange)?;
                     return Ok(Turn::Answered(response));
                 }
-                Sent::Unsent { permit, request: again, error } => {
-                    let why = Failure::NotConnected {
-                        function: exchange.handle.key.clone(),
-                        pod: Arc::clone(&permit.pod().name),
-                        error: error.to_string(),
-                    };
-                    if Instant::now() >= exchange.deadline {
-                        return Err(why);
-                    }
-                    failure = Some(why);
-                    failed = Some(permit);
-                    request = again;
-                }
+                Sent::Unsent { permit, unsent } => (permit, unsent),
+            };
+            let refused = matches!(unsent.error, ConnectError::Refused(_));
+            let why = Failure::not_sent(&exchange.handle.key, &permit.pod().name, &unsent.error);
+            refusals += u32::from(refused);
+            let given_up = refused && (refusals > MOST_REFUSALS || !gate.may_retry());
+            if given_up || Instant::now() >= exchange.deadline {
+                return Err(why);
             }
+            exchange.series.note_retry();
+            failure = Some(why);
+            failed = Some(permit);
+            request = unsent.request;
         }
     }
 
@@ -88,19 +86,26 @@ impl Inner {
             }
         }
         let limit = exchange.timeouts.first_byte;
-        let to = Destination {
-            pod: permit.pod(),
-            limited: permit.is_limited(),
-            sent_on: exchange.sent_on.as_ref(),
-            permit: &permit,
-        };
+        let reached = permit.is_trial().then(|| on_reaching(&permit, exchange.sent_on.clone()));
+        let sent_on = reached.as_ref().or(exchange.sent_on.as_ref());
+        let pod = Arc::clone(permit.pod());
+        let limited = permit.is_limited();
+        let to = Destination { pod: &pod, limited, sent_on, permit: &permit };
         let sending = self.upstream.send(&to, request);
-        let pod = || Arc::clone(&permit.pod().name);
-        let function = exchange.handle.key.clone();
+        let (name, function) = (|| Arc::clone(&pod.name), || exchange.handle.key.clone());
+        let note_fault = |fault| {
+            if permit.note_fault(fault) {
+                exchange.series.note_ejection();
+            }
+        };
         match timeout_at(Instant::now() + limit, sending).await {
             Ok(Ok(reply)) => Ok(Sent::Replied(permit, reply)),
             Ok(Err(SendError::Unsent(unsent))) => {
-                Ok(Sent::Unsent { permit, request: unsent.request, error: unsent.error })
+                // Whoever refuses is there.
+                if !matches!(unsent.error, ConnectError::Refused(_)) {
+                    note_fault(Fault::Unreached);
+                }
+                Ok(Sent::Unsent { permit, unsent: *unsent })
             }
             // Whoever passed it on looks again, if it is still there.
             Ok(Err(SendError::Withdrawn)) => Err(Failure::NotOwner),
@@ -108,14 +113,30 @@ impl Inner {
                 Err(Failure::BadRequest("the request's body broke off"))
             }
             Ok(Err(SendError::Broken(error))) => {
-                Err(Failure::PodBroke { function, pod: pod(), error: describe(&error) })
+                note_fault(Fault::Broken);
+                Err(Failure::PodBroke {
+                    function: function(),
+                    pod: name(),
+                    error: describe(&error),
+                })
             }
             Err(_elapsed) => {
                 let field = limiting_field(limit, exchange.timeouts.request);
-                Err(Failure::AnswerTimeout { function, pod: pod(), limit, field })
+                Err(Failure::AnswerTimeout { function: function(), pod: name(), limit, field })
             }
         }
     }
+}
+
+/// Tells the gate that a suspect pod could be reached after all, and whoever else wants to know.
+fn on_reaching(permit: &Permit, sent_on: Option<SentOn>) -> SentOn {
+    let reached = permit.reached();
+    Arc::new(move || {
+        reached();
+        if let Some(sent_on) = &sent_on {
+            sent_on();
+        }
+    })
 }
 
 /// A pod that accepts no connection tells more than the wait for another.

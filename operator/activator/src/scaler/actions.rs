@@ -7,7 +7,7 @@ use rouse_core::report::FunctionReport;
 use tokio::time::Instant;
 
 use super::pods::Asking;
-use crate::instances::{CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::instances::{CallError, CostError, DeploymentRef, PodRef, ScaleError, Scaled};
 use crate::release::Released;
 
 /// Something to be done.
@@ -48,6 +48,14 @@ pub enum Action {
     AskFor {
         /// UID of the activator.
         member: Arc<str>,
+    },
+    /// Delete a pod that keeps failing, if the Function is still owned here, so that another comes in
+    /// its place.
+    ReplaceFailing {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// The pod.
+        pod: PodRef,
     },
     /// Delete a pod, if the Function is still owned here.
     Replace {
@@ -106,5 +114,12 @@ pub enum Done {
     NotReplaced {
         /// UID of the pod.
         uid: Arc<str>,
+    },
+    /// A failing pod was deleted, or not.
+    FailingReplaced {
+        /// The pod.
+        pod: PodRef,
+        /// What became of it.
+        result: Result<(), CallError>,
     },
 }

@@ -7,7 +7,6 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use rouse_core::function::FunctionKey;
 use rouse_core::function::start_failure::Cause;
@@ -15,13 +14,14 @@ use rouse_core::report::FunctionReport;
 use rouse_core::scaling::{Decision, Reason};
 use rouse_crds::v1alpha1::Activation;
 
-use crate::instances::{ScaleError, Scaled};
+use crate::exemplar::{TraceId, TracedHistogram, observe};
+use crate::instances::{CallError, PodRef, ScaleError, Scaled};
 
 /// Bounds of the phases of an activation, in seconds.
 const PHASE_BUCKETS: [f64; 16] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
-type Phases = Family<PhaseLabel, Histogram, fn() -> Histogram>;
+type Phases = Family<PhaseLabel, TracedHistogram, fn() -> TracedHistogram>;
 
 /// The families of all Functions.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub struct ControlMetrics {
     decisions: Family<ReasonLabel, Counter>,
     scale_writes: Family<OutcomeLabel, Counter>,
     start_failures: Family<CauseLabel, Counter>,
+    replacements: Family<OutcomeLabel, Counter>,
     phases: Phases,
     /// Functions that this activator owns.
     pub owned: Gauge,
@@ -85,13 +86,14 @@ impl<T: Debug> EncodeLabelValue for DebugLabel<T> {
 impl ControlMetrics {
     /// Makes all families known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let phases: fn() -> Histogram = || Histogram::new(PHASE_BUCKETS);
+        let phases: fn() -> TracedHistogram = || TracedHistogram::new(PHASE_BUCKETS.into_iter());
         let metrics = Self {
             desired: Family::default(),
             ready: Family::default(),
             decisions: Family::default(),
             scale_writes: Family::default(),
             start_failures: Family::default(),
+            replacements: Family::default(),
             phases: Family::new_with_constructor(phases),
             owned: Gauge::default(),
         };
@@ -119,6 +121,11 @@ impl ControlMetrics {
             "rouse_start_failures",
             "Starts that could not succeed, by reason",
             metrics.start_failures.clone(),
+        );
+        registry.register(
+            "rouse_pod_replacements",
+            "Deletions of pods that kept failing while others served, by outcome",
+            metrics.replacements.clone(),
         );
         registry.register(
             "rouse_activation_seconds",
@@ -186,6 +193,21 @@ impl ScalerMetrics {
         }
     }
 
+    /// A failing pod was deleted, or not.
+    pub fn replaced(&self, pod: &PodRef, result: &Result<(), CallError>) {
+        let (outcome, error) = match result {
+            Ok(()) => (Outcome::Written, None),
+            Err(error) => (Outcome::Unavailable, Some(error)),
+        };
+        self.all.replacements.get_or_create(&OutcomeLabel { outcome: DebugLabel(outcome) }).inc();
+        tracing::warn!(
+            namespace = %pod.namespace,
+            pod = %pod.name,
+            error = error.map(tracing::field::display),
+            "a pod kept failing while others served: replacing it",
+        );
+    }
+
     /// A start can't succeed.
     pub fn start_failed(&self, cause: Cause) {
         let reason = DebugLabel(cause);
@@ -193,7 +215,7 @@ impl ScalerMetrics {
     }
 
     /// A Function was woken.
-    pub fn activated(&self, activation: &Activation) {
+    pub fn activated(&self, activation: &Activation, trace: Option<TraceId>) {
         let phases = [
             ("scaled", activation.scaled_millis),
             ("created", activation.created_millis),
@@ -205,7 +227,7 @@ impl ScalerMetrics {
         for (phase, millis) in phases {
             if let Some(millis) = millis {
                 let seconds = f64::from(millis) / 1000.0;
-                self.all.phases.get_or_create(&PhaseLabel { phase }).observe(seconds);
+                observe(&self.all.phases.get_or_create(&PhaseLabel { phase }), seconds, trace);
             }
         }
     }

@@ -106,6 +106,13 @@ impl Tracked {
         }
     }
 
+    /// The port on which its container, though it runs, has not answered.
+    pub fn silent_on(&self) -> Option<u16> {
+        let seen = &self.view.seen;
+        let address = seen.address.filter(|_| seen.running && !self.is_answering())?;
+        Some(address.port())
+    }
+
     /// Whether it gets requests.
     pub const fn is_open(&self) -> bool {
         self.open

@@ -20,6 +20,7 @@ use super::claiming::{Claiming, Heir};
 use super::draining::{Shrinking, choose_victims, decide_shrinking};
 use super::metrics::ScalerMetrics;
 use super::pods::{Pods, Tracked};
+use super::replacing::Replacing;
 use super::replicas::Replicas;
 use super::reporting::Publisher;
 use crate::admission::{Gate, Load};
@@ -44,10 +45,14 @@ pub struct Scaler {
     claiming: Claiming,
     /// In boxes: a map with a single entry makes room for eleven.
     replicas: BTreeMap<Arc<str>, Box<Replicas>>,
-    /// Load that was seen after the last decision.
-    carried_peak: u32,
+    /// Whether there were requests since the decision before. Then the task looks again in a
+    /// while; else the next request wakes it.
+    active: bool,
     /// Whether the gate turns requests away since no start can succeed.
     failing: bool,
+    replacing: Replacing,
+    /// The port on which nothing answers, as the gate was told last.
+    silent: Option<u16>,
     /// Whether the gate holds a burst back for pods on their way.
     expecting: bool,
     last_error: Option<LastError>,
@@ -80,8 +85,10 @@ impl Scaler {
             pods: Pods::default(),
             claiming: Claiming::new(heir),
             replicas: BTreeMap::new(),
-            carried_peak: 0,
+            active: false,
             failing: false,
+            replacing: Replacing::default(),
+            silent: None,
             expecting: false,
             last_error: None,
             last_activation: None,
@@ -115,6 +122,7 @@ impl Scaler {
                 self.claiming.asked(&self.gate, &member, released);
             }
             Done::NotReplaced { uid } => self.claiming.not_replaced(&uid),
+            Done::FailingReplaced { pod, result } => self.metrics.replaced(&pod, &result),
         }
     }
 
@@ -125,10 +133,13 @@ impl Scaler {
         let (load, decision) = self.decide_scale(now);
         let (plan, seen) = self.decide_plan(decision.desired, now);
         actions.append(&mut self.ask(&plan));
+        actions.extend(self.replace_failing(&load, now));
         self.route(&plan, &load, &decision, now);
-        let load = self.look_again();
+        // As it is now that pods were closed.
+        let load = self.gate.load();
         let targets = self.write_scales(&plan, &load, now, &mut actions);
         self.settle_failure(&plan, &seen, clocks);
+        self.settle_delay(&plan);
         let expecting_until = self.expect_pods(&plan, now);
         self.note_activation(&load, clocks);
         let wake_at = self.next_moment(&load, &decision, &targets, now);
@@ -170,10 +181,11 @@ impl Scaler {
     fn decide_scale(&mut self, now: Instant) -> (Load, Decision) {
         let load = self.gate.take_load();
         let seen = Seen {
-            peak: load.peak.max(self.carried_peak),
+            peak: load.peak,
             load: load.in_flight.saturating_add(load.waiting),
+            idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
         };
-        self.carried_peak = 0;
+        self.active = load.peak > 0;
         let policy = &self.observed.function.settings.policy;
         let moment = now.saturating_duration_since(self.origin);
         let decision = scaling::decide(policy, seen, &mut self.scaling, moment);
@@ -231,6 +243,14 @@ impl Scaler {
         asking.into_iter().map(Action::Ask).collect()
     }
 
+    /// Deletes a pod that keeps failing. The write that names its UID is what says whom it means.
+    fn replace_failing(&mut self, load: &Load, now: Instant) -> Option<Action> {
+        let uid = self.replacing.choose(&load.pods, now)?;
+        let seen = &self.pods.get(&uid)?.view().seen;
+        let pod = PodRef { namespace: Arc::clone(&seen.namespace), name: Arc::clone(&seen.name) };
+        Some(Action::ReplaceFailing { uid, pod })
+    }
+
     /// Opens and closes pods. The alarm comes first: whoever comes to a gate whose last pod was
     /// closed must wake this task.
     fn route(&mut self, plan: &Plan, load: &Load, decision: &Decision, now: Instant) {
@@ -246,20 +266,16 @@ impl Scaler {
         self.pods.route(&self.gate, now, routed);
     }
 
-    /// Load above which the decision would be another.
+    /// Load above which the decision would be another. Whoever ends a rest is told of, too.
     fn alarm(&self, desired: u32) -> u32 {
+        if !self.active {
+            return 0;
+        }
         let policy = &self.observed.function.settings.policy;
         if desired >= policy.scaling.max {
             return u32::MAX;
         }
         desired.saturating_mul(policy.per_pod())
-    }
-
-    /// The load as it is now that pods were closed.
-    fn look_again(&mut self) -> Load {
-        let load = self.gate.take_load();
-        self.carried_peak = load.peak;
-        load
     }
 
     /// Begins the writes that bring each Deployment to its number; answers with these numbers.

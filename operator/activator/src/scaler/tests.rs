@@ -13,7 +13,7 @@ use super::claiming::Heir;
 use super::metrics::ControlMetrics;
 use super::run;
 use super::state::Scaler;
-use crate::admission::{Gate, Refusal};
+use crate::admission::{Admission, Fault, Gate, Refusal};
 use crate::instances::ScaleError;
 use plant::{Behaviour, World, settings};
 
@@ -284,6 +284,60 @@ async fn a_pod_without_a_node_is_waited_for_before_it_counts_as_a_failure() {
     };
     assert_eq!(failure.reason, "Unschedulable");
     assert!((5 * SECOND..6 * SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_never_listens_is_named_as_the_cause() {
+    let world = World::new(settings(0, 0, 10)).await;
+    world.plant.behave("r1", Behaviour::Silent);
+    let call = world.spawn_call(millis(1));
+    assert_eq!(world.gate.delay(), None);
+    world.until("the cause is known", |world| world.gate.delay().is_some()).await;
+    let delay = world.gate.delay().unwrap();
+    assert_eq!(delay.reason, "NotListening");
+    assert!(delay.message.contains("nothing listens on port 10001"), "{}", delay.message);
+    world.plant.behave("r1", Behaviour::Starts);
+    call.await.unwrap().unwrap();
+    assert_eq!(world.gate.delay(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_idle_time_begins_with_the_end_of_the_last_of_many_single_requests() {
+    let world = World::new(settings(0, 0, 10)).await;
+    for _ in 0..2000 {
+        world.call(millis(5)).await.unwrap();
+        sleep(millis(5)).await;
+    }
+    let idle_since = Instant::now();
+    world.until("told to sleep", |world| world.plant.replicas() == 0).await;
+    let slept_after = idle_since.elapsed();
+    assert!((9 * SECOND..11 * SECOND).contains(&slept_after), "{slept_after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_keeps_failing_beside_others_is_replaced() {
+    let world = World::new(settings(0, 3, 3)).await;
+    world.until("up", |w| w.report().revisions["r1"].ready == 3).await;
+    let bad = Arc::clone(&world.gate.load().pods[0].uid);
+    let begun = Instant::now();
+    while world.gate.load().pods.iter().any(|pod| pod.uid == bad) {
+        for _ in 0..6 {
+            let Admission::Granted(permit) = world.gate.admit(1) else {
+                panic!("two pods serve");
+            };
+            if permit.pod().uid == bad {
+                permit.note_fault(Fault::Broken);
+            } else {
+                permit.note_first_byte(None);
+            }
+        }
+        sleep(millis(100)).await;
+        assert!(begun.elapsed() < 30 * SECOND, "it is replaced in time");
+    }
+    // Ejected for 1, 2 and 4 s, and then once more.
+    assert!(begun.elapsed() > 7 * SECOND, "{:?}", begun.elapsed());
+    world.until("another has come", |w| w.report().revisions["r1"].ready == 3).await;
+    assert_eq!(world.plant.scales(), [("r1".into(), 3)]);
 }
 
 #[tokio::test(start_paused = true)]

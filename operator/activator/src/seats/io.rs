@@ -50,7 +50,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Seated<I> {
                     self.seat().speaks_http2();
                 }
             }
-            self.seat().note_read();
+            self.seat().note_read(read.len());
         }
         Poll::Ready(Ok(()))
     }

@@ -58,12 +58,12 @@ async fn each_has_its_time() {
     drop(idle.seat().begin());
     let request = busy.seat().begin();
     pass(HEAD - 1).await;
-    slow.seat().note_read();
+    slow.seat().note_read(1);
     assert_eq!(far(&silent), None);
     pass(2).await;
     assert_eq!(far(&silent), Some(Farewell::idle));
     assert_eq!(far(&slow), Some(Farewell::idle), "a byte now and then gains no time");
-    idle.seat().note_read();
+    idle.seat().note_read(1);
     pass(HEAD + 1).await;
     assert_eq!(far(&idle), Some(Farewell::idle), "the head of its next request takes too long");
     assert_eq!((far(&http2), far(&busy)), (None, None));

@@ -161,9 +161,12 @@ fn answer(
         let active = connection.seat.begin();
         let http1 = version < Version::HTTP_2;
         let waits_for_word = request.headers().contains_key(EXPECT);
-        let request = request
-            .map(|body| RequestBody::Client(ClientBody::new(body, http1 && !waits_for_word)));
         let Connection { shared, listener, facts, presence, seat, .. } = &*connection;
+        let read_ahead = read_ahead(seat, http1);
+        let request = request.map(|body| {
+            let body = ClientBody::new(body, http1 && !waits_for_word);
+            RequestBody::Client(body.read_ahead_by(read_ahead))
+        });
         let mut unanswered = Unanswered(Some(seat).filter(|_| !http1));
         // A body that is not read hides from the server that its client leaves.
         let hides = http1 && !request.body().is_end_stream();
@@ -182,6 +185,21 @@ fn answer(
         Ok(active.until_end_of(response).map(|body| body.holding(busy)))
     }
     .boxed()
+}
+
+/// Bytes that a connection holds, or may come to hold, of the body of a request that has just come.
+fn read_ahead(seat: &Seat, http1: bool) -> u32 {
+    if http1 {
+        // With the head, which is read in one piece with what follows it.
+        let most = u32::try_from(BUFFER).unwrap_or(u32::MAX);
+        return match seat.read_since_idle() {
+            // It was read with the request before it.
+            0 => most,
+            read => read.min(most),
+        };
+    }
+    // It comes as far as the windows let it, of which all streams have one together.
+    STREAM_WINDOW.min(CONNECTION_WINDOW / seat.requests().max(1))
 }
 
 /// A request on HTTP/2, where a client can give up one after the other on the same connection.

@@ -17,6 +17,9 @@ use tokio::time::sleep;
 /// How long a request is served before its client is watched: most are done by then.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+// A client that leaves is to be gone from the queue within twice that.
+const _: () = assert!(PATIENCE.as_millis() * 2 <= 100);
+
 /// A connection of a client that others may watch. The lock is held for one system call at a time
 /// and never waited for but by a client's watcher, which takes it once.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ mod answers;
 mod bodies;
 mod conformance;
 mod drain;
+mod failing;
+mod fairness;
 mod forward;
 mod hops;
 mod hostile;

@@ -48,6 +48,7 @@ fn pod(uid: &str) -> PodSeen {
         protocol: Protocol::Http1,
         going: false,
         ready: false,
+        running: false,
         exits: 0,
         failure: None,
         deletion_cost: 0,

@@ -21,7 +21,7 @@ use crate::scaler::reporting::{Reported, build_report};
 
 /// How long a soft target holds requests back for pods that were asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Shortest and longest pause between two looks at the load of an awake Function.
+/// Shortest and longest pause between two looks at the load of a Function that is called.
 const SAMPLE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 impl Scaler {
@@ -55,6 +55,22 @@ impl Scaler {
                 self.failing = false;
             }
             None => {}
+        }
+    }
+
+    /// Tells the gate when containers of the serving revision run and do not answer, for those who
+    /// wait for them in vain.
+    pub(super) fn settle_delay(&mut self, plan: &Plan) {
+        let served = self.pods.open_count() > 0;
+        let silent = plan
+            .serving
+            .as_ref()
+            .filter(|_| !served)
+            .and_then(|serving| self.pods.of(serving).find_map(|(_, pod)| pod.silent_on()));
+        if self.silent != silent {
+            self.silent = silent;
+            let path = self.observed.function.settings.readiness_path.as_deref();
+            self.gate.set_delay(silent.map(|port| Arc::new(not_listening(port, path))));
         }
     }
 
@@ -127,7 +143,7 @@ impl Scaler {
             build_activation(mark, &pod.view().seen.revision, start, clocks)
         });
         if let Some(activation) = activation {
-            self.metrics.activated(&activation);
+            self.metrics.activated(&activation, mark.trace);
             self.last_activation = Some(activation);
         }
         self.gate.end_activation();
@@ -145,10 +161,11 @@ impl Scaler {
         targets: &BTreeMap<Arc<str>, u32>,
         now: Instant,
     ) -> Option<Instant> {
-        let busy = load.in_flight > 0 || load.waiting > 0;
+        let busy = self.active || load.in_flight > 0 || load.waiting > 0;
         let (shortest, longest) = SAMPLE_PAUSES;
-        let window = self.observed.function.settings.policy.scaling.stable_window;
-        let sample = now + (window / 10).clamp(shortest, longest);
+        let scaling = &self.observed.function.settings.policy.scaling;
+        // Within the idle time, so that its end is not seen late.
+        let pause = (scaling.stable_window / 10).clamp(shortest, longest).min(scaling.idle_after);
         let writes = self.replicas.iter().map(|(revision, replicas)| {
             let target = targets.get(revision).copied().unwrap_or_default();
             replicas.wake_at(target, now)
@@ -156,7 +173,7 @@ impl Scaler {
         let graces = self.pods.iter().map(|(_, pod)| pod.failure_counts_at());
         [
             decision.again_at.map(|moment| self.origin + moment),
-            decision.again_at.filter(|_| busy).map(|_| sample),
+            busy.then(|| now + pause),
             self.pods.reprieve_at(now),
         ]
         .into_iter()
@@ -186,6 +203,21 @@ impl Scaler {
         self.metrics.report(&report);
         report
     }
+}
+
+fn not_listening(port: u16, path: Option<&str>) -> admission::StartFailure {
+    let message = match path {
+        None => format!(
+            "the container runs but nothing listens on port {port} of the Function: see whether it \
+             listens on that port ($PORT, spec.port) and not on localhost alone"
+        ),
+        Some(path) => format!(
+            "the container runs but {path:?} on port {port} of the Function (spec.readiness) has \
+             not answered with success: see its log"
+        ),
+    };
+    let reason = if path.is_none() { "NotListening" } else { "NotReady" };
+    admission::StartFailure { reason, message }
 }
 
 fn last_error(revision: &str, failure: &StartFailure, wall: Timestamp) -> LastError {

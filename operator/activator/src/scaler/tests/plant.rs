@@ -59,6 +59,8 @@ pub enum Behaviour {
     Crashes,
     /// No node has room for more than so many of its pods.
     Room(usize),
+    /// They run and nothing in them listens.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -245,7 +247,7 @@ pub async fn call(
     let waited = begun.elapsed();
     let uid = Arc::clone(&permit.pod().uid);
     plant.begin(&uid);
-    permit.note_first_byte();
+    permit.note_first_byte(None);
     sleep(service).await;
     plant.end(&uid);
     Ok((Arc::clone(&permit.pod().revision), waited))
@@ -443,6 +445,7 @@ impl Plant {
             protocol: Protocol::Http1,
             going: false,
             ready: false,
+            running: false,
             exits: 0,
             failure: None,
             deletion_cost: 0,
@@ -475,6 +478,13 @@ impl Plant {
                 Behaviour::BadImage => Cause::ImagePullFailed,
                 Behaviour::Crashes => Cause::ContainerCrashed,
                 Behaviour::Starts | Behaviour::Room(_) => return plant.start(uid).await,
+                Behaviour::Silent => {
+                    sleep(NETWORK).await;
+                    return plant.change(&uid, |pod| {
+                        pod.seen.address = address(&uid);
+                        pod.seen.running = true;
+                    });
+                }
             };
             sleep(NETWORK).await;
             plant.change(&uid, |pod| {
@@ -488,6 +498,7 @@ impl Plant {
         sleep(NETWORK).await;
         self.change(&uid, |pod| {
             pod.seen.address = address(&uid);
+            pod.seen.running = true;
             pod.seen.failure = None;
         });
         sleep(OPENING_PORT).await;

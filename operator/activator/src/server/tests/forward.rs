@@ -189,7 +189,7 @@ async fn one_that_does_not_own_does_not_pass_on_further() {
     pair.far.give_to(&pair.near.join("near", rig::address(101)));
     let answer = pair.begin(get("/")).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(pair.near.metric("rouse_forwards_total{outcome=\"answered\"}"), None);
+    assert_eq!(pair.near.metric("rouse_forwards_total{outcome=\"answered\"}"), Some(0.0));
     pair.far.own();
     pair.far.hello(1);
     assert_eq!(answer.await.unwrap(), (200, "Hello".into()));
@@ -397,6 +397,36 @@ async fn a_client_that_leaves_is_gone_from_the_owner_too() {
     });
     pair.at_rest().await;
     assert!(!called.load(Ordering::SeqCst));
+}
+
+/// However it leaves: no time passes, and nobody is called.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_by_http1_or_by_a_reset_is_gone_from_both() {
+    for leaves_by_reset in [false, true] {
+        let pair = pair();
+        let begun = Instant::now();
+        let mut http1 = pair.near.connect(rouse_core::routing::Listener::Cluster);
+        let http2 = pair.near.http2().await;
+        let mut sender = http2.clone();
+        let waiting = tokio::spawn(async move {
+            let request = Request::get("http://f.shop/").body(rig::empty()).unwrap();
+            if leaves_by_reset {
+                drop(sender.send_request(request).await);
+            }
+        });
+        if !leaves_by_reset {
+            http1.write_all(b"GET / HTTP/1.1\r\nhost: f.shop\r\n\r\n").await.unwrap();
+        }
+        pair.far.waiting(1).await;
+        assert!(pair.near.metric("rouse_buffered_bytes{").unwrap() > 0.0);
+        waiting.abort();
+        drop(http1);
+        pair.far.waiting(0).await;
+        assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+        pair.far.pod(1, Protocol::Http1, |_| panic!("nobody is there to be answered"));
+        pair.at_rest().await;
+        assert!(pair.near.metric("rouse_buffered_bytes{").unwrap() < 1.0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

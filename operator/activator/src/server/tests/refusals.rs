@@ -122,7 +122,8 @@ async fn a_full_queue_turns_away_at_once_and_harms_nobody() {
     rig.waiting(1).await;
     let response = rig.send(get("/")).await;
     assert_eq!(response.status(), 503);
-    assert_eq!(response.headers()["retry-after"], "1");
+    let after: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=3).contains(&after), "{after}");
     assert!(rig::read(response).await.contains("problems/queue-full\""));
     rig.hello(1);
     assert_eq!(rig::read(waiting.await.unwrap()).await, "Hello");

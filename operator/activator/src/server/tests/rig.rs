@@ -33,6 +33,7 @@ use tokio::task::yield_now;
 
 use crate::admission::{Bounds, Gate, Load};
 use crate::body::ResponseBody;
+use crate::buffer::Buffer;
 use crate::function::{FunctionHandle, Owner};
 use crate::pod::{Pod, Start};
 use crate::proxy::{Proxy, ProxyConfig};
@@ -165,6 +166,11 @@ impl Rig {
 
     /// An activator that knows of no owner.
     pub fn new(world: World) -> Self {
+        Self::with_buffer(world, BufferBounds { requests: 1 << 20, bytes: 1 << 30 })
+    }
+
+    /// An activator in which no more requests may wait than `buffer` holds.
+    pub fn with_buffer(world: World, buffer: BufferBounds) -> Self {
         let mut registry = Registry::default();
         let metrics = RequestMetrics::register(&mut registry);
         let key = FunctionKey::new("shop", "f");
@@ -177,6 +183,7 @@ impl Rig {
             cluster_domain: "cluster.local".into(),
             token_file: concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/tests/token").into(),
             metrics,
+            buffer: Buffer::new(buffer),
             dialer: world.dialer(),
         };
         let peers = PeerService {
@@ -188,6 +195,19 @@ impl Rig {
         let shared = Arc::new(Shared::new(proxy, peers, Arc::default()));
         let gate = Gate::new(bounds(0, 100));
         Self { world, shared, handle, gate, registry, config, seats, routes }
+    }
+
+    /// Another Function of the namespace, owned here; answers with its gate.
+    pub fn second_function(&self, name: &str) -> Arc<Gate> {
+        let key = FunctionKey::new("shop", name);
+        let handle = FunctionHandle::new(key, format!("uid-{name}").into(), timeouts());
+        let gate = Gate::new(bounds(0, 100));
+        handle.set_owner(Owner::Here(Arc::clone(&gate)));
+        let destination =
+            |target: &Arc<FunctionHandle>| Destination { public: true, target: Arc::clone(target) };
+        let functions = [&self.handle, &Arc::new(handle)].map(|h| (h.key.clone(), destination(h)));
+        self.set_table(RouteTable::build(functions, &[], &HostPolicy::default()));
+        gate
     }
 
     pub fn own(&self) {
