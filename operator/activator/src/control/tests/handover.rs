@@ -146,6 +146,22 @@ async fn a_frozen_owner_keeps_its_pods_and_others_take_their_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_by_an_old_membership_is_refused_and_who_asks_by_a_new_one_is_believed() {
+    let pair = Pair::new(1, 1).await;
+    pair.begin(&pair.a.gate(), SECOND).await.unwrap();
+    let b = Member { uid: "b".into(), name: "b".into(), peer: "b:8082".into() };
+    let asks = |version| Release { function: UID.into(), version, to: b.clone() };
+    let ask = pair.network.asker();
+    let a = Member { uid: "a".into(), name: "a".into(), peer: "a:8082".into() };
+    let released = ask(a.clone(), asks(1)).await;
+    assert!(matches!(released, Released::Refused), "{released:?}");
+    assert!(matches!(pair.a.owner(), Owner::Here(_)));
+    let Released::Gave { estate, .. } = ask(a, asks(2)).await else { panic!("it is the owner") };
+    assert_eq!(estate.pods.len(), 1);
+    assert!(matches!(pair.a.owner(), Owner::Peer(peer) if peer.uid == "b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_was_superseded_in_its_sleep_puts_nothing_to_sleep() {
     let mut pair = Pair::new(0, 4).await;
     pair.begin(&pair.a.gate(), SECOND).await.unwrap();

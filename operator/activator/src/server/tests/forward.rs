@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use http::header::HeaderMap;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper_util::rt::TokioIo;
 use rouse_core::function::Timeouts;
+use rouse_core::handover::{Estate, Release, ReleaseLine};
 use rouse_core::membership::Member;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 use super::protocols::{tunnelling, upgrading};
 use super::rig::{self, Body, Rig, World, channel, data, get, http1_over, post, read, text};
 use crate::admission::Refusal;
+use crate::forward::Releases;
+use crate::release::Released;
 
 /// An activator that forwards, and one that owns.
 struct Pair {
@@ -528,6 +531,29 @@ async fn a_change_of_protocol_follows_the_owner_too() {
     pair.near.pod(1, Protocol::Http1, tunnelling);
     assert_eq!(answer.await.unwrap().status(), StatusCode::SWITCHING_PROTOCOLS);
     pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activator_is_asked_for_a_function_and_not_waited_for_without_end() {
+    let pair = pair();
+    let ask = || {
+        let (token_file, dialer) = (pair.near.config.token_file.clone(), pair.near.world.dialer());
+        let to = Member { uid: "uid-near".into(), name: "near".into(), peer: "unused".into() };
+        let release = Release { function: "uid-f".into(), version: 7, to };
+        Arc::new(Releases::new(token_file, dialer)).ask(pair.member.clone(), release)
+    };
+    let Released::Gave { estate, rest } = ask().await else { panic!("it answers") };
+    assert_eq!(estate, Estate::default());
+    let lines: Vec<ReleaseLine> = rest.unwrap().0.collect().await;
+    assert_eq!(lines, [ReleaseLine::Done]);
+    for (patience, happens) in
+        [(2, freeze as fn(&World)), (0, |world| world.refuse(rig::address(100)))]
+    {
+        happens(&pair.near.world);
+        let begun = Instant::now();
+        assert!(matches!(ask().await, Released::Silent));
+        assert_eq!(begun.elapsed().as_secs(), patience);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,7 +101,7 @@ impl World {
         near
     }
 
-    fn dialer(&self) -> Dialer {
+    pub fn dialer(&self) -> Dialer {
         let world = self.clone();
         Dialer::new(move |address| {
             world.dials.fetch_add(1, Ordering::SeqCst);
