@@ -30,16 +30,13 @@ thread_local! {
 
 /// Gives a request that belongs to no trace one of its own, and one without an id its trace's id.
 pub(crate) fn settle(headers: &mut HeaderMap) {
-    let is_told = is_told(headers);
-    if is_told && headers.contains_key(X_REQUEST_ID) {
-        return;
-    }
-    if !is_told {
+    if !is_told(headers) {
+        let begun = begin();
         // It speaks of a trace that nobody can find.
         headers.remove(TRACESTATE);
-        headers.insert(TRACEPARENT, begin());
-    }
-    if !headers.contains_key(X_REQUEST_ID)
+        headers.insert(TRACEPARENT, value(begun.clone()));
+        headers.entry(X_REQUEST_ID).or_insert_with(|| value(begun.slice(TRACE_ID)));
+    } else if !headers.contains_key(X_REQUEST_ID)
         && let Some(id) = trace_id(headers)
     {
         headers.insert(X_REQUEST_ID, id);
@@ -82,15 +79,19 @@ fn is_valid(value: &[u8]) -> bool {
         && !zero(PARENT_ID)
 }
 
-/// A new trace. It says that it is recorded: whether it is decides who records, and most do unless
-/// they are told not to.
-fn begin() -> HeaderValue {
-    let (trace, parent) = RANDOM.with_borrow_mut(|random| (random.u128(1..), random.u64(1..)));
+/// A new trace. It says that it is recorded: those who record traces do so unless they are told not
+/// to, and those who keep few of them decide by the id.
+fn begin() -> Bytes {
+    let draw = |random: &mut Rng| (random.u128(1..), random.u64(1..));
+    let (trace, parent) = RANDOM.with_borrow_mut(draw);
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
     write_hex(&mut text[TRACE_ID], trace);
     write_hex(&mut text[PARENT_ID], parent.into());
-    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    Bytes::copy_from_slice(&text)
+}
+
+fn value(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn write_hex(digits: &mut [u8], mut number: u128) {

@@ -11,6 +11,7 @@ mod forward;
 mod hops;
 mod hostile;
 mod limits;
+mod pairs;
 mod protocols;
 mod refusals;
 mod rig;

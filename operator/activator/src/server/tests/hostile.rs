@@ -1,7 +1,7 @@
 //! Clients that mean harm, on real sockets of real ports. Each case is followed by a request of
 //! somebody else, who must be served; nothing may be left behind.
 
-mod floods;
+pub mod floods;
 pub mod frames;
 mod http1;
 mod http2;

@@ -28,16 +28,15 @@ async fn flood(
     (client.ended().await, sent)
 }
 
-/// Whether this is the process in which the test `name` of this file runs alone, so that the memory
+/// Whether this is the process in which the test `name` runs alone, so that the memory
 /// that it takes can be seen. If not, this starts one and waits for it.
-fn alone(name: &str) -> bool {
+pub fn alone(name: &str) -> bool {
     const ALONE: &str = "ROUSE_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let test = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &test, "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(ALONE, "1")
         .output()
         .unwrap();
@@ -48,13 +47,13 @@ fn alone(name: &str) -> bool {
 }
 
 /// Bytes of memory that the process holds.
-fn memory() -> usize {
+pub fn memory() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// What the allocator keeps of what was given back.
-const FLAT: usize = 16 << 20;
+pub const FLAT: usize = 16 << 20;
 
 /// Its name, its rounds, what comes before them, and what each is made of.
 type Case = (&'static str, u32, Vec<u8>, Box<dyn Fn(u32) -> Vec<u8>>);
@@ -108,7 +107,7 @@ async fn requests_that_are_taken_back_one_by_one_end_the_connection() {
 
 #[tokio::test]
 async fn floods_end_and_leave_nothing_behind() {
-    if !alone("floods_end_and_leave_nothing_behind") {
+    if !alone("server::tests::hostile::floods::floods_end_and_leave_nothing_behind") {
         return;
     }
     let ports = Ports::open().await;
@@ -159,7 +158,7 @@ async fn floods_end_and_leave_nothing_behind() {
 /// A few bytes that stand for many: a long field put into the table once and named over and over.
 #[tokio::test]
 async fn a_bomb_of_headers_does_not_go_off() {
-    if !alone("a_bomb_of_headers_does_not_go_off") {
+    if !alone("server::tests::hostile::floods::a_bomb_of_headers_does_not_go_off") {
         return;
     }
     let ports = Ports::open().await;
@@ -186,7 +185,7 @@ async fn a_bomb_of_headers_does_not_go_off() {
 /// Clients that ask for much and read nothing.
 #[tokio::test]
 async fn who_does_not_read_holds_little() {
-    if !alone("who_does_not_read_holds_little") {
+    if !alone("server::tests::hostile::floods::who_does_not_read_holds_little") {
         return;
     }
     let ports = Ports::open().await;
