@@ -31,6 +31,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const TOKEN_SECONDS: u32 = 6 * 3600;
 /// Audience of the tokens by which activators and controllers know each other.
 const PEER_AUDIENCE: &str = "rouse.dev/peer";
+/// Activators that can run at once: so many have addresses.
+const MOST_AT_ONCE: u16 = 200;
 /// Ports of an activator, on an address of its own.
 const HTTP: u16 = 8080;
 const PUBLIC: u16 = 8081;
@@ -61,9 +63,12 @@ impl Controller {
         Ok(Self { role })
     }
 
-    /// Fails if it has ended.
-    pub fn check(&mut self) -> anyhow::Result<()> {
-        self.role.process.check()
+    /// Starts it again if it has ended, as a kubelet does: one that loses the lead ends.
+    pub fn revive(&mut self) -> anyhow::Result<()> {
+        if self.role.process.check().is_err() {
+            self.role.process = self.role.command.spawn()?;
+        }
+        Ok(())
     }
 
     /// Sends it a signal.
@@ -97,7 +102,7 @@ impl Drop for Probing {
 
 impl Activator {
     pub(super) async fn start(hollow: &Hollow, rouse: &Path, number: u16) -> anyhow::Result<Self> {
-        let address = hollow.block.own(u8::try_from(number + 1)?);
+        let address = hollow.block.own(u8::try_from(number % MOST_AT_ONCE + 1)?);
         let name = format!("rouse-activator-{number}");
         let pod = make_pod(hollow, "activator", &name, address).await?;
         let mut command = Command::new(hollow, rouse, "activator", pod).await?;

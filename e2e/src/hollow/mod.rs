@@ -7,6 +7,7 @@
 
 pub mod activator;
 mod control_plane;
+pub mod counting;
 mod credentials;
 mod install;
 pub mod metrics;

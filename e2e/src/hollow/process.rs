@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// How long a program may take to end after it was asked.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_PATIENCE: Duration = Duration::from_mins(1);
 /// Lines of its log that tell why a program ended.
 const TAIL: usize = 15;
 

@@ -24,13 +24,16 @@ pub struct Arguments {
 }
 
 /// Benchmarks that need no cluster, only a control plane of their own.
-const HOLLOW: &[&str] = &["proxy"];
+const HOLLOW: &[&str] = &["proxy", "exact"];
 
 /// Runs `cargo xtask bench`.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
     if HOLLOW.contains(&name) {
-        let programs = hollow::Programs::gather()?.with_yardstick()?;
+        let mut programs = hollow::Programs::gather()?;
+        if name == "proxy" {
+            programs = programs.with_yardstick()?;
+        }
         let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
         programs.tell(&mut bench);
         return command::run(bench.args(&arguments.bench));

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "the output is what this program is for")]
 
 mod cold;
+mod exact;
 mod proxy;
 mod report;
 
@@ -38,6 +39,8 @@ enum Bench {
     },
     /// The activator as a reverse proxy, beside nginx, on loopback.
     Proxy(proxy::Arguments),
+    /// Whether a hard limit of one holds while activators and pods come, go, die and freeze.
+    Exact(exact::Arguments),
 }
 
 #[tokio::main]
@@ -50,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
         match cli.bench {
             Bench::Cold { starts } => cold::run(starts).await,
             Bench::Proxy(arguments) => proxy::run(&arguments).await,
+            Bench::Exact(arguments) => exact::run(&arguments).await,
         }
     };
     // What a benchmark started ends when its future is dropped.
