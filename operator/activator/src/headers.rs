@@ -56,6 +56,13 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Takes the headers off a request that must not be passed on. Answers with the protocol that the
 /// client wants to change to, where it does.
 pub(crate) fn sanitise_request(headers: &mut HeaderMap, version: Version) -> Option<HeaderValue> {
+    // One look at all names is less than one at each that might be there.
+    let odd = |name: &HeaderName| {
+        [TE, EXPECT, COOKIE].contains(name) || HOP_BY_HOP.contains(name) || is_internal(name)
+    };
+    if !headers.keys().any(odd) {
+        return None;
+    }
     let upgrade = (version == Version::HTTP_11).then(|| wanted_upgrade(headers)).flatten();
     let trailers = names_token(headers, &TE, "trailers");
     remove_hop_by_hop(headers);
@@ -126,6 +133,9 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())

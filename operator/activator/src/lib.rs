@@ -27,5 +27,6 @@ mod seats;
 pub mod server;
 mod server_timing;
 pub mod table;
+mod tick;
 mod trace;
 pub mod upstream;

@@ -26,6 +26,7 @@ use crate::function::FunctionHandle;
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
 use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
+use crate::tick::Tick;
 use crate::trace;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
@@ -64,12 +65,14 @@ struct Inner {
     buffer: Arc<Buffer>,
     upstream: Upstream,
     forwarder: Forwarder,
+    tick: Tick,
     /// Connections that left HTTP; the server waits for them.
     tunnels: TaskTracker,
 }
 
 impl Proxy {
-    /// A proxy that serves nobody yet, and uses the part `shard` of each pod's connections.
+    /// A proxy that serves nobody yet, in the runtime that this is called in. It uses the part
+    /// `shard` of each pod's connections.
     pub fn new(config: ProxyConfig, shard: Shard) -> Self {
         let ProxyConfig { routes, cluster_domain, token_file, metrics, buffer, dialer } = config;
         Self(Arc::new(Inner {
@@ -79,12 +82,17 @@ impl Proxy {
             forwarder: Forwarder::new(token_file, dialer, Arc::clone(&metrics)),
             metrics,
             buffer,
+            tick: Tick::start(),
             tunnels: TaskTracker::new(),
         }))
     }
 
     pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
         &self.0.metrics
+    }
+
+    pub(crate) fn tick(&self) -> &Tick {
+        &self.0.tick
     }
 
     pub(crate) fn tunnels(&self) -> &TaskTracker {

@@ -148,6 +148,7 @@ impl Server {
         let Self { proxy, peers, workers, config } = self;
         let trusted: Arc<[IpNet]> = config.trusted_proxies.into();
         let lane = |worker: Worker| {
+            let _in_its_runtime = worker.runtime.enter();
             let proxy = Proxy::new(proxy.clone(), worker.shard);
             let shared = Shared::new(proxy, peers.clone(), Arc::clone(&trusted));
             Lane { worker, shared: Arc::new(shared) }

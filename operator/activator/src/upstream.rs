@@ -76,7 +76,7 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct Unsent {
     /// The request as it was given.
-    pub request: Request<RequestBody>,
+    pub request: Box<Request<RequestBody>>,
     /// Why it was not sent.
     pub error: ConnectError,
 }
@@ -138,6 +138,8 @@ pub struct Upstream {
     shard: Shard,
 }
 
+/// What is done seldom, such as connecting, is done in boxes: every request would have to keep room
+/// for it.
 impl Upstream {
     /// Sends by connections that `dialer` makes, and keeps them in the part `shard` of each pod's.
     pub const fn new(dialer: Dialer, metrics: Arc<RequestMetrics>, shard: Shard) -> Self {
@@ -148,16 +150,16 @@ impl Upstream {
     pub async fn send(
         &self,
         to: &Destination<'_>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Reply, SendError> {
         match to.pod.protocol {
             Protocol::Http1 => {
-                headers::speak_http1(&mut request);
+                headers::speak_http1(&mut *request);
                 self.send_http1(to, request).await
             }
             Protocol::H2c => {
-                headers::speak_http2(&mut request);
-                self.send_http2(to, request).await
+                headers::speak_http2(&mut *request);
+                Box::pin(self.send_http2(to, request)).await
             }
         }
     }
@@ -165,14 +167,14 @@ impl Upstream {
     async fn send_http1(
         &self,
         to: &Destination<'_>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Reply, SendError> {
         let shard = if to.limited { self.shard.first() } else { self.shard };
         let pool = to.pod.connections.of(shard);
         loop {
             let (mut connection, pooled) = match take_idle(pool, to.limited).await {
                 Some(connection) => (connection, true),
-                None => match self.connect_http1(to.pod, to.limited).await {
+                None => match Box::pin(self.connect_http1(to.pod, to.limited)).await {
                     Ok(connection) => (connection, false),
                     Err(error) => return Err(unsent(request, error)),
                 },
@@ -183,17 +185,17 @@ impl Upstream {
                 to.permit.use_line(line);
             }
             let sent = Instant::now();
-            match connection.sender.try_send_request(request).await {
+            match connection.sender.try_send_request(*request).await {
                 Ok(response) => {
                     let lease = Some(Lease::new(Arc::clone(to.pod), shard, connection));
                     return Ok(Reply { response, lease, sent });
                 }
                 Err(mut failed) => match connection.unsent(failed.take_message()) {
                     // The pod closed a connection that stood idle, which is its right.
-                    Some(again) if pooled => request = again,
+                    Some(again) if pooled => request = Box::new(again),
                     Some(again) => {
                         let error = ConnectError::Handshake(failed.into_error());
-                        return Err(unsent(again, error));
+                        return Err(unsent(Box::new(again), error));
                     }
                     None => return Err(SendError::Broken(failed.into_error())),
                 },
@@ -204,20 +206,20 @@ impl Upstream {
     async fn send_http2(
         &self,
         to: &Destination<'_>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Reply, SendError> {
         let pool = to.pod.connections.of(self.shard);
         loop {
             let (mut sender, shared) = match pool.shared() {
                 Some(sender) => (sender, true),
-                None => match self.connect_http2(to.pod, pool).await {
+                None => match Box::pin(self.connect_http2(to.pod, pool)).await {
                     Ok(sender) => (sender, false),
                     Err(error) => return Err(unsent(request, error)),
                 },
             };
             to.commit(&mut request).await?;
             let sent = Instant::now();
-            let (kept, sending) = Kept::of(request);
+            let (kept, sending) = Kept::of(*request);
             match sender.try_send_request(sending).await {
                 Ok(response) => return Ok(Reply { response, lease: None, sent }),
                 Err(mut failed) => match failed.take_message() {
@@ -225,9 +227,9 @@ impl Upstream {
                         pool.forget_shared();
                         if !shared {
                             let error = ConnectError::Handshake(failed.into_error());
-                            return Err(unsent(again, error));
+                            return Err(unsent(Box::new(again), error));
                         }
-                        request = again;
+                        request = Box::new(again);
                     }
                     None => return Err(refused_or_broken(kept, failed.into_error())),
                 },
@@ -308,18 +310,18 @@ async fn take_idle(pool: &Pool, limited: bool) -> Option<Http1> {
         return idle;
     }
     let mut ending = pool.take_ending()?;
-    let ready = timeout(ENDING, ending.sender.ready()).await;
+    let ready = Box::pin(timeout(ENDING, ending.sender.ready())).await;
     matches!(ready, Ok(Ok(()))).then_some(ending)
 }
 
 /// A stream that the other side never looked at may go elsewhere, if its request is still whole.
 fn refused_or_broken(kept: Kept, error: hyper::Error) -> SendError {
     match kept.take_back().filter(|_| is_refused(&error)) {
-        Some(request) => unsent(request, ConnectError::Refused(error)),
+        Some(request) => unsent(Box::new(request), ConnectError::Refused(error)),
         None => SendError::Broken(error),
     }
 }
 
-fn unsent(request: Request<RequestBody>, error: ConnectError) -> SendError {
+fn unsent(request: Box<Request<RequestBody>>, error: ConnectError) -> SendError {
     SendError::Unsent(Box::new(Unsent { request, error }))
 }

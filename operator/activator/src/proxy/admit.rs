@@ -39,7 +39,7 @@ pub(super) async fn admit(
             let _place = exchange
                 .begin_waiting(buffer, || Some(gate.retry_after()))
                 .map_err(Denied::Failed)?;
-            match timeout_at(exchange.deadline, waiting).await {
+            match Box::pin(timeout_at(exchange.deadline, waiting)).await {
                 Ok(Ok(permit)) => {
                     if let Some(since) = permit.waited_since() {
                         exchange.trace = TraceId::of(headers);

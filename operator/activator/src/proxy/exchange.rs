@@ -145,7 +145,7 @@ pub(super) enum Turn {
     /// The request has its answer.
     Answered(Response<ResponseBody>),
     /// It was not sent, and why: ask again where the membership says.
-    Again(Request<RequestBody>, Failure),
+    Again(Box<Request<RequestBody>>, Failure),
 }
 
 /// Pauses that grow.
@@ -185,7 +185,10 @@ impl Inner {
                 Owner::Here(gate) => self.serve(&gate, request, &mut exchange).await?,
                 // Whoever passed it on looks again; passing it on further might go in circles.
                 _ if exchange.entry == Entry::peer => return Err(Failure::NotOwner),
-                Owner::Peer(member) => self.forward(&member, request, &mut exchange).await?,
+                Owner::Peer(member) => {
+                    // In boxes, as is the waiting: every request would have to keep room for them.
+                    Box::pin(self.forward(&member, request, &mut exchange)).await?
+                }
                 Owner::Nobody => Turn::Again(request, no_owner(&exchange)),
             };
             let (unsent, why) = match turn {
@@ -204,7 +207,7 @@ impl Inner {
                     () = pause_for(&why, &mut pause) => {}
                 }
             };
-            timeout_at(exchange.deadline, change).await.map_err(|_elapsed| why)?;
+            Box::pin(timeout_at(exchange.deadline, change)).await.map_err(|_elapsed| why)?;
         }
     }
 
@@ -212,7 +215,7 @@ impl Inner {
     async fn forward(
         &self,
         member: &Member,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         exchange: &mut Exchange,
     ) -> Result<Turn, Failure> {
         let function = || exchange.handle.key.clone();
@@ -225,7 +228,7 @@ impl Inner {
             upgrade: exchange.upgrade.as_ref().map(|upgrade| &upgrade.protocol),
         };
         let waiting = exchange.begin_waiting(&self.buffer, || None)?;
-        let outcome = self.forwarder.forward(&passage, request, waiting).await;
+        let outcome = self.forwarder.forward(&passage, *request, waiting).await;
         let peer = || member.name.clone();
         match outcome {
             Outcome::Answered(answer) => {
@@ -234,7 +237,7 @@ impl Inner {
             Outcome::Unsent { request, error } => {
                 let failure =
                     Failure::PeerUnreachable { function: function(), peer: peer(), error };
-                Ok(Turn::Again(*request, failure))
+                Ok(Turn::Again(request, failure))
             }
             Outcome::Late => Err(exchange.activation_timeout(None)),
             Outcome::Broken { error } => {

@@ -37,7 +37,8 @@ const MAX_AGO: Duration = Duration::from_hours(24);
 /// A request that may be passed on: its host in the header `Host`, its path alone as its target.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub request: Request<RequestBody>,
+    /// In a box: it is handed from phase to phase.
+    pub request: Box<Request<RequestBody>>,
     /// Memory that it takes while it waits: its head, and what was read of its body.
     pub held_bytes: u64,
     /// The change of protocol that the client asks for.
@@ -136,6 +137,7 @@ fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
     headers::speak_http1(&mut request);
     let head = u64::try_from(bytes + HEAD_OVERHEAD).unwrap_or(u64::MAX);
     let held_bytes = head.saturating_add(request.body().read_ahead());
+    let request = Box::new(request);
     Ok(Received { request, held_bytes, upgrade, http1, bounds: None })
 }
 

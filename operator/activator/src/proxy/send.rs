@@ -1,13 +1,14 @@
 //! The phase in which a request goes to the pod whose slot it has. What was certainly not sent goes
 //! to another pod; what may have been is never sent again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use http::header::{CONNECTION, UPGRADE};
 use rouse_crds::v1alpha1::Protocol;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Inner;
 use super::admit::{Denied, admit};
@@ -33,7 +34,7 @@ impl Inner {
     pub(super) async fn serve(
         &self,
         gate: &Arc<Gate>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         exchange: &mut Exchange,
     ) -> Result<Turn, Failure> {
         let mut failed = None;
@@ -72,7 +73,7 @@ impl Inner {
     async fn send(
         &self,
         permit: Permit,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         exchange: &Exchange,
     ) -> Result<Sent, Failure> {
         match &exchange.upgrade {
@@ -80,7 +81,8 @@ impl Inner {
             Some(upgrade) if permit.pod().protocol == Protocol::Http1 => {
                 headers::restore_upgrade(request.headers_mut(), upgrade.protocol.clone());
             }
-            _ => {
+            None => {}
+            Some(_) => {
                 request.headers_mut().remove(CONNECTION);
                 request.headers_mut().remove(UPGRADE);
             }
@@ -91,14 +93,17 @@ impl Inner {
         let pod = Arc::clone(permit.pod());
         let limited = permit.is_limited();
         let to = Destination { pod: &pod, limited, sent_on, permit: &permit };
-        let sending = self.upstream.send(&to, request);
         let (name, function) = (|| Arc::clone(&pod.name), || exchange.handle.key.clone());
         let note_fault = |fault| {
             if permit.note_fault(fault) {
                 exchange.series.note_ejection();
             }
         };
-        match timeout_at(Instant::now() + limit, sending).await {
+        let answered = {
+            let sending = pin!(self.upstream.send(&to, request));
+            self.tick.timeout(limit, sending).await
+        };
+        match answered {
             Ok(Ok(reply)) => Ok(Sent::Replied(permit, reply)),
             Ok(Err(SendError::Unsent(unsent))) => {
                 // Whoever refuses is there.

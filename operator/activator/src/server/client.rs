@@ -175,7 +175,7 @@ fn answer(
             tokio::select! {
                 biased;
                 response = handled => response,
-                () = presence.lost() => return Err(Left),
+                () = presence.lost(shared.proxy.tick()) => return Err(Left),
             }
         } else {
             handled.await

@@ -8,17 +8,14 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
-/// How long a request is served before its client is watched: most are done by then.
-const PATIENCE: Duration = Duration::from_millis(50);
+use crate::tick::{TICK, Tick};
 
-// A client that leaves is to be gone from the queue within twice that.
-const _: () = assert!(PATIENCE.as_millis() * 2 <= 100);
+// A client that leaves is to be gone from the queue within 100 ms.
+const _: () = assert!(TICK.as_millis() * 2 <= 100);
 
 /// A connection of a client that others may watch. The lock is held for one system call at a time
 /// and never waited for but by a client's watcher, which takes it once.
@@ -44,9 +41,10 @@ impl Presence {
     }
 
     /// Ends when the client has closed its side. Never for one that can't be watched.
-    pub async fn lost(&self) {
+    /// Most requests are done before anything is watched.
+    pub async fn lost(&self, tick: &Tick) {
         if let Some(stream) = &self.0 {
-            sleep(PATIENCE).await;
+            tick.passed().await;
             if let Err(error) = closed(stream).await {
                 tracing::debug!(%error, "watching a client");
                 std::future::pending::<()>().await;

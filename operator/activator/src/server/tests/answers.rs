@@ -11,6 +11,8 @@ use rouse_crds::v1alpha1::Protocol;
 use tokio::time::Instant;
 
 use super::rig::{self, Rig, get, http1_over, post, read, text};
+use crate::body::RequestBody;
+use crate::headers::{ClientFacts, Origin};
 use crate::pod::{Pod, Start};
 
 /// A pod that writes down the requests that reach it, head only.
@@ -229,4 +231,16 @@ async fn requests_are_counted_and_the_counts_go_with_the_function() {
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     assert!(!text.contains("function=\"f\""), "{text}");
     drop(shared);
+}
+
+/// A future is moved into a box with each request, and a request that waits takes as much memory.
+#[tokio::test]
+async fn a_request_on_its_way_takes_little_room() {
+    let rig = Rig::owner();
+    let client = "192.0.2.7:4711".parse().unwrap();
+    let facts = ClientFacts::new(Origin { client, believed: true, secure: false });
+    let request = Request::new(RequestBody::Empty);
+    let handled = rig.shared.proxy.handle(request, Listener::Cluster, &facts);
+    let size = size_of_val(&handled);
+    assert!(size <= 4608, "{size} bytes");
 }
