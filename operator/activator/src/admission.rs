@@ -260,7 +260,7 @@ impl Gate {
     pub fn take_load(&self) -> Load {
         let mut state = self.lock();
         let load = state.load();
-        state.peak = state.total();
+        state.begin_peak();
         load
     }
 
@@ -298,9 +298,8 @@ impl Gate {
 
     /// Ends a change: what others are told, they are told once the lock is free.
     fn finish(&self, mut state: MutexGuard<'_, State>, answers: Answers) {
-        let load = state.total();
-        state.peak = state.peak.max(load);
-        let alarmed = load > state.alarm;
+        state.note_peak();
+        let alarmed = state.total() > state.alarm;
         drop(state);
         if alarmed {
             self.changed.notify_one();

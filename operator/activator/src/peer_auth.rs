@@ -28,6 +28,8 @@ const MOST_TOKENS: usize = 512;
 const MOST_BYTES: usize = 8 * 1024;
 /// Questions to the API server at once, so that strangers can't flood it through us.
 const MOST_REVIEWS: usize = 4;
+/// Questions that may wait for their turn: more than a cluster has activators that come up at once.
+const MOST_WAITING: usize = 64;
 /// How long the API server may take.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -44,6 +46,7 @@ struct Shared {
     controller: String,
     verdicts: Mutex<HashMap<[u8; 32], Verdict>>,
     asking: Semaphore,
+    waiting: Semaphore,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +82,7 @@ impl PeerAuth {
                 controller: account(MANAGER_CONTROLLER),
                 verdicts: Mutex::default(),
                 asking: Semaphore::new(MOST_REVIEWS),
+                waiting: Semaphore::new(MOST_WAITING),
             }),
         }
     }
@@ -92,8 +96,17 @@ impl PeerAuth {
         if let Some(verdict) = self.remembered(&digest, Verdict::is_fresh) {
             return verdict.answer();
         }
-        let Ok(_turn) = self.shared.asking.acquire().await else {
-            return Err(PeerDenied::Unavailable);
+        let Shared { asking, waiting, .. } = &*self.shared;
+        let _turn = if let Ok(turn) = asking.try_acquire() {
+            turn
+        } else {
+            // Whoever is known does not stand in line behind strangers.
+            let known = self.remembered(&digest, Verdict::stands).and_then(|verdict| verdict.peer);
+            if let Some(peer) = known {
+                return Ok(peer);
+            }
+            let Ok(_place) = waiting.try_acquire() else { return Err(PeerDenied::Unavailable) };
+            asking.acquire().await.map_err(|_closed| PeerDenied::Unavailable)?
         };
         // Somebody with the same token may have asked in the meantime.
         if let Some(verdict) = self.remembered(&digest, Verdict::is_fresh) {
@@ -262,6 +275,28 @@ mod tests {
         let good = account("rouse-system:rouse-controller");
         let (second, _) = tokio::join!(auth.check("t"), answer(&mut server, good));
         assert_eq!(second, Ok(Peer::Controller));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_keep_no_peer_waiting() {
+        let (auth, mut server) = auth();
+        let good = account("rouse-system:rouse-activator");
+        let (first, _) = tokio::join!(auth.check("t"), answer(&mut server, good));
+        assert_eq!(first, Ok(Peer::Activator));
+        tokio::time::advance(FRESH).await;
+        let strangers: Vec<_> = (0..10 * MOST_WAITING)
+            .map(|i| {
+                let auth = auth.clone();
+                tokio::spawn(async move { auth.check(&format!("stranger {i}")).await })
+            })
+            .collect();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let turned_away = strangers.iter().filter(|stranger| stranger.is_finished()).count();
+        assert_eq!(turned_away, 10 * MOST_WAITING - MOST_WAITING - MOST_REVIEWS);
+        assert_eq!(auth.check("t").now_or_never(), Some(Ok(Peer::Activator)));
+        drop(server);
     }
 
     #[tokio::test(start_paused = true)]

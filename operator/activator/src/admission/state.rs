@@ -34,6 +34,8 @@ pub(super) struct State {
     /// Which pods requests may be sent to, where that is limited.
     pub(super) claims: Option<Claims>,
     pub(super) peak: u32,
+    /// Who had a ticket below this one when the peak was reached was part of it.
+    peak_ticket: u64,
     /// When the last request left.
     pub(super) idle_since: Option<Instant>,
     /// Load above which the task wants to know at once.
@@ -124,6 +126,7 @@ impl State {
             foreign: 0,
             claims: None,
             peak: 0,
+            peak_ticket: 0,
             idle_since: None,
             alarm: 0,
             expecting: false,
@@ -328,10 +331,29 @@ impl State {
     pub(super) fn leave(&mut self, ticket: u64) {
         let Some(waiter) = self.waiting.remove(&ticket) else { return };
         self.waiting_bytes -= waiter.bytes;
+        // Who left the queue was no load: a flood of requests that are taken back starts no pods.
+        if ticket < self.peak_ticket {
+            self.peak = self.peak.saturating_sub(1).max(self.total());
+        }
         if self.waiting.is_empty() {
             self.drain_rate.end(Instant::now());
         }
         self.note_idle();
+    }
+
+    /// Takes the load as the peak if it is one.
+    pub(super) fn note_peak(&mut self) {
+        let load = self.total();
+        if load > self.peak {
+            self.peak = load;
+            self.peak_ticket = self.next_ticket;
+        }
+    }
+
+    /// Starts a new peak.
+    pub(super) fn begin_peak(&mut self) {
+        self.peak = self.total();
+        self.peak_ticket = self.next_ticket;
     }
 
     pub(super) fn refuse_waiters(&mut self, refusal: &Refusal) -> Answers {

@@ -67,6 +67,22 @@ fn now(waiting: Waiting) -> Permit {
 }
 
 #[test]
+fn who_leaves_the_queue_was_no_load() {
+    let gate = Gate::new(bounds(1, 1, 1000, 100_000));
+    let stays = queued(&gate);
+    let flood: Vec<Waiting> = (0..100).map(|_| queued(&gate)).collect();
+    drop(flood);
+    assert_eq!(gate.take_load().peak, 1, "a flood that is taken back starts no pods");
+    gate.open(&pod("a"));
+    let permit = now(stays);
+    let waiting: Vec<Waiting> = (0..10).map(|_| queued(&gate)).collect();
+    drop(waiting);
+    drop(permit);
+    assert_eq!(gate.take_load().peak, 1, "who had a slot was load");
+    assert_eq!(gate.take_load().peak, 0);
+}
+
+#[test]
 fn the_queue_is_first_come_first_served_and_slots_are_exact() {
     let gate = Gate::new(bounds(80, 1, 10, 1000));
     let mut first = queued(&gate);

@@ -58,6 +58,12 @@ const MOST_RESET_STREAMS: usize = 10_000;
 /// Bytes of the question for a Function.
 const MOST_QUESTION: usize = 16 * 1024;
 
+/// Bytes that the headers of a request may have: those of a client, and what activators add.
+const HEADER_LIST: u32 = 128 * 1024;
+
+/// Bytes that are read ahead on a connection of HTTP/1.1, and most that a head may have.
+const BUFFER: usize = 128 * 1024;
+
 /// Bytes of one request's body that may be on their way.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
@@ -153,6 +159,7 @@ where
     });
     let serving = http1::Builder::new()
         .header_read_timeout(None)
+        .max_buf_size(BUFFER)
         .max_headers(MOST_HEADERS)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
@@ -182,6 +189,7 @@ where
 {
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
         .max_concurrent_reset_streams(MOST_RESET_STREAMS)
         .max_pending_accept_reset_streams(MOST_RESET_STREAMS)
         .initial_window_size(STREAM_WINDOW)
