@@ -16,6 +16,7 @@ use rouse_crds::v1alpha1::Activation;
 
 use crate::exemplar::{TraceId, TracedHistogram, observe};
 use crate::instances::{CallError, PodRef, ScaleError, Scaled};
+use crate::release::Released;
 
 /// Bounds of the phases of an activation, in seconds.
 const PHASE_BUCKETS: [f64; 16] =
@@ -32,6 +33,7 @@ pub struct ControlMetrics {
     scale_writes: Family<OutcomeLabel, Counter>,
     start_failures: Family<CauseLabel, Counter>,
     replacements: Family<OutcomeLabel, Counter>,
+    takeovers: Family<TakeoverLabel, Counter>,
     phases: Phases,
     /// Functions that this activator owns.
     pub owned: Gauge,
@@ -61,6 +63,11 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabel {
     phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TakeoverLabel {
+    outcome: &'static str,
 }
 
 /// What became of a scale write.
@@ -94,6 +101,7 @@ impl ControlMetrics {
             scale_writes: Family::default(),
             start_failures: Family::default(),
             replacements: Family::default(),
+            takeovers: Family::default(),
             phases: Family::new_with_constructor(phases),
             owned: Gauge::default(),
         };
@@ -126,6 +134,12 @@ impl ControlMetrics {
             "rouse_pod_replacements",
             "Deletions of pods that kept failing while others served, by outcome",
             metrics.replacements.clone(),
+        );
+        registry.register(
+            "rouse_takeovers",
+            "Former owners of Functions with a hard limit that were asked for what they had, by \
+             outcome: pods of those that are silent are replaced",
+            metrics.takeovers.clone(),
         );
         registry.register(
             "rouse_activation_seconds",
@@ -206,6 +220,16 @@ impl ScalerMetrics {
             error = error.map(tracing::field::display),
             "a pod kept failing while others served: replacing it",
         );
+    }
+
+    /// A former owner was asked for what it has.
+    pub fn asked_for(&self, released: &Released) {
+        let outcome = match released {
+            Released::Gave { .. } => "gave",
+            Released::Refused => "refused",
+            Released::Silent => "silent",
+        };
+        self.all.takeovers.get_or_create(&TakeoverLabel { outcome }).inc();
     }
 
     /// A start can't succeed.
