@@ -119,9 +119,10 @@ pub struct Timeouts {
     #[serde(default = "default_off")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]{1,9}(ms|s|m|h)){1,4}$"))]
     pub first_byte: String,
-    /// How long an answer, or the body of a request, may stand still between two bytes before it is
-    /// cut off, at most 24h; a body that does is answered with 408. Default: 0s, an answer as long as
-    /// `request`, a body for 60s unless it is a stream of HTTP/2 without a length.
+    /// How long an answer, the body of a request, or a connection that changed to another protocol
+    /// may stand still between two bytes before it is cut off, at most 24h; a body that does is
+    /// answered with 408. Default: 0s, an answer as long as `request`, a body for 60s unless it is a
+    /// stream of HTTP/2 without a length.
     #[serde(default = "default_off")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]{1,9}(ms|s|m|h)){1,4}$"))]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')")

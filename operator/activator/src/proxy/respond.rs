@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::exchange::Exchange;
-use super::tunnel;
+use super::tunnel::{self, Limits};
 use crate::admission::Permit;
 use crate::body::{AnswerBody, Clock, Hold, ResponseBody, Source};
 use crate::forward::Answer;
@@ -116,7 +116,9 @@ impl Inner {
             });
         };
         let function = hyper::upgrade::on(&mut response);
-        self.tunnels.spawn(tunnel::run(upgrade.client, function, hold, deadline));
+        // Without a deadline it is another activator that keeps the time.
+        let limits = Limits { deadline, idle: deadline.and(exchange.timeouts.idle) };
+        self.tunnels.spawn(tunnel::run(upgrade.client, function, hold, limits));
         headers::restore_upgrade(response.headers_mut(), protocol);
         Ok(with_version(response.map(|_| ResponseBody::empty())))
     }

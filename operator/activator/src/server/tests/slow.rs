@@ -108,6 +108,50 @@ async fn a_body_that_stands_still_is_broken_off() {
     }
 }
 
+/// Wherever the body came in, it is broken off there, and the answer says why.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_passed_on_is_held_to_the_same() {
+    let owner = Rig::owner();
+    counting(&owner);
+    let near = Rig::new(owner.world.clone());
+    near.give_to(&owner.join("owner", address(9)));
+    limited(&near, 10);
+    for (more, status) in [(true, 413), (false, 408)] {
+        let (upload, body) = channel();
+        upload.send(data("ten  bytes")).await.unwrap();
+        let mut sender = near.http1().await;
+        let response = tokio::spawn(async move { sender.send_request(post("/", body)).await });
+        owner.in_flight(1).await;
+        if more {
+            upload.send(data("!")).await.unwrap();
+        }
+        assert_eq!(response.await.unwrap().unwrap().status(), status);
+        owner.at_rest().await;
+        near.at_rest().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_stands_still_is_closed() {
+    let rig = Rig::owner();
+    let idle = Some(Duration::from_secs(8));
+    rig.handle.set_timeouts(Timeouts { idle, ..rig::timeouts() });
+    rig.pod(1, Protocol::Http1, super::protocols::tunnelling);
+    let mut response = rig.send(super::protocols::upgrading()).await;
+    let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+    let mut io = hyper_util::rt::TokioIo::new(upgraded);
+    let mut word = [0; 5];
+    for _ in 0..5 {
+        sleep(Duration::from_secs(6)).await;
+        io.write_all(b"hello").await.unwrap();
+        io.read_exact(&mut word).await.unwrap();
+    }
+    let still = Instant::now();
+    assert_eq!(io.read(&mut word).await.unwrap(), 0);
+    assert!((8..=10).contains(&still.elapsed().as_secs()), "{:?}", still.elapsed());
+    rig.at_rest().await;
+}
+
 /// Both sides of a stream of HTTP/2 may be silent for as long as they like.
 #[tokio::test(start_paused = true)]
 async fn a_stream_may_stand_still() {
