@@ -172,7 +172,8 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
   volumes:
-    # Proves this pod to the activators' peer port. Its audience makes it worthless at the API server.
+    # Proves this pod to the activators' peer port, over TLS and only after the activator proved its
+    # key. Its audience makes it worthless at the API server.
     - name: peer-token
       projected:
         sources:

@@ -12,5 +12,6 @@ mod api;
 mod failures;
 mod lifecycle;
 mod names;
+mod peers;
 mod rights;
 mod rollout;

@@ -1,14 +1,18 @@
 //! What the roles of Rouse may not do, tried with their own rights.
 
+use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
-use rouse_e2e::cluster::HELLO_IMAGE;
+use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
 use serde_json::{Value, json};
 
 const ROLES: [&str; 2] = ["rouse-controller", "rouse-activator"];
+/// Labels of the activators' pods.
+const ACTIVATORS: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
 
 fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, Error>) {
     match result {
@@ -96,6 +100,61 @@ async fn no_role_reads_a_secret_or_touches_what_is_not_rouses() {
         let api: Api<Pod> = Api::namespaced(activator, namespace);
         let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
         api.delete(&pod, &dry).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// A request for a token of `audience`, bound to the pod with the UID `pod` where there is one.
+fn token_request(audience: Option<&str>, pod: Option<&Pod>) -> TokenRequest {
+    let bound = pod.map(|pod| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "name": pod.metadata.name, "uid": pod.metadata.uid})
+    });
+    let audiences: Vec<&str> = audience.into_iter().collect();
+    let request = json!({"spec": {"audiences": audiences, "boundObjectRef": bound}});
+    serde_json::from_value(request).expect("a fixture is a TokenRequest")
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn an_activator_gets_tokens_for_its_own_key_and_pod_only() {
+    Scope::run("tokens", async |scope| {
+        let key = format!("rouse-peer/{}", "0".repeat(64));
+        let pods: Api<Pod> = Api::namespaced(scope.cluster.client.clone(), NAMESPACE);
+        let pods = pods.list(&ListParams::default().labels(ACTIVATORS)).await?.items;
+        let pod = pods.first().context("an activator")?;
+        for role in ROLES {
+            let client = scope.cluster.as_role(role)?;
+            let own =
+                |namespace: &str| Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+            let params = PostParams::default();
+            for (namespace, name) in [
+                (NAMESPACE, "rouse-controller"),
+                (NAMESPACE, "default"),
+                ("kube-system", "generic-garbage-collector"),
+                (scope.namespace.as_str(), "default"),
+            ] {
+                let request = token_request(Some(&key), None);
+                let result = own(namespace).create_token_request(name, &params, &request).await;
+                refused(&format!("{role}: a token of {namespace}/{name}"), result);
+            }
+            // The caller is impersonated, and so in no pod: no pod is its own.
+            for (audience, pod) in [
+                (None, None),
+                (None, Some(pod)),
+                (Some("rouse.dev/peer"), Some(pod)),
+                (Some("rouse-peer/"), Some(pod)),
+                (Some(key.as_str()), None),
+                (Some(key.as_str()), Some(pod)),
+            ] {
+                let request = token_request(audience, pod);
+                let accounts = own(NAMESPACE);
+                let result =
+                    accounts.create_token_request("rouse-activator", &params, &request).await;
+                refused(&format!("{role}: a token for {audience:?}"), result);
+            }
+        }
         Ok(())
     })
     .await;

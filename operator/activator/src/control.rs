@@ -11,10 +11,11 @@ use futures::stream::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
 use rouse_core::handover::{Estate, Release};
 use rouse_core::trigger::HostPolicy;
+use rouse_peer::{Connector, IdentityConfig, IdentityKeeper, ProofMetrics, ServerKey, TlsError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::forward::Releases;
+use crate::forward::{PeerDialer, Releases};
 use crate::instances::Instances;
 use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
@@ -48,6 +49,8 @@ pub struct ControlConfig {
     pub kube: kube::Config,
     /// Namespace that Rouse runs in.
     pub namespace: String,
+    /// Name of this activator's pod.
+    pub pod_name: String,
     /// UID of this activator's pod, by which the membership names it.
     pub uid: String,
     /// What the administrator says about hosts.
@@ -66,6 +69,19 @@ pub struct ControlHandles {
     pub synced: watch::Receiver<bool>,
     /// What the port for peers answers with.
     pub peers: PeerService,
+    /// Makes connections to other activators.
+    pub connector: Connector,
+}
+
+/// Why there is no control side.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no client of the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The control side, to be run.
@@ -73,6 +89,7 @@ pub struct Control {
     client: kube::Client,
     namespace: String,
     director: Director<Kubernetes>,
+    identity: IdentityKeeper,
 }
 
 /// What keeps the table and the owners up to date.
@@ -95,12 +112,15 @@ impl Control {
     pub fn new(
         config: ControlConfig,
         registry: &mut Registry,
-    ) -> Result<(Self, ControlHandles), ClientError> {
-        let ControlConfig { kube, namespace, uid, hosts, token_file } = config;
+    ) -> Result<(Self, ControlHandles), ControlError> {
+        let ControlConfig { kube, namespace, pod_name, uid, hosts, token_file } = config;
         let client = build_client(&kube)?;
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
-        let asking = Arc::new(Releases::new(token_file, Dialer::tcp()));
+        let proofs = ProofMetrics::register(registry.sub_registry_with_prefix("rouse"));
+        let connector = Connector::new(client.clone(), &namespace, proofs)?;
+        let dialer = PeerDialer::new(Dialer::tcp(), connector.clone());
+        let asking = Arc::new(Releases::new(token_file, dialer));
         let ask = move |member, release| Arc::clone(&asking).ask(member, release);
         let world = World {
             neighbours: Arc::new(Neighbours::new(&uid, Arc::new(ask))),
@@ -109,30 +129,41 @@ impl Control {
             metrics: ControlMetrics::register(registry),
         };
         let director = Director::new(Ownership::new(world), reports.clone(), hosts);
+        let key = ServerKey::generate()?;
+        let identity = IdentityConfig {
+            namespace: namespace.clone(),
+            pod_name,
+            pod_uid: uid,
+            key: key.fingerprint(),
+        };
+        let identity = IdentityKeeper::new(client.clone(), identity);
+        let asked = director.releases.0.clone();
         let handles = ControlHandles {
             routes: Arc::clone(&director.routes),
             synced: director.synced.subscribe(),
-            peers: peer_service(auth, reports, director.releases.0.clone()),
+            peers: PeerService {
+                check: Arc::new(move |token| {
+                    let auth = auth.clone();
+                    async move { auth.check(&token).await }.boxed()
+                }),
+                reports: Arc::new(move || reports.respond()),
+                release: Arc::new(move |release| hand_over(asked.clone(), release).boxed()),
+                key,
+                identity: identity.identity(),
+            },
+            connector,
         };
-        Ok((Self { client, namespace, director }, handles))
+        Ok((Self { client, namespace, director, identity }, handles))
     }
 
     /// Follows the cluster for as long as it is polled: also while the process drains, for it must
     /// know until its last request who owns what.
     pub async fn run(self) {
-        let Self { client, namespace, director } = self;
-        director.run(watch_cluster(&client, &namespace)).await;
-    }
-}
-
-fn peer_service(auth: PeerAuth, reports: Reports, asked: mpsc::Sender<Asked>) -> PeerService {
-    PeerService {
-        release: Arc::new(move |release| hand_over(asked.clone(), release).boxed()),
-        check: Arc::new(move |token| {
-            let auth = auth.clone();
-            async move { auth.check(&token).await }.boxed()
-        }),
-        reports: Arc::new(move || reports.respond()),
+        let Self { client, namespace, director, identity } = self;
+        tokio::select! {
+            () = director.run(watch_cluster(&client, &namespace)) => {}
+            () = identity.run() => {}
+        }
     }
 }
 

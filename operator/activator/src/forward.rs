@@ -27,6 +27,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rouse_core::membership::Member;
+use rouse_peer::{ConnectError, Protocol};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,8 +36,8 @@ use crate::function::{FunctionHandle, Owner};
 use crate::headers;
 use crate::proxy::InQueue;
 use crate::request_metrics::{Forwarded, RequestMetrics, Target};
-use crate::upstream::Dialer;
 
+pub(crate) use self::link::PeerDialer;
 pub(crate) use self::releases::Releases;
 
 use self::link::Link;
@@ -98,7 +99,7 @@ pub(crate) enum Answer {
 /// Passes requests on.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    dialer: Dialer,
+    dialer: PeerDialer,
     token: TokenFile,
     /// By UID of the activator.
     links: Mutex<HashMap<String, Arc<Link>>>,
@@ -110,12 +111,8 @@ pub(crate) struct Forwarder {
 enum Refused {
     #[error("reading the token for peers: {0}")]
     Token(std::io::Error),
-    #[error("its address {0:?} is none")]
-    Address(String),
-    #[error("connecting: {0}")]
-    Connect(std::io::Error),
-    #[error("connecting: no answer in time")]
-    ConnectTimeout,
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("opening a connection: {0}")]
     Handshake(hyper::Error),
     #[error("opening a stream: {0}")]
@@ -142,7 +139,7 @@ impl Passage<'_> {
 }
 
 impl Forwarder {
-    pub fn new(token_file: PathBuf, dialer: Dialer, metrics: Arc<RequestMetrics>) -> Self {
+    pub fn new(token_file: PathBuf, dialer: PeerDialer, metrics: Arc<RequestMetrics>) -> Self {
         let token = TokenFile::new(token_file);
         Self { dialer, token, links: Mutex::default(), metrics }
     }
@@ -283,10 +280,16 @@ impl Forwarder {
             self.tell(passage, &mut head)?;
             self.open_connection(passage.member).await
         };
-        let mut sender = match timeout_at(passage.deadline, opening).await {
-            Ok(Ok(sender)) => sender,
-            Ok(Err(error)) => return again(error),
-            Err(_elapsed) => return again(Refused::Late),
+        let opened = tokio::select! {
+            biased;
+            opened = timeout_at(passage.deadline, opening) => {
+                opened.unwrap_or(Err(Refused::Late))
+            }
+            () = passage.moved() => Err(Refused::Moved),
+        };
+        let mut sender = match opened {
+            Ok(sender) => sender,
+            Err(error) => return again(error),
         };
         let limit = passage.deadline + passage.answer_limit + GRACE;
         let mut answer = pin!(timeout_at(limit, sender.try_send_request(head)));
@@ -316,7 +319,7 @@ impl Forwarder {
         &self,
         member: &Member,
     ) -> Result<http1::SendRequest<RequestBody>, Refused> {
-        let stream = link::dial(member, &self.dialer).await.inspect_err(|_| {
+        let stream = self.dialer.dial(member, Protocol::Http1).await.inspect_err(|_| {
             self.metrics.note_connect_failure(Target::peer);
         })?;
         let (sender, connection) =

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::api::PostParams;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewStatus};
 use kube::{Api, Client};
 use rouse_core::function::names::{MANAGER_ACTIVATOR, MANAGER_CONTROLLER, PEER_AUDIENCE};
+use rouse_core::peer::{account, authenticated};
+use rouse_peer::{ReviewError, review};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::instances::client::describe;
 use crate::server::{Peer, PeerDenied};
@@ -30,8 +31,6 @@ const MOST_BYTES: usize = 8 * 1024;
 const MOST_REVIEWS: usize = 4;
 /// Questions that may wait for their turn: more than a cluster has activators that come up at once.
 const MOST_WAITING: usize = 64;
-/// How long the API server may take.
-const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Tells who a caller is. Cheap to clone.
 #[derive(Clone)]
@@ -74,12 +73,11 @@ impl Verdict {
 impl PeerAuth {
     /// Knows the ServiceAccounts of Rouse's own `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
-        let account = |name| format!("system:serviceaccount:{namespace}:{name}");
         Self {
             shared: Arc::new(Shared {
                 reviews: Api::all(client),
-                activator: account(MANAGER_ACTIVATOR),
-                controller: account(MANAGER_CONTROLLER),
+                activator: account(namespace, MANAGER_ACTIVATOR),
+                controller: account(namespace, MANAGER_CONTROLLER),
                 verdicts: Mutex::default(),
                 asking: Semaphore::new(MOST_REVIEWS),
                 waiting: Semaphore::new(MOST_WAITING),
@@ -119,36 +117,23 @@ impl PeerAuth {
                 verdict.answer()
             }
             Err(error) => {
-                tracing::warn!(error, "asking whom a peer's token belongs to failed");
+                tracing::warn!(
+                    error = describe(&error),
+                    "asking whom a peer's token belongs to failed"
+                );
                 let standing = self.remembered(&digest, Verdict::stands);
                 standing.map_or(Err(PeerDenied::Unavailable), |verdict| verdict.answer())
             }
         }
     }
 
-    async fn fetch_peer(&self, token: &str) -> Result<Option<Peer>, String> {
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: token.to_owned(),
-                audiences: Some(vec![PEER_AUDIENCE.into()]),
-            },
-            ..TokenReview::default()
-        };
-        let params = PostParams::default();
-        let reviewed = timeout(REVIEW_TIMEOUT, self.shared.reviews.create(&params, &review))
-            .await
-            .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|error| describe(&error))?;
-        Ok(self.peer_of(&reviewed))
+    async fn fetch_peer(&self, token: &str) -> Result<Option<Peer>, ReviewError> {
+        let status = review(&self.shared.reviews, token, PEER_AUDIENCE).await?;
+        Ok(self.peer_of(status.as_ref()))
     }
 
-    fn peer_of(&self, reviewed: &TokenReview) -> Option<Peer> {
-        let status = reviewed.status.as_ref()?;
-        let audience = status.audiences.iter().flatten().any(|audience| audience == PEER_AUDIENCE);
-        if status.authenticated != Some(true) || !audience {
-            return None;
-        }
-        match status.user.as_ref()?.username.as_deref()? {
+    fn peer_of(&self, status: Option<&TokenReviewStatus>) -> Option<Peer> {
+        match authenticated(status, PEER_AUDIENCE)?.username.as_deref()? {
             name if name == self.shared.activator => Some(Peer::Activator),
             name if name == self.shared.controller => Some(Peer::Controller),
             _ => None,

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use rouse_core::routing::{Listener, RouteTable};
+use rouse_peer::Connector;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessRecord;
 use crate::body::{RequestBody, ResponseBody};
 use crate::buffer::Buffer;
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, PeerDialer};
 use crate::function::FunctionHandle;
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
@@ -51,6 +52,8 @@ pub struct ProxyConfig {
     pub buffer: Arc<Buffer>,
     /// How connections are made.
     pub dialer: Dialer,
+    /// How those to other activators are proved to lead there.
+    pub connector: Connector,
 }
 
 /// Carries requests, on one thread. Cheap to clone.
@@ -74,12 +77,17 @@ impl Proxy {
     /// A proxy that serves nobody yet, in the runtime that this is called in. It uses the part
     /// `shard` of each pod's connections.
     pub fn new(config: ProxyConfig, shard: Shard) -> Self {
-        let ProxyConfig { routes, cluster_domain, token_file, metrics, buffer, dialer } = config;
+        let ProxyConfig { routes, cluster_domain, token_file, metrics, buffer, dialer, connector } =
+            config;
         Self(Arc::new(Inner {
             routes,
             cluster_domain,
             upstream: Upstream::new(dialer.clone(), Arc::clone(&metrics), shard),
-            forwarder: Forwarder::new(token_file, dialer, Arc::clone(&metrics)),
+            forwarder: Forwarder::new(
+                token_file,
+                PeerDialer::new(dialer, connector),
+                Arc::clone(&metrics),
+            ),
             metrics,
             buffer,
             tick: Tick::start(),

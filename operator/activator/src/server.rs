@@ -260,7 +260,7 @@ fn spawn(lanes: &[Lane], comer: Comer, entrance: &Entrance) {
                 let caller = (Listener::Public, origin);
                 client::serve(&own, Seated::new(io, seat), presence, caller).await;
             }
-            Port::Peer => peer::serve(&own, Seated::new(stream, seat)).await,
+            Port::Peer => peer::serve(&own, stream, seat).await,
         }
     };
     lane.shared.connections.spawn_on(serve, &lane.worker.runtime);

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
 use rouse_crds::v1alpha1::{Function, Trigger};
+use rouse_peer::Connector;
 use tokio::sync::{mpsc, watch};
 
 use crate::events::Announcer;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub config: Config,
     /// Writes only while this process leads.
     pub client: Client,
+    /// Makes connections to activators.
+    pub connector: Connector,
     pub functions: Store<Function>,
     /// Turns true when `functions` is complete. The store's own signal wakes one waiter only, and
     /// that is kube's controller.

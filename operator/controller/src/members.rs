@@ -98,7 +98,10 @@ pub(crate) async fn run(context: Shared, published: Published) {
 /// Whether a member that is not ready is silent. Takes a moment where it is not, so that it is not
 /// asked all the time.
 async fn ask(context: Shared, uid: String, peer: String) -> (String, bool) {
-    let silent = answers(&peer, &context.config.peer_token_file).await == Some(false);
+    // Named for the log by what is known here.
+    let member = Member { name: uid.clone(), uid, peer };
+    let silent = answers(&context, &member).await == Some(false);
+    let Member { uid, peer, .. } = member;
     if silent {
         tracing::warn!(peer, "an activator is not ready and does not answer");
     } else {

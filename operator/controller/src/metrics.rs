@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use rouse_peer::ProofMetrics;
 
 /// From a reconcile that only compares to one that waits for a slow API server, in seconds.
 const DURATIONS: [f64; 10] = [0.000_1, 0.000_5, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 20.0];
@@ -23,6 +24,7 @@ pub struct Metrics {
     report_streams: Gauge,
     members: Gauge,
     pub(crate) queue: Gauge,
+    pub(crate) proofs: ProofMetrics,
     leader: Gauge,
 }
 
@@ -46,6 +48,7 @@ struct Write {
 impl Metrics {
     /// Registers the metrics with `registry`, under names that begin with `rouse_controller_`.
     pub fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("rouse_controller");
         let histogram: fn() -> Histogram = || Histogram::new(DURATIONS);
         let metrics = Self {
             reconciles: Family::default(),
@@ -56,9 +59,9 @@ impl Metrics {
             report_streams: Gauge::default(),
             members: Gauge::default(),
             queue: Gauge::default(),
+            proofs: ProofMetrics::register(registry),
             leader: Gauge::default(),
         };
-        let registry = registry.sub_registry_with_prefix("rouse_controller");
         let m = &metrics;
         registry.register("reconciles", "Reconciles by kind and outcome", m.reconciles.clone());
         registry.register_with_unit(

@@ -11,6 +11,7 @@ use kube::runtime::{Controller, controller};
 use rouse_core::membership::Membership;
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::Function;
+use rouse_peer::{Connector, TlsError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -48,6 +49,9 @@ pub struct Config {
 /// Why the controller ended though nobody asked it to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// There is no TLS to activators.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A task that never ends did.
     #[error("the task {0} ended")]
     Ended(&'static str),
@@ -65,7 +69,9 @@ pub async fn run(
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let (parts, mut tasks) = start(config, fenced(client, fence), metrics, shutdown.clone());
+    let client = fenced(client, fence);
+    let connector = Connector::new(client.clone(), &config.namespace, metrics.proofs.clone())?;
+    let (parts, mut tasks) = start(config, (client, connector), metrics, shutdown.clone());
     let Parts { context, membership } = parts;
     tasks.spawn(collector::run(context, membership).map(|()| "reports"));
     let ended = tokio::select! {
@@ -95,7 +101,7 @@ pub(crate) struct Parts {
 /// Starts all tasks but the collector of reports.
 pub(crate) fn start(
     config: Config,
-    client: Client,
+    (client, connector): (Client, Connector),
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> (Parts, JoinSet<&'static str>) {
@@ -106,6 +112,7 @@ pub(crate) fn start(
         announcer: Announcer::new(client.clone(), &config.pod_name),
         config,
         client,
+        connector,
         functions: store.as_reader(),
         functions_ready: watch::Sender::new(false),
         children: Children::default(),

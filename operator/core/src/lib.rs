@@ -7,6 +7,7 @@
 pub mod function;
 pub mod handover;
 pub mod membership;
+pub mod peer;
 pub mod reach;
 pub mod report;
 pub mod routing;

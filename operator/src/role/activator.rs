@@ -33,6 +33,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     let config = ControlConfig {
         kube: kube::Config::infer().await.context("finding the API server")?,
         namespace: args.common.namespace.clone(),
+        pod_name: args.common.pod_name.clone(),
         uid: args.common.pod_uid.clone(),
         hosts,
         token_file: args.common.peer_token_file.clone(),
@@ -46,6 +47,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         metrics,
         buffer: Buffer::new(bounds),
         dialer: Dialer::tcp(),
+        connector: handles.connector,
     };
     let threads = args.threads.map_or_else(thread::available_parallelism, Ok);
     let threads = threads.context("asking how many threads can run at once")?;
@@ -57,9 +59,12 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         peer: open("peer", args.peer_addr).await?,
     };
     let (synced, stopping) = (handles.synced.clone(), shutdown.clone());
+    let identity = handles.peers.identity.clone();
     let unready = Box::new(move || match (*stopping.borrow(), *synced.borrow()) {
         (true, _) => Some("stopping\n"),
         (_, false) => Some("the Functions are not known yet\n"),
+        // Others could pass nothing on to it.
+        _ if !identity.was_given() => Some("the token that proves its key has not come yet\n"),
         _ => None,
     });
     admin::spawn(args.common.admin_addr, Admin { registry, unready }).await?;

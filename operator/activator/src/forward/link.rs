@@ -2,19 +2,15 @@
 //! up as soon as the other side does not answer any more.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use rouse_core::membership::Member;
-use tokio::time::timeout;
+use rouse_peer::{ClientStream, ConnectError, Connector, Protocol};
 
 use super::Refused;
 use crate::pings::silent;
 use crate::upstream::{Dialer, Stream};
-
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bytes of an answer that may be on their way on one stream.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -40,7 +36,7 @@ impl Link {
     pub async fn sender<C: Send + 'static>(
         &self,
         member: &Member,
-        dialer: &Dialer,
+        dialer: &PeerDialer,
         count: impl FnOnce() -> C,
     ) -> Result<SendRequest<Bytes>, Refused> {
         if let Some(sender) = self.open_sender().await {
@@ -50,7 +46,7 @@ impl Link {
         if let Some(sender) = self.open_sender().await {
             return Ok(sender);
         }
-        let stream = dial(member, dialer).await?;
+        let stream = dialer.dial(member, Protocol::Http2).await?;
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -101,11 +97,24 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Connects to the peer port of `member`.
-pub(super) async fn dial(member: &Member, dialer: &Dialer) -> Result<Stream, Refused> {
-    let address = member.peer.parse().map_err(|_| Refused::Address(member.peer.clone()))?;
-    match timeout(CONNECT_TIMEOUT, dialer.dial(address)).await {
-        Ok(stream) => stream.map_err(Refused::Connect),
-        Err(_elapsed) => Err(Refused::ConnectTimeout),
+/// Connects to other activators.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerDialer {
+    dialer: Dialer,
+    connector: Connector,
+}
+
+impl PeerDialer {
+    pub const fn new(dialer: Dialer, connector: Connector) -> Self {
+        Self { dialer, connector }
+    }
+
+    /// Connects to `member`, and to nobody else.
+    pub async fn dial(
+        &self,
+        member: &Member,
+        protocol: Protocol,
+    ) -> Result<ClientStream<Stream>, ConnectError> {
+        self.connector.connect(member, protocol, |address| self.dialer.dial(address)).await
     }
 }

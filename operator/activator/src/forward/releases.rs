@@ -13,14 +13,14 @@ use h2::RecvStream;
 use http::{Method, Request, Response, StatusCode};
 use rouse_core::handover::{RELEASE_PATH, Release, ReleaseLine};
 use rouse_core::membership::Member;
+use rouse_peer::ConnectError;
 use tokio::time::timeout;
 
 use super::Refused;
-use super::link::Link;
+use super::link::{Link, PeerDialer};
 use super::token::TokenFile;
 use crate::headers;
 use crate::release::{Released, Rest};
-use crate::upstream::Dialer;
 
 /// How long another activator may take to say the first word. One that lives takes milliseconds;
 /// the pods of one that does not are replaced.
@@ -32,14 +32,14 @@ const MOST_BYTES: usize = 1 << 20;
 /// Asks other activators.
 #[derive(Debug)]
 pub(crate) struct Releases {
-    dialer: Dialer,
+    dialer: PeerDialer,
     token: TokenFile,
     /// By UID of the activator.
     links: Mutex<HashMap<String, Arc<Link>>>,
 }
 
 impl Releases {
-    pub fn new(token_file: PathBuf, dialer: Dialer) -> Self {
+    pub fn new(token_file: PathBuf, dialer: PeerDialer) -> Self {
         Self { dialer, token: TokenFile::new(token_file), links: Mutex::default() }
     }
 
@@ -65,7 +65,7 @@ impl Releases {
             .uri(format!("http://{}{RELEASE_PATH}", member.peer))
             .header(headers::PEER_TOKEN, token)
             .body(())
-            .map_err(|_| Refused::Address(member.peer.clone()))?;
+            .map_err(|_| ConnectError::Address(member.peer.clone()))?;
         let question = serde_json::to_vec(release).unwrap_or_default();
         let mut sender = self.link(member).sender(member, &self.dialer, || ()).await?;
         let (response, mut stream) = sender.send_request(request, false)?;

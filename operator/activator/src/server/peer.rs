@@ -1,11 +1,11 @@
-//! Connections of other activators and of the controller, which prove themselves with each request.
+//! Connections of other activators and of the controller, over TLS. Callers prove themselves with
+//! each request; this activator proves its key to whoever asks.
 //!
 //! HTTP/2 is spoken by the `h2` library itself, so that `100 Continue` can be said at the moment a
 //! request is sent on (see `forward`).
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Cursor};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,28 +23,28 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rouse_core::handover::RELEASE_PATH;
+use rouse_core::peer::IDENTITY_PATH;
 use rouse_core::report::REPORTS_PATH;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
+use rouse_peer::{Identity, Protocol, ServerKey};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Shared;
 use super::client::leave;
 use super::drain::Phase;
+use super::tls;
 use crate::body::{Asked, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
 use crate::pings::silent;
 use crate::problem::{self, Failure};
 use crate::release::ReleaseTo;
 use crate::request_metrics::Entry;
-use crate::seats::{Active, Leave, Order, Seat, Seated};
+use crate::seats::{Active, Leave, Occupied, Order, Seat, Seated};
 use crate::upstream::SentOn;
 
-/// How long a connection may take to say its first word, and one of HTTP/1.1 for each head.
+/// How long a connection of HTTP/2 may take to begin.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What every connection of HTTP/2 starts with, as far as it takes to tell it from others.
-const PREFACE: &[u8] = b"PRI";
 
 /// Headers that a request may have: those of a client, and what activators add.
 const MOST_HEADERS: usize = 128;
@@ -103,6 +103,10 @@ pub struct PeerService {
     pub reports: Arc<Reports>,
     /// Answers `POST /v1/release`.
     pub release: Arc<ReleaseTo>,
+    /// The key of this activator.
+    pub key: ServerKey,
+    /// What proves that the key is its own.
+    pub identity: Identity,
 }
 
 impl fmt::Debug for PeerService {
@@ -112,37 +116,21 @@ impl fmt::Debug for PeerService {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<I>(shared: &Arc<Shared>, mut io: Seated<I>)
+pub(super) async fn serve<I>(shared: &Arc<Shared>, io: I, seat: Occupied)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Some(io) = tls::greet(&shared.peers.key.acceptor(), io, &seat).await else { return };
+    let protocol = Protocol::of(io.get_ref().1);
+    let io = Seated::new(io, seat);
     let seat = Arc::clone(io.seat());
-    let first = match timeout(HEAD_TIMEOUT, first_bytes(&mut io)).await {
-        Ok(Ok(first)) if !first.is_empty() => first,
-        _ => return,
-    };
-    let http2 = first == PREFACE;
-    let (reader, writer) = split(io);
-    let io = join(Cursor::new(first).chain(reader), writer);
-    let served = if http2 {
-        serve_http2(shared, io, &seat).await
-    } else {
-        serve_http1(shared, io, &seat).await
+    let served = match protocol {
+        Protocol::Http1 => serve_http1(shared, io, &seat).await,
+        Protocol::Http2 => serve_http2(shared, io, &seat).await,
     };
     if let Err(error) = served {
         tracing::debug!(error, "connection of a peer");
     }
-}
-
-async fn first_bytes<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Vec<u8>> {
-    let mut first = Vec::with_capacity(PREFACE.len());
-    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
-        let room = u64::try_from(PREFACE.len() - first.len()).unwrap_or(0);
-        if (&mut *io).take(room).read_buf(&mut first).await? == 0 {
-            break;
-        }
-    }
-    Ok(first)
 }
 
 async fn serve_http1<I>(shared: &Arc<Shared>, io: I, seat: &Arc<Seat>) -> Result<(), String>
@@ -279,6 +267,10 @@ async fn answer(
     sent_on: Option<SentOn>,
 ) -> Response<ResponseBody> {
     let forwarded = request.headers().contains_key(headers::FUNCTION_UID);
+    let asks_for = |path| *request.method() == Method::GET && request.uri().path() == path;
+    if !forwarded && asks_for(IDENTITY_PATH) {
+        return identify(shared);
+    }
     let peer = match token(request.headers()) {
         Some(token) => (shared.peers.check)(token).await,
         None => Err(PeerDenied::Unknown),
@@ -293,7 +285,7 @@ async fn answer(
             let busy = shared.requests.token();
             return release(shared, request).await.map(|body| body.holding(busy));
         }
-        Ok(_) if *request.method() == Method::GET && request.uri().path() == REPORTS_PATH => {
+        Ok(_) if asks_for(REPORTS_PATH) => {
             return (shared.peers.reports)().map(|body| until_closing(shared, body));
         }
         Ok(_) | Err(PeerDenied::Unknown) => Failure::NotAPeer,
@@ -314,6 +306,17 @@ async fn release(shared: &Arc<Shared>, request: Request<RequestBody>) -> Respons
         Some(asked) => crate::release::respond((shared.peers.release)(asked).await),
         None => problem::respond(&Failure::BadRequest("the release does not parse")),
     }
+}
+
+/// Shows what proves the key. Whoever asks does not know yet whom he talks to, and says nothing of
+/// himself.
+fn identify(shared: &Shared) -> Response<ResponseBody> {
+    let Some(token) = shared.peers.identity.token() else {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        return response;
+    };
+    Response::new(ResponseBody::text(token))
 }
 
 /// Reports have no end of their own: nobody waits for them when the server leaves.

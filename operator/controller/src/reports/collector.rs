@@ -2,7 +2,8 @@
 //! that breaks is opened again after a while.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::report::{REPORTS_PATH, ReportLine};
+use rouse_peer::{ConnectError, Protocol};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,8 +25,8 @@ use crate::context::Shared;
 use crate::error::{Class, chain};
 use crate::line::{Lines, TooLong};
 
-/// How long connecting and the head of the answer may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the head of the answer may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an activator is asked whether it answers at all, and how long it may take.
 const ASKS: u32 = 2;
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,9 +40,9 @@ const MAX_FAILURES: u32 = 5;
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error("reading the peer token")]
-    Token(#[source] std::io::Error),
-    #[error("connecting")]
-    Connect(#[source] std::io::Error),
+    Token(#[source] io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("no answer in time")]
     Silent,
     #[error("building the request")]
@@ -114,7 +116,7 @@ async fn follow(context: Shared, member: Member, first: u64) {
     let mut failures = 0;
     for attempt in 0.. {
         let stream = (first << 32) + attempt;
-        let opened = open(&member.peer, &context.config.peer_token_file).await;
+        let opened = open(&context, &member).await;
         let error = match opened {
             Err(error) => error,
             Ok(body) => {
@@ -132,11 +134,17 @@ async fn follow(context: Shared, member: Member, first: u64) {
 }
 
 /// Whether an activator answers at its peer port, asked a few times. None where that can't be told.
-pub(crate) async fn answers(peer: &str, token_file: &Path) -> Option<bool> {
+pub(crate) async fn answers(context: &Shared, member: &Member) -> Option<bool> {
+    use ConnectError::{Dial, Http, Late, NoToken, Tls};
     for _ in 0..ASKS {
-        match timeout(ASK_TIMEOUT, open(peer, token_file)).await {
-            Ok(Ok(_) | Err(StreamError::Refused(_))) => return Some(true),
-            Ok(Err(StreamError::Connect(_) | StreamError::Http(_))) | Err(_) => {}
+        match timeout(ASK_TIMEOUT, open(context, member)).await {
+            Ok(Ok(_) | Err(StreamError::Refused(_) | StreamError::Connect(NoToken(_)))) => {
+                return Some(true);
+            }
+            Ok(Err(
+                StreamError::Connect(Dial(_) | Tls(_) | Late | Http(_)) | StreamError::Http(_),
+            ))
+            | Err(_) => {}
             Ok(Err(_)) => return None,
         }
     }
@@ -144,11 +152,11 @@ pub(crate) async fn answers(peer: &str, token_file: &Path) -> Option<bool> {
 }
 
 /// Opens a stream. The token is read anew each time: it is replaced before it expires.
-async fn open(peer: &str, token_file: &Path) -> Result<Incoming, StreamError> {
+async fn open(context: &Shared, member: &Member) -> Result<Incoming, StreamError> {
+    let token_file = &context.config.peer_token_file;
     let token = tokio::fs::read_to_string(token_file).await.map_err(StreamError::Token)?;
-    let connect = async {
-        let stream = TcpStream::connect(peer).await.map_err(StreamError::Connect)?;
-        stream.set_nodelay(true).map_err(StreamError::Connect)?;
+    let stream = context.connector.connect(member, Protocol::Http1, dial).await?;
+    let ask = async {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the body that is read below, or with the sender.
@@ -158,7 +166,7 @@ async fn open(peer: &str, token_file: &Path) -> Result<Incoming, StreamError> {
             }
         });
         let request = Request::get(REPORTS_PATH)
-            .header(HOST, peer)
+            .header(HOST, &member.peer)
             .header(AUTHORIZATION, format!("Bearer {}", token.trim()))
             .body(Empty::<Bytes>::new())?;
         let answer = sender.send_request(request).await?;
@@ -167,7 +175,13 @@ async fn open(peer: &str, token_file: &Path) -> Result<Incoming, StreamError> {
             status => Err(StreamError::Refused(status)),
         }
     };
-    timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| StreamError::Silent)?
+    timeout(HEAD_TIMEOUT, ask).await.map_err(|_| StreamError::Silent)?
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Reads reports until the stream ends; why it did.

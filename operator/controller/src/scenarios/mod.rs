@@ -19,6 +19,8 @@ use rouse_core::membership::Membership;
 use rouse_core::report::{FunctionReport, ReportLine, RevisionReport, Routed};
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::{Function, LastError};
+use rouse_peer::testing::Tokens;
+use rouse_peer::{Connector, ProofMetrics};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -83,7 +85,9 @@ impl Rig {
     fn with(api: FakeApi, config: Config) -> (Self, watch::Receiver<Membership>) {
         let (stop, shutdown) = watch::channel(false);
         let metrics = Metrics::new(&mut Registry::default());
-        let (parts, tasks) = start(config, api.client(), metrics, shutdown);
+        let tokens = Tokens::default().client();
+        let connector = Connector::new(tokens, SYSTEM, ProofMetrics::default()).unwrap();
+        let (parts, tasks) = start(config, (api.client(), connector), metrics, shutdown);
         let Parts { context, membership } = parts;
         (Self { api, context, stop, tasks }, membership)
     }

@@ -1,36 +1,72 @@
 //! Stories of the streams of reports, over real connections and on the real clock.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rouse_peer::testing::{proof, welcome};
+use rouse_peer::{ServerKey, ServerStream};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::reports::collector;
 
 /// An activator's peer port, served by hand.
 struct Activator {
-    listener: TcpListener,
+    shows: Arc<Mutex<(ServerKey, String)>>,
+    /// Requests and their connections; none for whoever asked for the token or said nothing.
+    seen: mpsc::Receiver<Option<(String, Connection)>>,
+    /// Accepts as long as this lives.
+    _accepting: JoinSet<()>,
 }
 
 impl Activator {
-    /// Accepts a request for reports; its head, and the connection to answer on.
-    async fn accept(&self) -> (String, TcpStream) {
-        let (mut stream, _) = self.listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
+    fn listen(listener: TcpListener) -> Self {
+        let shows = Arc::new(Mutex::new(Self::right()));
+        let (sender, seen) = mpsc::channel(16);
+        let now = Arc::clone(&shows);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (key, token) = now.lock().unwrap().clone();
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    let welcomed = welcome(&key, Some(&token), stream).await;
+                    let seen = welcomed.map(|(stream, head)| (head, stream));
+                    let _ = sender.send(seen).await;
+                });
+            }
+        });
+        Self { shows, seen, _accepting: accepting }
+    }
+
+    /// A key, and what proves it.
+    fn right() -> (ServerKey, String) {
+        let key = ServerKey::generate().unwrap();
+        let token = proof("uid-activator-0", key.fingerprint());
+        (key, token)
+    }
+
+    /// The head of the next request for reports, and the connection to answer on.
+    async fn accept(&mut self) -> (String, Connection) {
+        loop {
+            if let Some(request) = self.seen.recv().await.unwrap() {
+                return request;
+            }
         }
-        (String::from_utf8(head).unwrap().to_lowercase(), stream)
     }
 }
 
-async fn answer(stream: &mut TcpStream, status: &str) {
+type Connection = ServerStream<TcpStream>;
+
+async fn answer(stream: &mut Connection, status: &str) {
     let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
 }
 
-async fn send(stream: &mut TcpStream, lines: &[ReportLine]) {
+async fn send(stream: &mut Connection, lines: &[ReportLine]) {
     let text: String =
         lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     // In two chunks, cut anywhere.
@@ -38,6 +74,7 @@ async fn send(stream: &mut TcpStream, lines: &[ReportLine]) {
         let chunk = format!("{:x}\r\n{part}\r\n", part.len());
         stream.write_all(chunk.as_bytes()).await.unwrap();
     }
+    stream.flush().await.unwrap();
 }
 
 fn line(report: FunctionReport) -> ReportLine {
@@ -62,7 +99,7 @@ async fn rig(name: &str) -> (Rig, Activator, PathBuf) {
         collector.await;
         "reports"
     });
-    (rig, Activator { listener }, token)
+    (rig, Activator::listen(listener), token)
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -77,7 +114,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn reports_are_read_and_become_status() {
-    let (rig, activator, token) = rig("read").await;
+    let (rig, mut activator, token) = rig("read").await;
     let r = rig.create_function(&json!({}));
     let (head, mut stream) = activator.accept().await;
     assert!(head.starts_with("get /v1/reports http/1.1\r\n"), "{head}");
@@ -107,12 +144,13 @@ async fn reports_are_read_and_become_status() {
 
 #[tokio::test]
 async fn a_refusal_and_a_line_that_is_no_report_end_the_stream_only() {
-    let (rig, activator, token) = rig("refuse").await;
+    let (rig, mut activator, token) = rig("refuse").await;
     let (_, mut stream) = activator.accept().await;
     answer(&mut stream, "401 Unauthorized").await;
     let (_, mut stream) = activator.accept().await;
     answer(&mut stream, "200 OK").await;
     stream.write_all(b"9\r\n{\"no\": 1}\r\n1\r\n\n\r\n").await.unwrap();
+    stream.flush().await.unwrap();
     let (_, mut stream) = activator.accept().await;
     answer(&mut stream, "200 OK").await;
     send(&mut stream, &[line(report(None, &[]))]).await;
@@ -139,5 +177,19 @@ async fn an_activator_that_is_not_ready_and_does_not_answer_is_dropped_at_once()
         pod["status"]["conditions"][0]["status"] = json!("False");
     });
     until("it is dropped", || members(&rig) == 0).await;
+    std::fs::remove_file(token).unwrap();
+}
+
+#[tokio::test]
+async fn an_activator_that_cannot_prove_its_key_is_told_nothing() {
+    let (_rig, mut activator, token) = rig("unproved").await;
+    activator.shows.lock().unwrap().1 = "of somebody else".into();
+    // Two connections of the first try, and one of the next.
+    for _ in 0..3 {
+        assert!(activator.seen.recv().await.unwrap().is_none(), "nothing is asked for");
+    }
+    *activator.shows.lock().unwrap() = Activator::right();
+    let (head, _stream) = activator.accept().await;
+    assert!(head.starts_with("get /v1/reports "), "{head}");
     std::fs::remove_file(token).unwrap();
 }

@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rouse_core::routing::Listener;
 use rouse_crds::v1alpha1::Protocol;
+use rouse_peer::testing;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -140,7 +141,8 @@ async fn other_activators_go_elsewhere_too_and_nobody_waits_for_their_reports() 
     let near = Rig::new(rig.world.clone());
     near.give_to(&member);
     rig.hello(1);
-    let mut reports = http1_over(rig.world.dial(rig::address(100))).await;
+    let io = rig.world.call(rig::address(100), rouse_peer::Protocol::Http1).await;
+    let mut reports = http1_over(io).await;
     let mut request = get("/v1/reports");
     request.headers_mut().insert("authorization", "Bearer of-a-controller".parse().unwrap());
     let mut stream = reports.send_request(request).await.unwrap().into_body();
@@ -178,15 +180,19 @@ async fn the_ports_open_serve_and_close() {
     let config = ServerConfig { drain: quick, most_connections: 10, trusted_proxies: Vec::new() };
     let server = Server::new(proxy, peers, Workers::here(), config);
     let ended = tokio::spawn(server.run(listeners, left.map(drop)));
-    for (address, host, status) in
-        [(cluster, "f.shop", 200), (public, "f.shop.fn.example.org", 200), (peer, "f.shop", 401)]
-    {
-        let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        let (mut sender, connection) = http1::handshake(io).await.unwrap();
-        tokio::spawn(async move { drop(connection.await) });
+    let ask = async |mut sender: http1::SendRequest<_>, host| {
         let request = Request::get("/").header("host", host).body(rig::empty()).unwrap();
-        assert_eq!(sender.send_request(request).await.unwrap().status(), status);
+        sender.send_request(request).await.map(|response| response.status().as_u16())
+    };
+    for (address, host) in [(cluster, "f.shop"), (public, "f.shop.fn.example.org")] {
+        let sender = http1_over(TcpStream::connect(address).await.unwrap()).await;
+        assert_eq!(ask(sender, host).await.unwrap(), 200);
     }
+    let sender = http1_over(TcpStream::connect(peer).await.unwrap()).await;
+    assert!(ask(sender, "f.shop").await.is_err(), "peers speak TLS");
+    let io = TcpStream::connect(peer).await.unwrap();
+    let (io, _) = testing::handshake(io, rouse_peer::Protocol::Http1).await.unwrap();
+    assert_eq!(ask(http1_over(io).await, "f.shop").await.unwrap(), 401);
     leave.send(()).unwrap();
     ended.await.unwrap();
     for address in [cluster, public, peer] {

@@ -15,15 +15,18 @@ use hyper_util::rt::TokioIo;
 use rouse_core::function::Timeouts;
 use rouse_core::handover::{Estate, Release, ReleaseLine};
 use rouse_core::membership::Member;
+use rouse_core::peer::IDENTITY_PATH;
 use rouse_crds::v1alpha1::Protocol;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rouse_peer::{ClientStream, Protocol as Spoken, testing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::protocols::{tunnelling, upgrading};
 use super::rig::{self, Body, Rig, World, channel, data, get, http1_over, post, read, text};
 use crate::admission::Refusal;
-use crate::forward::Releases;
+use crate::forward::{PeerDialer, Releases};
+use crate::proxy::ProxyConfig;
 use crate::release::Released;
 
 /// An activator that forwards, and one that owns.
@@ -97,7 +100,9 @@ async fn many_requests_share_one_connection_to_the_owner() {
     for answer in begun {
         assert_eq!(answer.await.unwrap(), (200, "Hello".into()));
     }
-    assert_eq!(pair.near.world.dials(), 2, "one to the owner, one from it to the pod");
+    let dials = pair.near.world.dials();
+    assert_eq!(dials, 3, "one to the owner, one for its proof, one from it to the pod");
+    assert_eq!(pair.near.world.tokens.reviews(), 1);
     pair.at_rest().await;
 }
 
@@ -203,9 +208,9 @@ async fn one_that_does_not_own_does_not_pass_on_further() {
 fn dying(world: &World, says_sent_on: bool) -> (Member, Arc<AtomicUsize>) {
     let heads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&heads);
-    world.listen(rig::address(100), move |io| {
+    let member = world.activator("dying", rig::address(100), move |io| {
         let counted = Arc::clone(&counted);
-        tokio::spawn(async move {
+        async move {
             let mut connection = h2::server::handshake(io).await.unwrap();
             let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
             counted.fetch_add(1, Ordering::SeqCst);
@@ -215,10 +220,9 @@ fn dying(world: &World, says_sent_on: bool) -> (Member, Arc<AtomicUsize>) {
             }
             // Lets what was said go out.
             let _ = tokio::time::timeout(Duration::from_millis(10), connection.accept()).await;
-        });
+        }
     });
-    let peer = rig::address(100).to_string();
-    (Member { uid: "uid-dying".into(), name: "dying".into(), peer }, heads)
+    (member, heads)
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,14 +253,24 @@ async fn a_request_that_the_owner_sent_on_is_not_passed_on_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_freezes_is_given_up_and_another_asked() {
-    let pair = pair();
-    freeze(&pair.near.world);
-    let answer = pair.begin(post("/", rig::full("whole"))).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    pair.near.own();
-    pair.near.pod(1, Protocol::Http1, rig::echo);
-    assert_eq!(answer.await.unwrap(), (200, "whole".into()));
-    pair.at_rest().await;
+    for proves_itself in [true, false] {
+        let pair = pair();
+        if proves_itself {
+            let member = pair.near.world.activator("frozen", rig::address(100), |io| async move {
+                let _kept = io;
+                std::future::pending::<()>().await;
+            });
+            pair.near.give_to(&member);
+        } else {
+            freeze(&pair.near.world);
+        }
+        let answer = pair.begin(post("/", rig::full("whole"))).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        pair.near.own();
+        pair.near.pod(1, Protocol::Http1, rig::echo);
+        assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+        pair.at_rest().await;
+    }
 }
 
 /// Accepts, and then says nothing.
@@ -292,9 +306,9 @@ async fn pass_on(
 ) -> (
     h2::client::ResponseFuture,
     h2::SendStream<Bytes>,
-    h2::client::Connection<tokio::io::DuplexStream, Bytes>,
+    h2::client::Connection<ClientStream<DuplexStream>, Bytes>,
 ) {
-    let io = pair.near.world.dial(rig::address(100));
+    let io = pair.near.world.call(rig::address(100), Spoken::Http2).await;
     let (sender, connection) = h2::client::handshake(io).await.unwrap();
     let request = Request::get("http://f.shop/")
         .header("x-rouse-peer-token", rig::TOKEN)
@@ -367,14 +381,12 @@ async fn a_change_of_protocol_outlives_an_owner_that_dies_before_it_has_the_word
     let pair = pair();
     let heads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&heads);
-    pair.near.world.listen(rig::address(100), move |mut io| {
-        let counted = Arc::clone(&counted);
-        tokio::spawn(async move {
-            let mut read = [0; 16];
-            assert!(io.read(&mut read).await.unwrap() > 0);
-            counted.fetch_add(1, Ordering::SeqCst);
-        });
+    // It has read the head when it dies.
+    let member = pair.near.world.activator("dying", rig::address(100), move |_io| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(())
     });
+    pair.near.give_to(&member);
     let mut sender = pair.near.http1().await;
     let answer = tokio::spawn(async move { sender.send_request(upgrading()).await.unwrap() });
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -537,7 +549,8 @@ async fn a_change_of_protocol_follows_the_owner_too() {
 async fn an_activator_is_asked_for_a_function_and_not_waited_for_without_end() {
     let pair = pair();
     let ask = || {
-        let (token_file, dialer) = (pair.near.config.token_file.clone(), pair.near.world.dialer());
+        let ProxyConfig { token_file, dialer, connector, .. } = pair.near.config.clone();
+        let dialer = PeerDialer::new(dialer, connector);
         let to = Member { uid: "uid-near".into(), name: "near".into(), peer: "unused".into() };
         let release = Release { function: "uid-f".into(), version: 7, to };
         Arc::new(Releases::new(token_file, dialer)).ask(pair.member.clone(), release)
@@ -568,7 +581,8 @@ async fn nobody_but_peers_is_served_on_their_port() {
         (Some(rig::TOKEN), 200),
     ] {
         for http2 in [false, true] {
-            let io = pair.near.world.dial(rig::address(100));
+            let spoken = if http2 { Spoken::Http2 } else { Spoken::Http1 };
+            let io = pair.near.world.call(rig::address(100), spoken).await;
             let mut request = get(if http2 { "http://f.shop/" } else { "/" });
             let headers = request.headers_mut();
             if http2 {
@@ -595,7 +609,7 @@ async fn nobody_but_peers_is_served_on_their_port() {
 #[tokio::test(start_paused = true)]
 async fn reports_are_for_peers_only() {
     let pair = pair();
-    let io = pair.near.world.dial(rig::address(100));
+    let io = pair.near.world.call(rig::address(100), Spoken::Http1).await;
     let mut sender = http1_over(io).await;
     let mut request = get("/v1/reports");
     let refused = sender.send_request(get("/v1/reports")).await.unwrap();
@@ -608,5 +622,50 @@ async fn reports_are_for_peers_only() {
     let line = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(line, "\"synced\"\n");
     drop(response);
+    pair.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_is_shown_what_proves_the_key() {
+    let pair = pair();
+    let io = pair.near.world.call(rig::address(100), Spoken::Http1).await;
+    let mut sender = http1_over(io).await;
+    let response = sender.send_request(get(IDENTITY_PATH)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let key = pair.far.shared.peers.key.fingerprint();
+    assert_eq!(read(response).await, testing::proof("uid-far", key));
+    pair.far.prove(None);
+    sender.ready().await.unwrap();
+    assert_eq!(sender.send_request(get(IDENTITY_PATH)).await.unwrap().status(), 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_to_whoever_is_not_the_owner_and_all_to_it_once_it_is() {
+    let pair = pair();
+    for other in [Some("uid-near"), None] {
+        pair.far.prove(other);
+        let answer = pair.begin(post("/", rig::full("whole"))).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(pair.far.load().waiting, 0);
+        pair.far.prove(Some("uid-far"));
+        pair.far.pod(1, Protocol::Http1, rig::echo);
+        assert_eq!(answer.await.unwrap(), (200, "whole".into()));
+        pair.at_rest().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_owner_is_reached_anew_without_the_api_server() {
+    let pair = pair();
+    pair.far.pod(1, Protocol::Http1, tunnelling);
+    // Each has a connection of its own to the owner.
+    for _ in 0..2 {
+        let response = pair.near.send(upgrading()).await;
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        drop(response);
+        pair.near.world.tokens.set_away(true);
+        pair.far.prove(None);
+    }
+    assert_eq!(pair.near.world.tokens.reviews(), 1);
     pair.at_rest().await;
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use rouse_crds::v1alpha1::Protocol;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -113,8 +113,18 @@ async fn exchange(port: SocketAddr, bytes: &[u8]) -> String {
     read_all(&mut client).await
 }
 
+/// The same at the port for peers, over TLS.
+async fn exchange_as_peer(port: SocketAddr, bytes: &[u8]) -> String {
+    let client = TcpStream::connect(port).await.unwrap();
+    let spoken = rouse_peer::Protocol::Http1;
+    let (mut client, _) = rouse_peer::testing::handshake(client, spoken).await.unwrap();
+    drop(client.write_all(bytes).await);
+    drop(client.flush().await);
+    read_all(&mut client).await
+}
+
 /// What comes until the port closes or says nothing more.
-async fn read_all(client: &mut TcpStream) -> String {
+async fn read_all(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let mut part = vec![0; 64 * 1024];
     while let Ok(Ok(count @ 1..)) = timeout(PATIENCE, client.read(&mut part)).await {

@@ -26,8 +26,10 @@ use rouse_core::membership::Member;
 use rouse_core::routing::{Destination, Listener, RouteTable};
 use rouse_core::trigger::{Grant, HostPolicy, TriggerKey};
 use rouse_crds::v1alpha1::{HttpMethod, Protocol};
+use rouse_peer::testing::{self, Tokens};
+use rouse_peer::{ClientStream, Connector, ProofMetrics, ServerKey, ServerStream};
 use std::net::SocketAddr;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
@@ -63,6 +65,8 @@ pub struct World {
     /// What the next dial waits for before it arrives.
     delays: Arc<Mutex<HashMap<SocketAddr, BoxFuture<'static, ()>>>>,
     dials: Arc<AtomicUsize>,
+    /// Says who an activator is.
+    pub tokens: Tokens,
 }
 
 impl World {
@@ -101,6 +105,40 @@ impl World {
         near
     }
 
+    /// The caller's end of a connection to the activator at `address`.
+    pub async fn call(
+        &self,
+        address: SocketAddr,
+        protocol: rouse_peer::Protocol,
+    ) -> ClientStream<DuplexStream> {
+        testing::handshake(self.dial(address), protocol).await.unwrap().0
+    }
+
+    /// An activator at `address`, proved, of which `serve` gets the connections that are not for
+    /// the proof: those of HTTP/1.1 with the first head read.
+    pub fn activator<F>(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        serve: impl Fn(ServerStream<DuplexStream>) -> F + Clone + Send + Sync + 'static,
+    ) -> Member
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let member = member(name, address);
+        let key = ServerKey::generate().unwrap();
+        let token = testing::proof(&member.uid, key.fingerprint());
+        self.listen(address, move |io| {
+            let (key, token, serve) = (key.clone(), token.clone(), serve.clone());
+            tokio::spawn(async move {
+                if let Some((stream, _)) = testing::welcome(&key, Some(&token), io).await {
+                    serve(stream).await;
+                }
+            });
+        });
+        member
+    }
+
     pub fn dialer(&self) -> Dialer {
         let world = self.clone();
         Dialer::new(move |address| {
@@ -121,6 +159,10 @@ impl World {
     }
 }
 
+pub fn member(name: &str, address: SocketAddr) -> Member {
+    Member { uid: format!("uid-{name}"), name: name.into(), peer: address.to_string() }
+}
+
 pub fn address(last: u8) -> SocketAddr {
     ([10, 0, 0, last], 8080).into()
 }
@@ -133,6 +175,7 @@ pub struct Rig {
     pub gate: Arc<Gate>,
     pub registry: Registry,
     pub config: ProxyConfig,
+    tell_token: Box<dyn Fn(Option<String>) + Send + Sync>,
     seats: Seats,
     routes: Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>,
 }
@@ -185,16 +228,21 @@ impl Rig {
             metrics,
             buffer: Buffer::new(buffer),
             dialer: world.dialer(),
+            connector: connector(&world),
         };
+        let (tell_token, identity) = testing::identity();
         let peers = PeerService {
             check: Arc::new(check),
             reports: Arc::new(reports),
             release: Arc::new(release),
+            key: ServerKey::generate().unwrap(),
+            identity,
         };
         let proxy = Proxy::new(config.clone(), Shard::ONLY);
         let shared = Arc::new(Shared::new(proxy, peers, Arc::default()));
         let gate = Gate::new(bounds(0, 100));
-        Self { world, shared, handle, gate, registry, config, seats, routes }
+        let tell_token = Box::new(tell_token);
+        Self { world, shared, handle, gate, registry, config, tell_token, seats, routes }
     }
 
     /// Another Function of the namespace, owned here; answers with its gate.
@@ -230,10 +278,18 @@ impl Rig {
         let (shared, seats) = (Arc::clone(&self.shared), self.seats.clone());
         self.world.listen(address, move |io| {
             let shared = Arc::clone(&shared);
-            let io = Seated::new(io, seats.take().unwrap());
-            tokio::spawn(async move { peer::serve(&shared, io).await });
+            let seat = seats.take().unwrap();
+            tokio::spawn(async move { peer::serve(&shared, io, seat).await });
         });
-        Member { uid: format!("uid-{name}"), name: name.into(), peer: address.to_string() }
+        let member = member(name, address);
+        self.prove(Some(&member.uid));
+        member
+    }
+
+    /// Lets the activator prove itself as that of the pod `uid`, or not at all.
+    pub fn prove(&self, uid: Option<&str>) {
+        let key = self.shared.peers.key.fingerprint();
+        (self.tell_token)(uid.map(|uid| testing::proof(uid, key)));
     }
 
     /// A pod at `address`, open, that answers with `handler`.
@@ -420,13 +476,24 @@ pub fn serve_pod(
     });
 }
 
-pub async fn http1_over(io: DuplexStream) -> http1::SendRequest<Body> {
+fn connector(world: &World) -> Connector {
+    let metrics = ProofMetrics::default();
+    Connector::new(world.tokens.client(), testing::NAMESPACE, metrics).unwrap()
+}
+
+pub async fn http1_over<I>(io: I) -> http1::SendRequest<Body>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
     sender
 }
 
-pub async fn http2_over(io: DuplexStream) -> http2::SendRequest<Body> {
+pub async fn http2_over<I>(io: I) -> http2::SendRequest<Body>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });

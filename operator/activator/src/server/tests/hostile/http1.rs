@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Ports, exchange};
+use super::{Ports, exchange, exchange_as_peer};
 
 /// What becomes of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,7 +322,7 @@ async fn the_port_for_peers_lets_nobody_in() {
     for (name, rest, fate) in SMUGGLING {
         let rest = rest.replace("HIDDEN", HIDDEN).replace("HOST", "f.shop");
         let request = format!("POST /case HTTP/1.1\r\nhost: f.shop\r\nconnection: close\r\n{rest}");
-        let answer = exchange(ports.peer, request.as_bytes()).await;
+        let answer = exchange_as_peer(ports.peer, request.as_bytes()).await;
         let status = if let Refused(400) = fate { "HTTP/1.1 4" } else { "HTTP/1.1 401 " };
         assert!(answer.starts_with(status), "{name}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer}");
@@ -351,7 +351,7 @@ async fn what_only_activators_say_is_said_by_nobody_else() {
     }
     let request =
         format!("GET /case HTTP/1.1\r\nhost: f.shop\r\n{forged}connection: close\r\n\r\n");
-    let answer = exchange(ports.peer, request.as_bytes()).await;
+    let answer = exchange_as_peer(ports.peer, request.as_bytes()).await;
     judge("at the peer port", &answer, &ports.take_reached(), Refused(401));
     ports.serves().await;
     ports.close().await;
