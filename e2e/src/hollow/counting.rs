@@ -198,3 +198,67 @@ impl Drop for Here {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+    use tokio::time::interval;
+
+    use super::*;
+
+    /// A pod whose requests run until their connections are closed.
+    async fn pod() -> (Arc<Ledger>, SocketAddr, (watch::Sender<bool>, JoinSet<()>)) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ledger = Arc::new(Ledger::default());
+        let service: Service = Arc::new(|| Duration::from_hours(1));
+        let (stop, stopping) = watch::channel(false);
+        let container = Container {
+            pod: "p".to_owned(),
+            uid: "u".to_owned(),
+            function: "f".to_owned(),
+            restarts: 0,
+            listener,
+            stopping,
+        };
+        let mut running = JoinSet::new();
+        running.spawn(workload(&ledger, &service)(container));
+        (ledger, address, (stop, running))
+    }
+
+    async fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        stream
+    }
+
+    async fn begun(ledger: &Ledger, requests: u64) {
+        let mut looks = interval(Duration::from_millis(1));
+        while ledger.begun() < requests {
+            looks.tick().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn two_at_once_are_noticed() {
+        let (ledger, address, _running) = pod().await;
+        let _first = ask(address).await;
+        begun(&ledger, 1).await;
+        assert_eq!((ledger.most(), ledger.cases().len()), (1, 0));
+        let _second = ask(address).await;
+        begun(&ledger, 2).await;
+        assert_eq!((ledger.most(), ledger.cases().len()), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_over_when_its_connection_was_closed() {
+        let (ledger, address, _running) = pod().await;
+        drop(ask(address).await);
+        begun(&ledger, 1).await;
+        let _second = ask(address).await;
+        begun(&ledger, 2).await;
+        assert_eq!(ledger.most(), 1);
+    }
+}
