@@ -70,6 +70,27 @@ async fn failing_start(scope: &Scope, spec: Value, reason: &str) -> anyhow::Resu
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
+async fn a_container_that_never_listens_is_named_as_the_cause() {
+    Scope::run("silent", async |scope| {
+        let spec = hello(&json!({
+            "env": [{"name": "HELLO_DELAY_MILLIS", "value": "600000"}],
+            "timeouts": {"activation": "6s"},
+        }));
+        scope.apply_function("silent", spec).await?;
+        scope.asleep("silent", PATIENCE).await?;
+        let answer = Caller::new(scope.cluster.activator).get(&scope.host("silent"), "/").await?;
+        assert_eq!(answer.status, 504, "{answer:?}");
+        let problem = answer.problem()?;
+        assert_eq!(problem["reason"], "NotListening", "{problem}");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("nothing listens on port 8080"), "{problem}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
 async fn a_full_queue_turns_the_rest_away_at_once_and_harms_nobody_else() {
     Scope::run("queue", async |scope| {
         let spec = hello(&json!({

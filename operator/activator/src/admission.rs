@@ -12,6 +12,7 @@ mod load;
 mod permit;
 mod retry_budget;
 mod state;
+mod suspects;
 mod trials;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

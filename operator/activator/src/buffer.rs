@@ -8,15 +8,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use rouse_core::function::BufferBounds;
+
+/// Over how many seconds those come back who are refused where no queue tells when.
+const SPREAD: u64 = 3;
 
 /// What all waiting requests of this process may hold.
 #[derive(Debug)]
 pub struct Buffer {
     bounds: BufferBounds,
     held: Amount,
+    refused: AtomicU64,
 }
 
 /// Requests and their bytes.
@@ -49,7 +54,12 @@ pub(crate) struct ShareTaken;
 impl Buffer {
     /// A buffer in which nobody waits.
     pub fn new(bounds: BufferBounds) -> Arc<Self> {
-        Arc::new(Self { bounds, held: Amount::default() })
+        Arc::new(Self { bounds, held: Amount::default(), refused: AtomicU64::new(0) })
+    }
+
+    /// When somebody should come back who is refused where no queue tells: not all at once.
+    pub(crate) fn retry_after(&self) -> Duration {
+        Duration::from_secs(1 + self.refused.fetch_add(1, Ordering::Relaxed) % SPREAD)
     }
 }
 

@@ -2,6 +2,7 @@
 //! document (RFC 9457) that says what happened, where, and what mends it.
 
 mod class;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use rouse_crds::v1alpha1::HttpMethod;
 use serde::Serialize;
 
 use self::class::Class;
+use self::words::{allow, cause_of_delay, not_found, seconds};
 use crate::admission::{Full, StartFailure};
 use crate::body::ResponseBody;
 use crate::headers;
@@ -121,8 +123,8 @@ pub enum Failure {
     ActivatorFull {
         /// The Function.
         function: FunctionKey,
-        /// When to ask again, where the queue tells.
-        retry_after: Option<Duration>,
+        /// When to ask again.
+        retry_after: Duration,
     },
     /// A pod can't be started.
     #[error("the Function {function} can't start: {}", .failure.message)]
@@ -296,8 +298,9 @@ impl Failure {
     /// When to ask again, where that helps.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after, .. }
-            | Self::ActivatorFull { retry_after: Some(retry_after), .. } => Some(*retry_after),
+            Self::QueueFull { retry_after, .. } | Self::ActivatorFull { retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => self.class().retry_after,
         }
     }
@@ -357,51 +360,6 @@ pub fn respond(failure: &Failure) -> Response<ResponseBody> {
         _ => {}
     }
     response
-}
-
-fn not_found(host: &str, path: &str, public: bool) -> String {
-    if public {
-        format!(
-            "nothing outside the cluster may call host {host:?} with path {path:?}: see whether \
-             the Function has spec.exposure Public, and whether a Trigger names that host and path"
-        )
-    } else {
-        format!(
-            "nothing answers to host {host:?} with path {path:?}: see whether there is a Function \
-             NAME in NAMESPACE for the host NAME.NAMESPACE, or a Trigger for that host and path"
-        )
-    }
-}
-
-fn cause_of_delay(delay: Option<&StartFailure>) -> &str {
-    delay.map_or(
-        "see the Function's status for a pod that does not start, or raise spec.scaling.max if its \
-         pods are busy",
-        |delay| &delay.message,
-    )
-}
-
-fn allow(methods: &[HttpMethod]) -> String {
-    let names: Vec<&str> = methods.iter().copied().map(method_name).collect();
-    names.join(", ")
-}
-
-const fn method_name(method: HttpMethod) -> &'static str {
-    match method {
-        HttpMethod::Get => "GET",
-        HttpMethod::Head => "HEAD",
-        HttpMethod::Post => "POST",
-        HttpMethod::Put => "PUT",
-        HttpMethod::Patch => "PATCH",
-        HttpMethod::Delete => "DELETE",
-        HttpMethod::Options => "OPTIONS",
-        HttpMethod::Trace => "TRACE",
-        HttpMethod::Connect => "CONNECT",
-    }
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{} s", duration.as_secs_f64())
 }
 
 #[cfg(test)]

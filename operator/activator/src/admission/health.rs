@@ -66,6 +66,11 @@ impl Health {
         self.suspicion.is_none()
     }
 
+    /// Whether connections to it can be made, as far as is known.
+    pub const fn is_reachable(&self) -> bool {
+        self.unreached == 0
+    }
+
     /// Whether it is passed over for longer since others do its work.
     pub fn is_ejected(&self) -> bool {
         self.suspicion.is_some_and(|suspicion| suspicion.ejected)

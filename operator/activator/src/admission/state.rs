@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::drain_rate::DrainRate;
-use super::health::{Fault, Health};
+use super::health::Health;
 use super::retry_budget::RetryBudget;
 use super::{ActivationMark, Bounds, Full, Load, Permit, PodLoad, Refusal, StartFailure, Trials};
 use crate::pod::Pod;
@@ -195,12 +195,10 @@ impl State {
         let most = concurrency.limit.or(soft).map_or(u32::MAX, NonZeroU32::get);
         let limited = concurrency.limit.is_some();
         let free = |slot: &Slot| slot.open && (slot.claim.held || !limited) && slot.load() < most;
-        if self.suspects > 0 {
-            let now = Instant::now();
-            let due = |slot: &Slot| slot.health.again_at().is_some_and(|at| at <= now);
-            if let Some(index) = self.slots.iter().position(|slot| free(slot) && due(slot)) {
-                return Some(index);
-            }
+        if self.suspects > 0
+            && let Some(index) = self.pick_suspect(free)
+        {
+            return Some(index);
         }
         self.slots
             .iter()
@@ -242,43 +240,6 @@ impl State {
 
     pub(super) fn slot_of(&self, pod: &Arc<Pod>) -> Option<usize> {
         self.slots.iter().position(|slot| Arc::ptr_eq(&slot.pod, pod))
-    }
-
-    /// Takes in what went wrong at `pod`; answers whether it is ejected for that. Never are more
-    /// than half of the pods, and when no pod is sound none is: what is left is used.
-    pub(super) fn note_fault(&mut self, pod: &Arc<Pod>, fault: Fault, trial: bool) -> bool {
-        let Some(index) = self.slot_of(pod) else { return false };
-        if !self.slots[index].health.note_fault(fault, trial) {
-            return false;
-        }
-        let open = self.slots.iter().filter(|slot| slot.open).count();
-        let others = || self.slots.iter().filter(|slot| slot.open && !Arc::ptr_eq(&slot.pod, pod));
-        let ejected = others().filter(|slot| slot.health.is_ejected()).count();
-        let eject = others().any(|slot| slot.health.is_sound()) && (ejected + 1) * 2 <= open;
-        self.slots[index].health.suspect(eject, Instant::now());
-        self.review();
-        eject
-    }
-
-    /// Looks at the health of all pods again, after it or the set of open pods has changed.
-    pub(super) fn review(&mut self) {
-        let suspects = self.slots.iter().filter(|slot| slot.open && !slot.health.is_sound());
-        self.suspects = u32::try_from(suspects.count()).unwrap_or(u32::MAX);
-        let sound = |slot: &Slot| slot.open && slot.health.is_sound();
-        if self.suspects > 0 && !self.slots.iter().any(sound) {
-            let now = Instant::now();
-            for slot in &mut self.slots {
-                slot.health.need(now);
-            }
-        }
-    }
-
-    /// When somebody who waits may try a suspect pod.
-    pub(super) fn next_trial(&self) -> Option<Instant> {
-        if self.suspects == 0 || self.waiting.is_empty() {
-            return None;
-        }
-        self.slots.iter().filter(|slot| slot.open).filter_map(|slot| slot.health.again_at()).min()
     }
 
     /// Gives a request its place in the queue, or says why it can't have one.

@@ -346,6 +346,32 @@ async fn never_more_than_half_are_ejected_and_when_all_fail_all_are_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_breaks_off_and_is_the_only_one_is_used_as_before() {
+    let gate = Gate::new(bounds(80, 0, 100, 10_000));
+    gate.open(&pod("a"));
+    for _ in 0..5 {
+        assert!(!granted(&gate).note_fault(Fault::Broken));
+    }
+    assert!(gate.load().pods[0].failing.is_some());
+    let at_once: Vec<Permit> = (0..20).map(|_| granted(&gate)).collect();
+    at_once[7].note_first_byte(None);
+    assert!(gate.load().pods[0].failing.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_pod_without_a_free_slot_is_tried_when_it_has_one() {
+    let gate = Gate::new(bounds(80, 1, 10, 1000));
+    gate.open(&pod("a"));
+    let permit = granted(&gate);
+    permit.note_fault(Fault::Unreached);
+    let mut waiting = queued(&gate);
+    let waited = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
+    assert!(waited.is_err(), "time goes on, and nobody is let in");
+    drop(permit);
+    assert!(now(waiting).is_trial());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trial_whose_client_leaves_makes_room_for_the_next() {
     let gate = Gate::new(bounds(80, 0, 100, 10_000));
     gate.open(&pod("a"));

@@ -30,7 +30,7 @@ fn all() -> Vec<Failure> {
         Failure::Deleted(key()),
         full(Full::Requests(1000)),
         full(Full::Bytes(67_108_864)),
-        Failure::ActivatorFull { function: key(), retry_after: Some(Duration::from_secs(3)) },
+        Failure::ActivatorFull { function: key(), retry_after: Duration::from_secs(3) },
         Failure::StartFailed {
             function: key(),
             failure: Arc::new(StartFailure {

@@ -94,7 +94,7 @@ impl Exchange {
             Ok(held) => Ok(InQueue { _counted: self.series.begin_waiting(), _held: held }),
             Err(ShareTaken) => Err(Failure::ActivatorFull {
                 function: self.handle.key.clone(),
-                retry_after: retry_after(),
+                retry_after: retry_after().unwrap_or_else(|| buffer.retry_after()),
             }),
         }
     }
