@@ -46,6 +46,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// How long the answer to that may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Bytes of an answer that are read ahead on a connection of HTTP/1.1, and most that its head may
+/// have: a caller that reads slowly costs no more.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// Bytes of an answer that may be on their way on one HTTP/2 stream.
 const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -244,6 +248,7 @@ impl Upstream {
             stream = Box::new(Ending::new(stream, line));
         }
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(READ_AHEAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(ConnectError::Handshake)?;

@@ -464,7 +464,9 @@ pub fn serve_pod(
             let io = TokioIo::new(io);
             match protocol {
                 Protocol::Http1 => {
-                    let http = hyper::server::conn::http1::Builder::new();
+                    let mut http = hyper::server::conn::http1::Builder::new();
+                    // It is in the process whose memory is measured.
+                    http.max_buf_size(16 * 1024);
                     drop(http.serve_connection(io, service).with_upgrades().await);
                 }
                 Protocol::H2c => {
