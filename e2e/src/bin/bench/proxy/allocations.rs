@@ -13,11 +13,12 @@ use crate::report::{Bar, Report};
 
 /// Requests of each kind.
 const REQUESTS: u32 = 5000;
+/// How often they are counted.
+const REPEATS: u32 = 5;
 /// Program that counts.
 const COUNTING: &str = "rouse-counting";
 /// What a request may take: what it took when this was written, and a little.
-const BUDGETS: &[(&str, usize, f64)] =
-    &[("GET small", 0, 100.0), ("POST 16 KiB", 16 * 1024, 120.0)];
+const BUDGETS: &[(&str, usize, f64)] = &[("GET small", 0, 22.0), ("POST 16 KiB", 16 * 1024, 24.0)];
 
 /// Measures with an activator of its own, on Functions that it owns.
 pub async fn measure(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
@@ -30,12 +31,14 @@ pub async fn measure(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
         let mut connection = TcpStream::connect(activator.http).await?;
         // What comes only once is not a request's.
         send(&mut connection, host, body, REQUESTS / 10).await?;
-        let before = count(&activator).await?;
-        send(&mut connection, host, body, REQUESTS).await?;
-        let after = count(&activator).await?;
-        // What the reading itself and the rest of the process allocate meanwhile.
-        let idle = count(&activator).await? - after;
-        let each = (after - before - idle) / f64::from(REQUESTS);
+        // The rest of the process allocates too, now and then: the least is nearest to the truth.
+        let mut each = f64::INFINITY;
+        for _ in 0..REPEATS {
+            let before = count(&activator).await?;
+            send(&mut connection, host, body, REQUESTS).await?;
+            let after = count(&activator).await?;
+            each = each.min((after - before) / f64::from(REQUESTS));
+        }
         report.say(&format!("{name}: {each:.1} allocations for each request"));
         report.runs.push(json!({"kind": "allocations", "load": name, "each": each}));
         let name = format!("{name}: allocations of a proxied request");

@@ -42,7 +42,7 @@ pub async fn measure_idle(
 ) -> anyhow::Result<()> {
     // Two ports: each takes a part of what the process may have open.
     let rouse = idle(stage, &[activator.http, activator.public], || activator.figures()).await?;
-    let nginx = idle(stage, &[stage.nginx.address], || stage.nginx.process.figures()).await?;
+    let nginx = idle(stage, &[stage.nginx.address], || stage.nginx.figures()).await?;
     report.say(&format!(
         "{IDLE} idle keep-alive connections: rouse {rouse:.1} KiB each, nginx {nginx:.1} KiB each"
     ));

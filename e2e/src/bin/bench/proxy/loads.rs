@@ -165,7 +165,7 @@ async fn run(
 ) -> anyhow::Result<Sample> {
     let (address, figures): (SocketAddr, Box<dyn Fn() -> anyhow::Result<Figures>>) = match target {
         Target::Direct => (stage.direct, Box::new(|| Ok(Figures::default()))),
-        Target::Nginx => (stage.nginx.address, Box::new(|| stage.nginx.process.figures())),
+        Target::Nginx => (stage.nginx.address, Box::new(|| stage.nginx.figures())),
         Target::Rouse => (activator.http, Box::new(|| activator.figures())),
     };
     let counts = Counts::read(stage, activator).await?;
@@ -174,6 +174,13 @@ async fn run(
     let told = wrk.run(address, request, load.connections, duration).await?;
     let after = figures()?;
     anyhow::ensure!(told.failures() == 0, "{target:?}, {}: failures: {told:?}", load.name);
+    let reached = stage.upstream.answered() - counts.answered;
+    anyhow::ensure!(
+        reached >= told.requests,
+        "{target:?}, {}: {} answers, but only {reached} from pods",
+        load.name,
+        told.requests
+    );
     if target == Target::Rouse {
         counts.compare(stage, activator, told.requests, load.connections as u64).await?;
     }

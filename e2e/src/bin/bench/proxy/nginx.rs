@@ -1,12 +1,12 @@
 //! nginx as the yardstick: its configuration is checked in, this fills in what the run decides.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use anyhow::Context;
 use rouse_e2e::hollow::Hollow;
-use rouse_e2e::hollow::process::Process;
+use rouse_e2e::hollow::process::{Figures, Process};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, interval, timeout};
 
@@ -24,8 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Nginx {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its master; the workers are its children.
-    pub process: Process,
+    workers: Vec<Process>,
 }
 
 impl Nginx {
@@ -38,7 +37,6 @@ impl Nginx {
     ) -> anyhow::Result<Self> {
         let folder = hollow.folder();
         let address = SocketAddr::from((hollow.block.own(ADDRESS), PORT));
-        write(folder, address, workers)?;
         let mut map = String::new();
         for host in hosts {
             writeln!(map, "{} {};", host.name, host.function)?;
@@ -53,35 +51,47 @@ impl Nginx {
             )?;
         }
         std::fs::write(folder.join("nginx-upstreams.conf"), upstreams)?;
-        let flags = [
-            "-p".to_owned(),
-            folder.display().to_string(),
-            "-e".to_owned(),
-            folder.join("nginx-errors.log").display().to_string(),
-            "-c".to_owned(),
-            folder.join("nginx.conf").display().to_string(),
-        ];
-        let program = hollow.programs().get("nginx")?;
-        let mut process = Process::start("nginx", &program, flags, &[], folder)?;
-        let listening = async {
-            let mut pauses = interval(Duration::from_millis(20));
-            while TcpStream::connect(address).await.is_err() {
-                process.check()?;
-                pauses.tick().await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(PATIENCE, listening).await.context("nginx does not listen")??;
-        Ok(Self { address, process })
+        let mut running = Vec::new();
+        for number in 0..workers {
+            running.push(start_worker(hollow, address, number)?);
+        }
+        let mut nginx = Self { address, workers: running };
+        timeout(PATIENCE, nginx.listening()).await.context("nginx does not listen")??;
+        Ok(nginx)
+    }
+
+    /// What the kernel counts of all workers.
+    pub fn figures(&self) -> anyhow::Result<Figures> {
+        self.workers.iter().try_fold(Figures::default(), |sum, one| Ok(sum.plus(one.figures()?)))
+    }
+
+    async fn listening(&mut self) -> anyhow::Result<()> {
+        let mut pauses = interval(Duration::from_millis(20));
+        while TcpStream::connect(self.address).await.is_err() {
+            self.workers.iter_mut().try_for_each(Process::check)?;
+            pauses.tick().await;
+        }
+        Ok(())
     }
 }
 
-fn write(folder: &Path, address: SocketAddr, workers: usize) -> anyhow::Result<()> {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+fn start_worker(hollow: &Hollow, address: SocketAddr, number: usize) -> anyhow::Result<Process> {
+    let folder = hollow.folder();
     let text = CONFIGURATION
-        .replace("@WORKERS@", &workers.to_string())
-        .replace("@FILES@", &files.unwrap_or(65_536).to_string())
+        .replace("@WORKER@", &number.to_string())
         .replace("@LISTEN@", &address.to_string())
         .replace("@FOLDER@", &folder.display().to_string());
-    Ok(std::fs::write(folder.join("nginx.conf"), text)?)
+    let name = format!("nginx-{number}");
+    let configuration = folder.join(format!("{name}.conf"));
+    std::fs::write(&configuration, text)?;
+    let errors = folder.join("nginx-errors.log");
+    let flags: [&OsStr; 6] = [
+        OsStr::new("-p"),
+        folder.as_os_str(),
+        OsStr::new("-e"),
+        errors.as_os_str(),
+        OsStr::new("-c"),
+        configuration.as_os_str(),
+    ];
+    Process::start(&name, &hollow.programs().get("nginx")?, flags, &[], folder)
 }
