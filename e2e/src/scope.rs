@@ -121,6 +121,17 @@ impl Scope {
         self.pods(name, deadline, <[Pod]>::is_empty).await.map(drop)
     }
 
+    /// Waits until the Trigger is ready or not, as `status` says, for this reason.
+    pub async fn trigger_is(&self, name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
+        wait::object(&self.api::<Trigger>(), name, PATIENCE, |trigger| {
+            let status_of = trigger.and_then(|trigger| trigger.status.as_ref());
+            let mut conditions = status_of.into_iter().flat_map(|status| &status.conditions);
+            conditions.any(|c| c.type_ == "Ready" && c.status == status && c.reason == reason)
+        })
+        .await
+        .map(drop)
+    }
+
     /// Waits until the pods of the Function make `is_so` true.
     pub async fn pods(
         &self,

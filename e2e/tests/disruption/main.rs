@@ -86,6 +86,7 @@ async fn a_controller_that_restarts_at_rest_writes_nothing_but_its_lease() {
             )
             .await?;
             scope.asleep(name, PATIENCE).await?;
+            scope.trigger_is(name, "True", "Admitted").await?;
         }
         let read_from = std::fs::metadata(&log)?.len();
         let api = pods(&scope.cluster);

@@ -6,7 +6,7 @@ use anyhow::Context;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
-use rouse_crds::v1alpha1::{Function, Trigger};
+use rouse_crds::v1alpha1::Function;
 use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, find_condition, hello};
@@ -109,7 +109,7 @@ async fn a_trigger_says_what_keeps_it_from_its_host_and_harms_nobody() {
         };
         let held = format!("{}.e2e.example.com", scope.namespace);
         scope.apply_trigger("good", trigger("hello", &held)).await?;
-        trigger_is(&scope, "good", "True", "Admitted").await?;
+        scope.trigger_is("good", "True", "Admitted").await?;
         for (name, function, host, reason) in [
             ("missing", "nobody", format!("m-{held}"), "FunctionMissing"),
             ("foreign", "hello", "www.example.net".to_owned(), "HostNotPermitted"),
@@ -117,13 +117,13 @@ async fn a_trigger_says_what_keeps_it_from_its_host_and_harms_nobody() {
             ("taken", "hello", held.clone(), "HostTaken"),
         ] {
             scope.apply_trigger(name, trigger(function, &host)).await?;
-            trigger_is(&scope, name, "False", reason).await?;
+            scope.trigger_is(name, "False", reason).await?;
         }
         let answer = Caller::new(scope.cluster.public).get(&held, "/").await?;
         assert_eq!(answer.status, 200, "{answer:?}");
         let functions = scope.api::<Function>();
         functions.delete("hello", &kube::api::DeleteParams::background()).await?;
-        trigger_is(&scope, "good", "False", "FunctionMissing").await
+        scope.trigger_is("good", "False", "FunctionMissing").await
     })
     .await;
 }
@@ -140,7 +140,7 @@ async fn what_is_ready_is_known_to_every_activator_at_once() {
             let host = format!("{name}.{}.e2e.example.com", scope.namespace);
             let http = json!({"hosts": [host], "methods": ["POST"]});
             scope.apply_trigger(&name, json!({"function": name, "http": http})).await?;
-            trigger_is(&scope, &name, "True", "Admitted").await?;
+            scope.trigger_is(&name, "True", "Admitted").await?;
             for activator in &activators {
                 let answer = activator.get(&host, "/").await?;
                 assert_eq!(answer.status, 405, "{host}: {answer:?}");
@@ -172,16 +172,4 @@ async fn activators(scope: &Scope) -> anyhow::Result<Vec<Caller>> {
     }
     assert!(callers.len() > 1, "{} activators", callers.len());
     Ok(callers)
-}
-
-async fn trigger_is(scope: &Scope, name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
-    wait::object(&scope.api::<Trigger>(), name, PATIENCE, |trigger| {
-        let conditions = trigger.and_then(|t| t.status.as_ref()).map(|s| s.conditions.as_slice());
-        conditions
-            .unwrap_or_default()
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == status && c.reason == reason)
-    })
-    .await
-    .map(drop)
 }
