@@ -41,6 +41,8 @@ pub enum Role {
     Controller(Box<ControllerArgs>),
     /// Carries requests, wakes and scales the Functions that it owns.
     Activator(Box<ActivatorArgs>),
+    /// Replays a trace of requests under several scaling policies and compares them.
+    Simulate(SimulateArgs),
 }
 
 /// What both roles are told.
@@ -227,6 +229,64 @@ fn parse_most(text: &str) -> Result<usize, String> {
     }
 }
 
+/// What to replay.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Calls by function and minute: columns `HashFunction`, perhaps `Trigger`, and one for each
+    /// minute. May be compressed by gzip.
+    #[arg(long, value_name = "FILE")]
+    pub calls: PathBuf,
+    /// Memory by function: columns `HashFunction` and `AverageAllocatedMb`. May be compressed by
+    /// gzip. Without it all functions take the same.
+    #[arg(long, value_name = "FILE")]
+    pub memory: Option<PathBuf>,
+    /// First seed of the calls' places within their minutes.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Seeds to replay; each figure is the median of them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: u64,
+    /// Replay only the functions of one part, such as `0/2`: tune on one, and judge by the other.
+    #[arg(long, value_name = "PART/PARTS", value_parser = parse_part)]
+    pub part: Option<(u64, u64)>,
+    /// How dear warm memory is held against cold starts by the learned policy.
+    #[arg(long, value_enum, default_value_t = EconomyName::Balanced)]
+    pub economy: EconomyName,
+    /// Form of the figures.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Also draw the figures into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// A level of economy, from cheap to warm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EconomyName {
+    /// As much memory as a fixed idle time of 5 minutes.
+    Cheap,
+    /// As much as 15 minutes.
+    Balanced,
+    /// As much as an hour.
+    Warm,
+}
+
+/// Form of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn parse_part(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is not PART/PARTS, such as 0/2");
+    let (part, parts) = text.split_once('/').ok_or_else(wrong)?;
+    let part = (part.parse().map_err(|_| wrong())?, parts.parse().map_err(|_| wrong())?);
+    if part.0 < part.1 { Ok(part) } else { Err(wrong()) }
+}
+
 fn parse_drain(text: &str) -> Result<Duration, String> {
     rouse_core::function::parse_duration("--drain", text).map_err(|error| error.to_string())
 }
@@ -284,6 +344,12 @@ mod tests {
         assert_eq!(of(&[], None), (16_384, 128 << 20));
         let given = ["--buffer-bytes=1Gi", "--buffer-requests=7"];
         assert_eq!(of(&given, Some(256 << 20)), (7, 1 << 30));
+    }
+
+    #[test]
+    fn a_part_is_one_of_so_many() {
+        assert_eq!(parse_part("1/2"), Ok((1, 2)));
+        assert!(["", "1", "2/2", "a/2", "0/0"].iter().all(|text| parse_part(text).is_err()));
     }
 
     #[test]

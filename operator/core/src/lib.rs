@@ -12,4 +12,5 @@ pub mod reach;
 pub mod report;
 pub mod routing;
 pub mod scaling;
+pub mod simulation;
 pub mod trigger;

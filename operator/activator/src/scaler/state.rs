@@ -185,6 +185,7 @@ impl Scaler {
             peak: load.peak,
             load: load.in_flight.saturating_add(load.waiting),
             idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
+            ..Seen::default()
         };
         self.active = load.peak > 0;
         let policy = &self.observed.function.settings.policy;

@@ -3,6 +3,7 @@ use std::time::Duration;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use rouse_core::function::{BufferBounds, Concurrency, RequestRules, ScalingBounds, Timeouts};
 use rouse_core::scaling::Policy;
+use rouse_core::scaling::idle::Idle;
 use rouse_crds::v1alpha1::Protocol;
 
 use super::*;
@@ -14,6 +15,7 @@ fn settings(public: bool) -> Settings {
     Settings {
         policy: Policy {
             concurrency,
+            idle: Idle::Fixed,
             scaling: ScalingBounds { min: 0, max: 1, idle_after: second, stable_window: second },
         },
         bounds: Bounds { concurrency, buffer: BufferBounds { requests: 1, bytes: 1 } },

@@ -17,6 +17,7 @@ use rouse_core::function::{
 use rouse_core::handover::ClaimId;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::scaling::Policy;
+use rouse_core::scaling::idle::Idle;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -118,6 +119,7 @@ pub fn settings(limit: u32, min: u32, max: u32) -> Settings {
     Settings {
         policy: Policy {
             concurrency,
+            idle: Idle::Fixed,
             scaling: ScalingBounds {
                 min,
                 max,
