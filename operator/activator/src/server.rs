@@ -246,21 +246,22 @@ fn spawn(lanes: &[Lane], comer: Comer, entrance: &Entrance) {
                 return;
             }
         };
+        // In boxes of their sizes: the task of a plain connection would keep room for TLS and peers.
         match port {
             Port::Client(listener) => {
                 let (io, presence) = Watched::new(stream);
-                let origin = origin(&own, listener, from, false);
-                client::serve(&own, Seated::new(io, seat), presence, (listener, origin)).await;
+                let caller = (listener, origin(&own, listener, from, false));
+                Box::pin(client::serve(&own, Seated::new(io, seat), presence, caller)).await;
             }
             Port::PublicTls => {
                 let Some(acceptor) = tls else { return };
                 let (io, presence) = Watched::new(stream);
-                let Some(io) = tls::greet(&acceptor, io, &seat).await else { return };
+                let Some(io) = Box::pin(tls::greet(&acceptor, io, &seat)).await else { return };
                 let origin = origin(&own, Listener::Public, from, true);
                 let caller = (Listener::Public, origin);
-                client::serve(&own, Seated::new(io, seat), presence, caller).await;
+                Box::pin(client::serve(&own, Seated::new(io, seat), presence, caller)).await;
             }
-            Port::Peer => peer::serve(&own, stream, seat).await,
+            Port::Peer => Box::pin(peer::serve(&own, stream, seat)).await,
         }
     };
     lane.shared.connections.spawn_on(serve, &lane.worker.runtime);

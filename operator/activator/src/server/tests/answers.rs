@@ -14,6 +14,8 @@ use super::rig::{self, Rig, get, http1_over, post, read, text};
 use crate::body::RequestBody;
 use crate::headers::{ClientFacts, Origin};
 use crate::pod::{Pod, Start};
+use crate::server::client;
+use crate::server::presence::Presence;
 
 /// A pod that writes down the requests that reach it, head only.
 fn recording(rig: &Rig, protocol: Protocol) -> Arc<Mutex<Vec<String>>> {
@@ -243,4 +245,17 @@ async fn a_request_on_its_way_takes_little_room() {
     let handled = rig.shared.proxy.handle(request, Listener::Cluster, &facts);
     let size = size_of_val(&handled);
     assert!(size <= 4608, "{size} bytes");
+}
+
+/// An idle connection keeps its future, besides a buffer.
+#[tokio::test]
+async fn a_connection_takes_little_room() {
+    let rig = Rig::owner();
+    let origin =
+        Origin { client: "192.0.2.7:4711".parse().unwrap(), believed: true, secure: false };
+    let (_near, far) = tokio::io::duplex(1);
+    let caller = (Listener::Cluster, origin);
+    let served = client::serve(&rig.shared, rig.seat(far), Presence::unknown(), caller);
+    let size = size_of_val(&served);
+    assert!(size <= 2560, "{size} bytes");
 }
