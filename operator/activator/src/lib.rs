@@ -11,6 +11,7 @@ mod forward;
 pub mod function;
 mod headers;
 pub mod instances;
+mod ndjson;
 pub mod observe;
 mod ownership;
 mod peer_auth;

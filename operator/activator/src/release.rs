@@ -10,19 +10,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http::Response;
 use rouse_core::handover::{Estate, PodCount, Release, ReleaseLine};
 use rouse_core::membership::Member;
 use tokio::time::timeout;
 
 use crate::admission::Gate;
-use crate::body::{BodyError, ResponseBody};
+use crate::body::ResponseBody;
+use crate::ndjson::{self, encode};
 
 /// Silence after which who gives says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -111,14 +109,10 @@ impl Rest {
 /// The answer of who gives.
 pub fn respond(handed: Handed) -> Response<ResponseBody> {
     let telling = Telling::new(handed);
-    let frames = stream::unfold(telling, |mut telling| async move {
+    ndjson::respond(stream::unfold(telling, |mut telling| async move {
         let lines = telling.next().await?;
-        Some((Ok::<_, BodyError>(Frame::data(lines)), telling))
-    });
-    let mut response = Response::new(ResponseBody::stream(StreamBody::new(frames).boxed_unsync()));
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+        Some((lines, telling))
+    }))
 }
 
 /// Where an answer is.
@@ -181,17 +175,6 @@ impl Telling {
         self.told.retain(|_, told| *told > 0);
         Some(lines)
     }
-}
-
-fn encode(lines: impl IntoIterator<Item = ReleaseLine>) -> Bytes {
-    let mut bytes = BytesMut::new().writer();
-    for line in lines {
-        // A line of numbers and names always has a form in JSON.
-        if serde_json::to_writer(&mut bytes, &line).is_ok() {
-            bytes.get_mut().put_u8(b'\n');
-        }
-    }
-    bytes.into_inner().freeze()
 }
 
 #[cfg(test)]

@@ -1,22 +1,20 @@
 //! What this activator tells the controller: how far its routes go and the latest report of each
-//! owned Function, as a stream of JSON lines for whoever asks. A slow reader gets the latest, not all; memory is bounded by the
-//! number of Functions.
+//! owned Function, as a stream of JSON lines for whoever asks. A slow reader gets the latest, not
+//! all; memory is bounded by the number of Functions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http::Response;
 use rouse_core::report::{FunctionReport, ReportLine, Routed};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::body::{BodyError, ResponseBody};
+use crate::body::ResponseBody;
+use crate::ndjson::{self, encode};
 
 /// Silence after which a stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -100,15 +98,10 @@ impl Reports {
     /// The answer to a request for the stream.
     pub fn respond(&self) -> Response<ResponseBody> {
         let reader = Reader::new(self.clone());
-        let frames = stream::unfold(reader, |mut reader| async move {
+        ndjson::respond(stream::unfold(reader, |mut reader| async move {
             let lines = reader.next().await?;
-            Some((Ok::<_, BodyError>(Frame::data(lines)), reader))
-        });
-        let mut response =
-            Response::new(ResponseBody::stream(StreamBody::new(frames).boxed_unsync()));
-        let kind = HeaderValue::from_static("application/x-ndjson");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-        response
+            Some((lines, reader))
+        }))
     }
 
     /// The latest report of a Function.
@@ -239,20 +232,6 @@ impl Reader {
         let lines = routed.map(ReportLine::Routed).into_iter().chain(told);
         Some(encode(lines.chain(synced.then_some(ReportLine::Synced))))
     }
-}
-
-fn encode(lines: impl IntoIterator<Item = ReportLine>) -> Bytes {
-    let mut bytes = BytesMut::new().writer();
-    for line in lines {
-        let before = bytes.get_ref().len();
-        if let Err(error) = serde_json::to_writer(&mut bytes, &line) {
-            tracing::error!(%error, "encoding a report failed");
-            bytes.get_mut().truncate(before);
-            continue;
-        }
-        bytes.get_mut().put_u8(b'\n');
-    }
-    bytes.into_inner().freeze()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use rouse_core::function::{BufferBounds, Concurrency};
 use rouse_core::handover::{ClaimId, Claims};
