@@ -8,7 +8,14 @@ pub struct Chance(u64);
 impl Chance {
     /// The numbers of a seed. Those of another `stream` have nothing to do with them.
     pub const fn new(seed: u64, stream: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self::of(
+            seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        )
+    }
+
+    /// The numbers that come after the state `state`.
+    pub const fn of(state: u64) -> Self {
+        Self(state)
     }
 
     /// The next number.
@@ -17,6 +24,12 @@ impl Chance {
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, or 0 where that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.number() % bound).unwrap_or_default()
     }
 
     /// From 0 to 1, without 1.

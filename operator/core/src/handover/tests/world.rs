@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::process::{Pod, Process, Told};
 use crate::handover::{Action, Answer, ClaimId, Estate, Found, PodCount};
+use crate::simulation::chance::Chance;
 
 /// A step that an activator or the API server leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ struct Request {
 }
 
 pub struct World {
-    seed: u64,
+    chance: Chance,
     flaw: Option<Flaw>,
     /// How many kinds of faults there are.
     faults: usize,
@@ -96,8 +97,9 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, flaw: Option<Flaw>) -> Self {
         let member = |i: usize| Arc::<str>::from(format!("m{i}"));
+        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
         let mut world = Self {
-            seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678,
+            chance: Chance::of(mixed),
             flaw,
             faults: [2, 5, 8, 16][usize::try_from(seed % 4).unwrap_or(0)],
             limit: if seed % 8 < 4 { 1 } else { 2 },
@@ -116,14 +118,14 @@ impl World {
             served: 0,
         };
         for i in 0..MEMBERS {
-            world.processes.push(Process::new(&member(i), world.seed ^ i as u64, 1));
+            world.processes.push(Process::new(&member(i), mixed ^ i as u64, 1));
         }
         world
     }
 
     /// One thing happens; fails if it must not.
     pub fn step(&mut self) -> Result<(), String> {
-        match self.random(100) {
+        match self.chance.below(100) {
             0..25 => self.deliver(),
             25..45 => self.advance(),
             45..70 => self.admit(),
@@ -133,7 +135,7 @@ impl World {
             92..95 => self.move_function(),
             _ => {
                 // From mere moves to the worst there is.
-                let fault = self.random(self.faults);
+                let fault = self.chance.below(self.faults);
                 self.fail(fault);
             }
         }
@@ -142,7 +144,7 @@ impl World {
 
     fn fail(&mut self, fault: usize) {
         match fault {
-            1 => self.replicas = 1 + self.random(3),
+            1 => self.replicas = 1 + self.chance.below(3),
             2 | 3 => self.freeze(),
             4 => self.lose_patience(),
             5 => self.break_stream(),
@@ -164,7 +166,7 @@ impl World {
         }
         let served = self.served;
         for _ in 0..30_000 {
-            match self.random(10) {
+            match self.chance.below(10) {
                 0..3 => self.deliver(),
                 3..5 => self.advance(),
                 5 => self.admit(),
@@ -190,14 +192,6 @@ impl World {
             })
     }
 
-    fn random(&mut self, below: usize) -> usize {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % (below.max(1) as u64)).unwrap_or(0)
-    }
-
     fn check(&self) -> Result<(), String> {
         for (name, pod) in &self.pods {
             if pod.running.len() > self.limit as usize {
@@ -219,7 +213,7 @@ impl World {
         if self.messages.is_empty() {
             return;
         }
-        let index = self.random(self.messages.len());
+        let index = self.chance.below(self.messages.len());
         let message = self.messages.swap_remove(index);
         match message {
             Message::Get(at, pod) => {
@@ -252,7 +246,7 @@ impl World {
     }
 
     fn got(&mut self, at: At, pod: &Pod, found: Option<(u64, Option<ClaimId>)>) {
-        let lost = self.random(10) == 0;
+        let lost = self.chance.below(10) == 0;
         let found = match found {
             _ if lost => Found::Unknown,
             None => Found::Gone,
@@ -371,20 +365,20 @@ impl World {
 
     /// A process hears something new of the membership or of the pods, in either order.
     fn advance(&mut self) {
-        let index = self.random(self.processes.len());
+        let index = self.chance.below(self.processes.len());
         if !self.processes[index].runs() {
             return;
         }
         let newest = self.owners.len() - 1;
-        if self.random(2) == 0 {
+        if self.chance.below(2) == 0 {
             let seen = self.processes[index].seen;
-            let next = seen + 1 + self.random(self.history.len() - seen);
+            let next = seen + 1 + self.chance.below(self.history.len() - seen);
             let process = &mut self.processes[index];
             process.seen = next.min(self.history.len() - 1);
             process.pods = self.history[process.seen].clone();
         } else {
             let version = self.processes[index].version;
-            let next = version + self.random(newest - version + 1);
+            let next = version + self.chance.below(newest - version + 1);
             let process = &mut self.processes[index];
             // What somebody said of a newer version helps requests to their way, no more.
             process.fence = if next == version { process.fence } else { 0 };
@@ -397,8 +391,8 @@ impl World {
     }
 
     fn admit(&mut self) {
-        let index = self.random(self.processes.len());
-        let choice = self.random(1 << 20);
+        let index = self.chance.below(self.processes.len());
+        let choice = self.chance.below(1 << 20);
         let limit = self.limit;
         let process = &mut self.processes[index];
         if !process.runs() {
@@ -415,7 +409,7 @@ impl World {
         if self.live.is_empty() {
             return;
         }
-        let place = self.random(self.live.len());
+        let place = self.chance.below(self.live.len());
         let index = self.live[place];
         let request = &mut self.requests[index];
         let process = &mut self.processes[request.at.0];
@@ -454,7 +448,7 @@ impl World {
         if self.flowing.is_empty() {
             return;
         }
-        let place = self.random(self.flowing.len());
+        let place = self.chance.below(self.flowing.len());
         let index = self.flowing[place];
         let stream = &mut self.streams[index];
         let giver = &self.processes[stream.from.0];
@@ -519,11 +513,11 @@ impl World {
             let pod = ApiPod { version: 1, told, running: BTreeSet::new() };
             self.pods.insert(format!("p{}", self.made).into(), pod);
         } else if staying.len() > self.replicas {
-            let victim = Arc::clone(&staying[self.random(staying.len())]);
+            let victim = Arc::clone(&staying[self.chance.below(staying.len())]);
             self.messages.push(Message::Delete(victim));
         } else if !staying.is_empty() {
             // The kubelet writes the status.
-            let name = &staying[self.random(staying.len())];
+            let name = &staying[self.chance.below(staying.len())];
             if let Some(pod) = self.pods.get_mut(name) {
                 pod.version += 1;
             }
@@ -541,7 +535,7 @@ impl World {
         if self.asking.is_empty() {
             return;
         }
-        let index = self.random(self.asking.len());
+        let index = self.chance.below(self.asking.len());
         let Some((at, member)) = self.asking.iter().nth(index).cloned() else { return };
         if !self.processes[at.0].runs() {
             return;
@@ -563,14 +557,14 @@ impl World {
     }
 
     fn freeze(&mut self) {
-        let index = self.random(self.processes.len());
+        let index = self.chance.below(self.processes.len());
         self.processes[index].frozen = !self.processes[index].frozen;
     }
 
     /// A process dies, and another takes its place, with the same UID or another. What it sent goes
     /// on in the pods.
     fn kill(&mut self) {
-        let index = self.random(self.processes.len());
+        let index = self.chance.below(self.processes.len());
         if self.processes[index].alive {
             self.processes[index].alive = false;
             let member = Arc::clone(&self.processes[index].member);
@@ -581,18 +575,18 @@ impl World {
     fn restart(&mut self, member: &Arc<str>) {
         let number = self.processes.len() as u64;
         // What it reads first may be old.
-        let version = 1 + self.random(self.owners.len() - 1);
+        let version = 1 + self.chance.below(self.owners.len() - 1);
         self.processes.push(Process::new(member, number, version));
     }
 
     fn move_function(&mut self) {
-        let owner = format!("m{}", self.random(MEMBERS));
+        let owner = format!("m{}", self.chance.below(MEMBERS));
         self.owners.push(owner.into());
     }
 
     fn break_stream(&mut self) {
         if !self.streams.is_empty() {
-            let index = self.random(self.streams.len());
+            let index = self.chance.below(self.streams.len());
             self.streams[index].broken = true;
         }
     }
@@ -603,7 +597,7 @@ impl World {
         if names.is_empty() {
             return;
         }
-        let name = &names[self.random(names.len())];
+        let name = &names[self.chance.below(names.len())];
         if let Some(pod) = self.pods.remove(name) {
             for request in pod.running {
                 self.requests[request].phase = Phase::Answered;
