@@ -12,13 +12,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rouse_core::routing::Listener;
 use rouse_crds::v1alpha1::Protocol;
 use rouse_peer::testing;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::rig::{self, Rig, channel, data, get, http1_over, read};
-use crate::server::{Drain, Listeners, Server, ServerConfig, Workers, drain};
+use crate::server::{Drain, Server, ServerConfig, Workers, drain};
 
 const DRAIN: Drain = Drain { announce: Duration::from_secs(5), total: Duration::from_mins(1) };
 
@@ -165,13 +165,7 @@ async fn other_activators_go_elsewhere_too_and_nobody_waits_for_their_reports() 
 async fn the_ports_open_serve_and_close() {
     let rig = Rig::owner();
     rig.hello(1);
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-    let listeners = Listeners {
-        cluster: bind().await,
-        public: bind().await,
-        public_tls: None,
-        peer: bind().await,
-    };
+    let listeners = rig::listeners().await;
     let [cluster, public, peer] = [&listeners.cluster, &listeners.public, &listeners.peer]
         .map(|listener| listener.local_addr().unwrap());
     let quick = Drain { announce: Duration::ZERO, ..DRAIN };
@@ -209,13 +203,7 @@ async fn threads_share_the_load_and_nothing_else() {
         let rig = Rig::owner();
         rig.gate.configure(rig::bounds(limit, 100));
         rig.hello(1);
-        let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-        let listeners = Listeners {
-            cluster: bind().await,
-            public: bind().await,
-            public_tls: None,
-            peer: bind().await,
-        };
+        let listeners = rig::listeners().await;
         let address = listeners.cluster.local_addr().unwrap();
         let quick = Drain { announce: Duration::ZERO, ..DRAIN };
         let (leave, left) = oneshot::channel::<()>();

@@ -13,13 +13,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::rig::{self, Rig, text};
-use crate::server::{Drain, Listeners, Server, ServerConfig, Workers};
+use crate::server::{Drain, Server, ServerConfig, Workers};
 
 /// More than any answer takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,13 +52,7 @@ impl Ports {
             }
             .boxed()
         });
-        let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-        let listeners = Listeners {
-            cluster: bind().await,
-            public: bind().await,
-            public_tls: None,
-            peer: bind().await,
-        };
+        let listeners = rig::listeners().await;
         let [cluster, public, peer] = [&listeners.cluster, &listeners.public, &listeners.peer]
             .map(|listener| listener.local_addr().unwrap());
         let (proxy, peers) = (rig.config.clone(), rig.shared.peers.clone());

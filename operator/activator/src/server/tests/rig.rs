@@ -30,6 +30,7 @@ use rouse_peer::testing::{self, Tokens};
 use rouse_peer::{ClientStream, Connector, ProofMetrics, ServerKey, ServerStream};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
@@ -42,6 +43,7 @@ use crate::proxy::{Proxy, ProxyConfig};
 use crate::release::Handed;
 use crate::request_metrics::RequestMetrics;
 use crate::seats::{Seated, Seats};
+use crate::server::Listeners;
 use crate::server::presence::Presence;
 use crate::server::{Peer, PeerDenied, PeerService, Shared, client, origin, peer};
 use crate::upstream::{Connections, Dialer, Shard, Stream};
@@ -157,6 +159,12 @@ impl World {
             .boxed()
         })
     }
+}
+
+/// Real ports on loopback, without TLS for callers.
+pub async fn listeners() -> Listeners {
+    let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    Listeners { cluster: bind().await, public: bind().await, public_tls: None, peer: bind().await }
 }
 
 pub fn member(name: &str, address: SocketAddr) -> Member {

@@ -89,12 +89,10 @@ async fn open(rig: &Rig, files: &Files) -> (std::net::SocketAddr, oneshot::Sende
         let said = request.headers()["x-forwarded-for"].to_str().unwrap().to_owned();
         async move { text(format!("{proto} {forwarded} {said}")) }.boxed()
     });
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-    let listener = bind().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap();
     let public_tls = Some((listener, files.tls()));
-    let listeners =
-        Listeners { cluster: bind().await, public: bind().await, public_tls, peer: bind().await };
+    let listeners = Listeners { public_tls, ..rig::listeners().await };
     let drain = Drain { announce: Duration::ZERO, total: Duration::from_secs(5) };
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let config = ServerConfig { drain, most_connections: 100, trusted_proxies };
