@@ -99,14 +99,9 @@ impl Process {
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
-    /// What the kernel counts of it and of its children.
+    /// What the kernel counts of it.
     pub fn figures(&self) -> anyhow::Result<Figures> {
-        let own = self.pid.as_raw_nonzero().get();
-        let mut total = Figures::of(own)?;
-        for child in children(own)? {
-            total = total.plus(Figures::of(child)?);
-        }
-        Ok(total)
+        Figures::of(self.pid.as_raw_nonzero().get())
     }
 }
 
@@ -146,11 +141,6 @@ fn ticks(stat: &str) -> Option<u64> {
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-}
-
-fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 use anyhow::Context;
 use rouse_e2e::hollow::activator::Activator;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::pair::{answers, hosts_by_owner};
-use super::stage::Stage;
+use super::pair::hosts_by_owner;
+use super::stage::{Stage, answered};
+use super::upstream::read_small;
 use crate::report::{Bar, Report};
 
 /// Requests of each kind.
@@ -26,7 +27,7 @@ pub async fn measure(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
     let activator = stage.hollow.start_activator_of(&program).await?;
     let (own, _) = hosts_by_owner(stage, &activator, &stage.functions, 2).await?;
     let host = own.first().context("the activator that counts owns nothing")?;
-    answers(&activator, host).await?;
+    answered(activator.http, std::slice::from_ref(host)).await?;
     for &(name, body, budget) in BUDGETS {
         let mut connection = TcpStream::connect(activator.http).await?;
         // What comes only once is not a request's.
@@ -67,11 +68,7 @@ async fn send(
     let mut answer = Vec::new();
     for _ in 0..requests {
         connection.write_all(&request).await?;
-        answer.clear();
-        while !answer.ends_with(b"Hello, world!") {
-            anyhow::ensure!(connection.read_buf(&mut answer).await? > 0, "cut off");
-        }
-        anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "a request failed");
+        read_small(connection, &mut answer).await?;
     }
     Ok(())
 }

@@ -8,12 +8,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rouse_e2e::hollow::activator::Activator;
 use rouse_e2e::hollow::process::Figures;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use super::stage::Stage;
+use super::upstream::read_small;
 use crate::report::{Bar, Report};
 
 /// Idle connections.
@@ -94,24 +95,13 @@ async fn open_all(
                 let mut stream = TcpStream::connect(target).await?;
                 let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await?;
-                read_good(&mut stream).await?;
+                read_small(&mut stream, &mut Vec::new()).await?;
                 anyhow::Ok(stream)
             }
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
-}
-
-/// Reads an answer that ends with the small body.
-async fn read_good(stream: &mut TcpStream) -> anyhow::Result<()> {
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"Hello, world!") {
-        let read = stream.read_buf(&mut answer).await?;
-        anyhow::ensure!(read > 0, "cut off: {:?}", String::from_utf8_lossy(&answer));
-    }
-    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
-    Ok(())
 }
 
 /// Measures requests with large bodies that wait for a pod, and sees that all are answered.
@@ -168,15 +158,7 @@ async fn post(target: SocketAddr, host: String) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     let mut answer = Vec::new();
-    let receiving = async {
-        while !answer.ends_with(b"Hello, world!") {
-            let count = read.read_buf(&mut answer).await?;
-            anyhow::ensure!(count > 0, "cut off: {:?}", String::from_utf8_lossy(&answer));
-        }
-        anyhow::Ok(())
-    };
-    tokio::try_join!(sending, receiving)?;
-    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
+    tokio::try_join!(sending, read_small(&mut read, &mut answer))?;
     Ok(())
 }
 

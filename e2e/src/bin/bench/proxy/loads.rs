@@ -67,6 +67,26 @@ pub enum Target {
     Rouse,
 }
 
+impl Target {
+    /// Where it is called.
+    pub const fn address(self, stage: &Stage, activator: &Activator) -> SocketAddr {
+        match self {
+            Self::Direct => stage.direct,
+            Self::Nginx => stage.nginx.address,
+            Self::Rouse => activator.http,
+        }
+    }
+}
+
+/// The order in which they come in a round: it changes from round to round, so that nobody always
+/// comes after the same.
+pub fn in_turn<T, const N: usize>(round: usize, mut all: [T; N]) -> [T; N] {
+    if round % 2 == 1 {
+        all.reverse();
+    }
+    all
+}
+
 /// All of them.
 pub const TARGETS: [Target; 3] = [Target::Direct, Target::Nginx, Target::Rouse];
 
@@ -128,12 +148,7 @@ pub async fn measure(
     let mut rounds = Vec::new();
     for round in 0..effort.rounds {
         let mut samples = [None; 3];
-        let mut order = TARGETS;
-        // The order changes from round to round, so that nobody always comes after the same.
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for target in order {
+        for target in in_turn(round, TARGETS) {
             let sample = run(stage, activator, &wrk, (target, load), effort.run).await?;
             if let Some(slot) = samples.get_mut(target as usize) {
                 *slot = Some(sample);
@@ -163,14 +178,15 @@ async fn run(
     (target, load): (Target, Load),
     duration: Duration,
 ) -> anyhow::Result<Sample> {
-    let (address, figures): (SocketAddr, Box<dyn Fn() -> anyhow::Result<Figures>>) = match target {
-        Target::Direct => (stage.direct, Box::new(|| Ok(Figures::default()))),
-        Target::Nginx => (stage.nginx.address, Box::new(|| stage.nginx.figures())),
-        Target::Rouse => (activator.http, Box::new(|| activator.figures())),
+    let figures = || match target {
+        Target::Direct => Ok(Figures::default()),
+        Target::Nginx => stage.nginx.figures(),
+        Target::Rouse => activator.figures(),
     };
     let counts = Counts::read(stage, activator).await?;
     let before = figures()?;
     let request = (load.request, stage.called.as_slice());
+    let address = target.address(stage, activator);
     let told = wrk.run(address, request, load.connections, duration).await?;
     let after = figures()?;
     anyhow::ensure!(told.failures() == 0, "{target:?}, {}: failures: {told:?}", load.name);

@@ -11,7 +11,7 @@ use rouse_e2e::hollow::activator::Activator;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::loads::{Counts, TARGETS, Target};
+use super::loads::{Counts, TARGETS, Target, in_turn};
 use super::stage::Stage;
 use crate::report::{Bar, quantile};
 
@@ -50,16 +50,8 @@ pub async fn measure(
     let mut all = Vec::new();
     for round in 0..rounds {
         let mut samples = [Sample::default(); 3];
-        let mut order = TARGETS;
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for target in order {
-            let address = match target {
-                Target::Direct => stage.direct,
-                Target::Nginx => stage.nginx.address,
-                Target::Rouse => activator.http,
-            };
+        for target in in_turn(round, TARGETS) {
+            let address = target.address(stage, activator);
             let counts = Counts::read(stage, activator).await?;
             let times = call(address, &stage.called, run).await?;
             if target == Target::Rouse {

@@ -10,13 +10,11 @@ use rouse_core::membership::Membership;
 use rouse_e2e::cluster::NAMESPACE as ROUSE;
 use rouse_e2e::hollow::activator::Activator;
 use rouse_e2e::hollow::{NAMESPACE, PATIENCE};
-use rouse_e2e::http::Caller;
 use rouse_e2e::wait;
 use serde_json::json;
-use tokio::time::{Duration, interval, timeout};
 
-use super::loads::{Effort, LOADS, Load, Sample};
-use super::stage::{Stage, warm};
+use super::loads::{Effort, LOADS, Load, Sample, in_turn};
+use super::stage::{Stage, answered, warm};
 use super::wrk::Wrk;
 use crate::report::{Report, quantile};
 
@@ -41,8 +39,8 @@ pub async fn measure(
     }
     let (own, forwarded) = hosts_by_owner(stage, first, &names, 2).await?;
     anyhow::ensure!(!own.is_empty() && !forwarded.is_empty(), "one activator owns all");
-    for host in own.iter().chain(&forwarded) {
-        answers(first, host).await?;
+    for hosts in [&own, &forwarded] {
+        answered(first.http, hosts).await?;
     }
     report.text += "two activators, all requests to one of them; cpu is of both\n";
     for load in LOADS {
@@ -70,11 +68,7 @@ async fn rounds(
     let mut all = Vec::new();
     for round in 0..effort.rounds {
         let mut samples = [None; 2];
-        let mut order = [(0, own), (1, forwarded)];
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for (slot, hosts) in order {
+        for (slot, hosts) in in_turn(round, [(0, own), (1, forwarded)]) {
             let before = figures()?;
             let told =
                 wrk.run(first.http, (load.request, hosts), load.connections, effort.run).await?;
@@ -145,17 +139,4 @@ pub async fn hosts_by_owner(
 
 fn read(config_map: Option<&ConfigMap>) -> Option<Membership> {
     serde_json::from_str(config_map?.data.as_ref()?.get(MEMBERSHIP_KEY)?).ok()
-}
-
-/// Waits until the activator answers for `host`.
-pub async fn answers(activator: &Activator, host: &str) -> anyhow::Result<()> {
-    let caller = Caller::new(activator.http);
-    let mut pauses = interval(Duration::from_millis(50));
-    let answering = async {
-        while caller.get(host, "/").await?.status != 200 {
-            pauses.tick().await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(PATIENCE, answering).await?
 }

@@ -112,19 +112,24 @@ impl Stage {
 
     /// Waits until every host that loads call is answered at `target`.
     pub async fn reached(&self, target: SocketAddr) -> anyhow::Result<()> {
-        let caller = Caller::new(target);
-        let mut pauses = interval(Duration::from_millis(50));
-        let reaching = async {
-            for host in &self.called {
-                while caller.get(host, "/").await?.status != 200 {
-                    pauses.tick().await;
-                }
-            }
-            anyhow::Ok(())
-        };
-        let reached = timeout(PATIENCE, reaching).await;
-        reached.with_context(|| format!("not all hosts are answered at {target}"))?
+        answered(target, &self.called).await
     }
+}
+
+/// Waits until each of `hosts` is answered at `target`.
+pub async fn answered(target: SocketAddr, hosts: &[String]) -> anyhow::Result<()> {
+    let caller = Caller::new(target);
+    let mut pauses = interval(Duration::from_millis(50));
+    let answering = async {
+        for host in hosts {
+            while caller.get(host, "/").await?.status != 200 {
+                pauses.tick().await;
+            }
+        }
+        anyhow::Ok(())
+    };
+    let answered = timeout(PATIENCE, answering).await;
+    answered.with_context(|| format!("not all hosts are answered at {target}"))?
 }
 
 /// The spec of a Function with one pod that always runs and takes what comes, with `more` in it.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
 use rouse_e2e::hollow::node::{Container, Workload};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
@@ -20,6 +20,8 @@ const HAND_OVER: usize = 4096;
 const BUFFER: usize = 32 * 1024;
 /// Headers that a request may have.
 const HEADERS: usize = 64;
+/// Body of the small answer.
+const SMALL: &[u8] = b"Hello, world!";
 /// Bytes of the large answer.
 const LARGE: usize = 64 * 1024;
 
@@ -110,8 +112,22 @@ impl Answers {
             );
             [head.as_bytes(), body].concat()
         };
-        Self { small: answer(b"Hello, world!"), large: answer(&vec![b'x'; LARGE]) }
+        Self { small: answer(SMALL), large: answer(&vec![b'x'; LARGE]) }
     }
+}
+
+/// Reads an answer with the small body into `answer`; fails where it is none, or not a good one.
+pub async fn read_small(
+    stream: &mut (impl AsyncRead + Unpin),
+    answer: &mut Vec<u8>,
+) -> anyhow::Result<()> {
+    answer.clear();
+    while !answer.ends_with(SMALL) {
+        let read = stream.read_buf(answer).await?;
+        anyhow::ensure!(read > 0, "cut off: {:?}", String::from_utf8_lossy(answer));
+    }
+    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(answer));
+    Ok(())
 }
 
 async fn serve(stream: StdStream, answers: &Answers, answered: &AtomicU64) -> io::Result<()> {
