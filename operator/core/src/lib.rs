@@ -1,9 +1,10 @@
 //! The decisions of Rouse: what a Function becomes, which Trigger holds a host, where a request
-//! goes, who owns a Function, how many pods it gets.
+//! goes, who owns a Function, how many pods it gets, when an event is sent again.
 //!
 //! Everything here is pure: no task, no client, no clock, no source of chance. Time comes in as an
 //! argument, so that the same code decides in the activator, in tests and in simulations.
 
+pub mod delivery;
 pub mod function;
 pub mod handover;
 pub mod membership;
