@@ -3,13 +3,14 @@
 //! Up at once, on the load that is there; down only when the load was lower for the whole stable
 //! window; to zero only after the idle time without a single request, which is fixed or learned.
 
+mod decision;
 pub mod idle;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use decision::{Decision, Inputs, Reason};
 use idle::{Idle, Learner, Lesson, Outlook};
-use serde::Serialize;
 
 use crate::function::{Concurrency, ScalingBounds, ValidatedFunction};
 
@@ -46,6 +47,12 @@ pub struct Seen<'a> {
     pub peak: u32,
     /// Requests in flight and waiting now.
     pub load: u32,
+    /// Of these, those that wait.
+    pub waiting: u32,
+    /// Pods that serve.
+    pub ready: u32,
+    /// Pods on their way.
+    pub starting: u32,
     /// When the last of them left, if there are none.
     pub idle_since: Option<Moment>,
     /// What is known of the time ahead.
@@ -91,39 +98,6 @@ impl State {
     }
 }
 
-/// Why there are as many pods as there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum Reason {
-    /// The load asks for them.
-    Load,
-    /// The load asks for more than `scaling.max`.
-    Max,
-    /// The load is lower, but not for long enough.
-    StableWindow,
-    /// No request is there, but the idle time is not over.
-    Idle,
-    /// No request is there, but one is likely to come now, as often before.
-    Habit,
-    /// A request is known to come.
-    Schedule,
-    /// The idle time is over.
-    Asleep,
-    /// `scaling.min` asks for them.
-    Min,
-}
-
-/// How many pods there shall be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// Pods.
-    pub desired: u32,
-    /// Why.
-    pub reason: Reason,
-    /// When to ask again, if nothing happens before; none while only an arrival changes anything.
-    pub again_at: Option<Moment>,
-}
-
 /// Decides from what was `seen` up to `now`. `state` is what the last call left.
 pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -> Decision {
     let bounds = &policy.scaling;
@@ -153,7 +127,27 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     } else {
         (desired.min(bounds.max), reason)
     };
-    Decision { desired, reason, again_at: next_moment(state, bounds, desired, &rest, now) }
+    let inputs = Inputs { wanted, window: highest, ..inputs(policy, &seen, state, now) };
+    let again_at = next_moment(state, bounds, desired, &rest, now);
+    Decision { desired, reason, again_at, inputs }
+}
+
+/// What is told of what was seen.
+fn inputs(policy: &Policy, seen: &Seen<'_>, state: &State, now: Moment) -> Inputs {
+    let idle = state.last_busy.filter(|_| seen.load == 0);
+    Inputs {
+        load: seen.load,
+        peak: seen.peak.max(seen.load),
+        waiting: seen.waiting,
+        per_pod: policy.per_pod(),
+        ready: seen.ready,
+        starting: seen.starting,
+        start: seen.outlook.start,
+        slots: f64::from(seen.peak.max(seen.load)),
+        idle: idle.map(|since| now.saturating_sub(since)),
+        expected_in: seen.outlook.expected.map(|at| at.saturating_sub(now)),
+        ..Inputs::default()
+    }
 }
 
 /// What a Function without requests does.

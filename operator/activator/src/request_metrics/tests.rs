@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::encoding::text::encode;
 use rouse_core::function::start_failure::Cause;
 use rouse_core::report::FunctionReport;
-use rouse_core::scaling::{Decision, Reason};
+use rouse_core::scaling::{Decision, Inputs, Reason};
 use rouse_crds::v1alpha1::Activation;
 
 use super::*;
@@ -56,7 +56,8 @@ fn busy() -> Scraped {
     requests.note_problem("queue-full", Entry::public);
     requests.note_farewell(Farewell::idle);
     let mut scaler = ControlMetrics::register(&mut registry).of(&key);
-    scaler.decided(&Decision { desired: 1, reason: Reason::Load, again_at: None });
+    let inputs = Inputs::default();
+    scaler.decided(&Decision { desired: 1, reason: Reason::Load, again_at: None, inputs });
     scaler.scale_written(&Ok(Scaled { version: 1 }));
     scaler.start_failed(Cause::ImagePullFailed);
     scaler.asked_for(&crate::release::Released::Silent);

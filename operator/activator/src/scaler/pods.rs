@@ -198,6 +198,11 @@ impl Pods {
         self.all.values().filter(|pod| pod.open).count()
     }
 
+    /// Pods that have not answered yet.
+    pub fn starting_count(&self) -> usize {
+        self.all.values().filter(|pod| !pod.is_answering()).count()
+    }
+
     /// Takes in what was observed, and forgets who goes.
     pub fn observe(&mut self, observed: &Observed, gate: &Arc<Gate>) -> Vec<Asking> {
         let mut changes = Vec::new();

@@ -184,6 +184,9 @@ impl Scaler {
         let seen = Seen {
             peak: load.peak,
             load: load.in_flight.saturating_add(load.waiting),
+            waiting: load.waiting,
+            ready: u32::try_from(self.pods.open_count()).unwrap_or(u32::MAX),
+            starting: u32::try_from(self.pods.starting_count()).unwrap_or(u32::MAX),
             idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
             ..Seen::default()
         };
