@@ -13,5 +13,6 @@ pub mod reach;
 pub mod report;
 pub mod routing;
 pub mod scaling;
+pub mod schedule;
 pub mod simulation;
 pub mod trigger;
