@@ -12,6 +12,7 @@ mod load;
 mod permit;
 mod retry_budget;
 mod state;
+mod stays;
 mod suspects;
 mod trials;
 
@@ -329,9 +330,9 @@ impl Gate {
         answers
     }
 
-    fn release(self: &Arc<Self>, pod: &Arc<Pod>, trial: bool) {
+    fn release(self: &Arc<Self>, pod: &Arc<Pod>, trial: bool, begun: Instant) {
         let (idle_and_closed, shut) =
-            self.update(|state| (state.vacate(pod, trial), state.shut.is_some()));
+            self.update(|state| (state.vacate(pod, trial, begun), state.shut.is_some()));
         if idle_and_closed {
             self.changed.notify_one();
         }

@@ -4,12 +4,15 @@
 //! window; to zero only after the idle time without a single request, which is fixed or learned.
 
 mod decision;
+mod demand;
 pub mod idle;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use decision::{Decision, Inputs, Reason};
+pub use demand::Traffic;
+use demand::{Demand, LOOK, Room};
 use idle::{Idle, Learner, Lesson, Outlook};
 
 use crate::function::{Concurrency, ScalingBounds, ValidatedFunction};
@@ -55,6 +58,10 @@ pub struct Seen<'a> {
     pub starting: u32,
     /// When the last of them left, if there are none.
     pub idle_since: Option<Moment>,
+    /// What went through.
+    pub traffic: Traffic,
+    /// Pods that the namespace has room for; none where nobody bounds them.
+    pub room: Option<u32>,
     /// What is known of the time ahead.
     pub outlook: Outlook<'a>,
 }
@@ -62,6 +69,8 @@ pub struct Seen<'a> {
 /// What the policy remembers between decisions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
+    /// What the load asks for.
+    demand: Demand,
     /// Pods that the load asked for, by moment; falling, so that the front is the window's most.
     window: VecDeque<(Moment, u32)>,
     /// When a request was last there.
@@ -92,6 +101,11 @@ impl State {
         self.learner.as_deref()
     }
 
+    /// How long a pod has a request, as far as it was measured.
+    pub fn service(&self) -> Option<Duration> {
+        self.demand.service()
+    }
+
     /// What the last decision taught that others may learn from. Asked once.
     pub fn take_lesson(&mut self) -> Option<Lesson> {
         self.lesson.take()
@@ -101,8 +115,9 @@ impl State {
 /// Decides from what was `seen` up to `now`. `state` is what the last call left.
 pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -> Decision {
     let bounds = &policy.scaling;
-    let wanted = seen.peak.max(seen.load).div_ceil(policy.per_pod());
     learn(policy, &seen, state, now);
+    let room = state.demand.follow(policy, &seen, now);
+    let wanted = pods_for(policy, &seen, &room);
     if wanted > 0 {
         let ended = seen.idle_since.filter(|_| seen.load == 0);
         state.last_busy = state.last_busy.max(Some(ended.map_or(now, |ended| ended.min(now))));
@@ -111,9 +126,7 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     let highest = state.window.front().map_or(wanted, |&(_, pods)| pods);
     let rest = decide_rest(policy, &seen, state, now);
     let surplus = highest > wanted.max(1) && rest.reason != Reason::Asleep;
-    let (desired, reason) = if wanted > bounds.max {
-        (bounds.max, Reason::Max)
-    } else if wanted > 0 && wanted >= highest {
+    let wish = if wanted > 0 && wanted >= highest {
         (wanted, Reason::Load)
     } else if surplus {
         (highest, Reason::StableWindow)
@@ -122,28 +135,73 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     } else {
         (u32::from(rest.reason != Reason::Asleep), rest.reason)
     };
-    let (desired, reason) = if desired < bounds.min {
-        (bounds.min, Reason::Min)
-    } else {
-        (desired.min(bounds.max), reason)
-    };
-    let inputs = Inputs { wanted, window: highest, ..inputs(policy, &seen, state, now) };
-    let again_at = next_moment(state, bounds, desired, &rest, now);
+    let (desired, reason) = bound(policy, &seen, wanted, wish);
+    let inputs = Inputs { wanted, window: highest, ..inputs(policy, &seen, (state, &room), now) };
+    // Some shall wait for the pods that there are: that has to go as expected.
+    let lacking = seen.waiting > 0 && seen.load > desired.saturating_mul(policy.per_pod());
+    let look = (lacking && desired < bounds.max).then(|| now + LOOK);
+    let again_at = next_moment(state, bounds, desired, &rest, now).into_iter().chain(look).min();
     Decision { desired, reason, again_at, inputs }
 }
 
+/// The load above which a decision may be another, so that it is worth to ask at once.
+pub fn alarm(policy: &Policy, decision: &Decision) -> u32 {
+    if decision.desired >= policy.scaling.max {
+        return u32::MAX;
+    }
+    let (load, taken) = (decision.inputs.load, decision.desired.saturating_mul(policy.per_pod()));
+    // Not with every request of a queue that is meant to wait.
+    if load <= taken { taken } else { load.saturating_add(load / 4) }
+}
+
+/// Pods with the slots that the load needs, and one for any load at all.
+fn pods_for(policy: &Policy, seen: &Seen<'_>, room: &Room) -> u32 {
+    if seen.peak.max(seen.load) == 0 {
+        return 0;
+    }
+    let pods = (room.slots / f64::from(policy.per_pod())).ceil();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let pods = pods as u32;
+    pods.max(1)
+}
+
+/// Keeps a wish within what the user and the namespace allow.
+fn bound(
+    policy: &Policy,
+    seen: &Seen<'_>,
+    wanted: u32,
+    (desired, reason): (u32, Reason),
+) -> (u32, Reason) {
+    let ScalingBounds { min, max, .. } = policy.scaling;
+    // Whoever is alone in its namespace's last room still has one pod.
+    let most = seen.room.map_or(max, |room| room.max(1)).min(max);
+    if desired < min {
+        return (min, Reason::Min);
+    }
+    if desired <= most {
+        return (desired, reason);
+    }
+    match (most < max, wanted > most) {
+        (true, _) => (most.max(min), Reason::NamespaceMax),
+        (false, true) => (most, Reason::Max),
+        (false, false) => (most, reason),
+    }
+}
+
 /// What is told of what was seen.
-fn inputs(policy: &Policy, seen: &Seen<'_>, state: &State, now: Moment) -> Inputs {
+fn inputs(policy: &Policy, seen: &Seen<'_>, (state, room): (&State, &Room), now: Moment) -> Inputs {
     let idle = state.last_busy.filter(|_| seen.load == 0);
     Inputs {
         load: seen.load,
         peak: seen.peak.max(seen.load),
         waiting: seen.waiting,
+        rate: room.rate,
         per_pod: policy.per_pod(),
         ready: seen.ready,
         starting: seen.starting,
+        service: room.service,
         start: seen.outlook.start,
-        slots: f64::from(seen.peak.max(seen.load)),
+        slots: room.slots,
         idle: idle.map(|since| now.saturating_sub(since)),
         expected_in: seen.outlook.expected.map(|at| at.saturating_sub(now)),
         ..Inputs::default()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rouse_core::scaling::Traffic;
 use tokio::time::Instant;
 
 use super::health::Failing;
@@ -22,6 +23,8 @@ pub struct Load {
     pub pods: Vec<PodLoad>,
     /// The request that is waking the Function or woke it last.
     pub activation: Option<ActivationMark>,
+    /// What went through.
+    pub traffic: Traffic,
 }
 
 /// Requests that one pod is serving.

@@ -100,15 +100,16 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let trial = self.trial.load(Ordering::Relaxed);
+        let begun = self.taken.begun;
         match self.line.take() {
-            None => self.gate.release(&self.taken.pod, trial),
+            None => self.gate.release(&self.taken.pod, trial, begun),
             Some(line) => {
                 let (gate, pod) = (Arc::clone(&self.gate), Arc::clone(&self.taken.pod));
                 line.free(Box::new(move |done| {
                     if !done {
                         gate.give_up(&pod.uid);
                     }
-                    gate.release(&pod, trial);
+                    gate.release(&pod, trial, begun);
                 }));
             }
         }

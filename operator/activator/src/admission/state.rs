@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::drain_rate::DrainRate;
 use super::health::Health;
 use super::retry_budget::RetryBudget;
+use super::stays::Stays;
 use super::{ActivationMark, Bounds, Full, Load, Permit, PodLoad, Refusal, StartFailure, Trials};
 use crate::pod::Pod;
 
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) drain_rate: DrainRate,
     pub(super) retry_budget: RetryBudget,
     pub(super) in_flight: u32,
+    /// How long requests were and are in pods.
+    pub(super) stays: Stays,
     /// Requests of former owners that pods are still serving.
     pub(super) foreign: u32,
     /// Which pods requests may be sent to, where that is limited.
@@ -77,6 +80,8 @@ pub(super) struct SlotClaim {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) pod: Arc<Pod>,
+    /// Since when.
+    pub(super) begun: Instant,
     /// The request tries a suspect pod.
     pub(super) trial: bool,
     /// The pod takes so many requests at once and never more.
@@ -123,6 +128,7 @@ impl State {
             drain_rate: DrainRate::default(),
             retry_budget: RetryBudget::default(),
             in_flight: 0,
+            stays: Stays::new(),
             foreign: 0,
             claims: None,
             peak: 0,
@@ -177,6 +183,7 @@ impl State {
             idle_since: self.idle_since.filter(|_| self.total() == 0),
             pods: self.slots.iter().map(Slot::pod_load).collect(),
             activation: self.activation,
+            traffic: self.stays.traffic(self.next_ticket, self.in_flight),
         }
     }
 
@@ -210,10 +217,12 @@ impl State {
 
     pub(super) fn occupy(&mut self, index: usize) -> Taken {
         self.in_flight += 1;
+        let begun = self.stays.begin();
         let slot = &mut self.slots[index];
         slot.in_flight += 1;
         Taken {
             pod: Arc::clone(&slot.pod),
+            begun,
             limited: self.bounds.concurrency.limit.is_some(),
             proves: slot.health.awaits_answer(),
             trial: slot.health.begin(),
@@ -221,8 +230,9 @@ impl State {
     }
 
     /// Frees a slot of `pod`; answers whether that was the last request of a closed pod.
-    pub(super) fn vacate(&mut self, pod: &Arc<Pod>, trial: bool) -> bool {
+    pub(super) fn vacate(&mut self, pod: &Arc<Pod>, trial: bool, begun: Instant) -> bool {
         self.in_flight -= 1;
+        self.stays.end(begun);
         self.note_idle();
         let Some(index) = self.slot_of(pod) else { return false };
         let slot = &mut self.slots[index];

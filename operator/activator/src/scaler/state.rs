@@ -7,9 +7,11 @@ mod outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
+use rouse_core::scaling::idle::Outlook;
 use rouse_core::scaling::{self, Decision, Moment, Seen};
 use rouse_crds::v1alpha1::{Activation, LastError};
 use tokio::time::Instant;
@@ -32,6 +34,9 @@ const VICTIM_COST: i32 = -100;
 /// After as many failures a pod goes without its cost: it is idle, and its grace covers the rest.
 const MOST_COST_FAILURES: u32 = 3;
 
+/// The newest start counts so much in the time that a start is taken to need.
+const NEWEST_START: f64 = 0.3;
+
 /// The state of one owned Function.
 #[derive(Debug)]
 pub struct Scaler {
@@ -51,6 +56,8 @@ pub struct Scaler {
     /// Whether the gate turns requests away since no start can succeed.
     failing: bool,
     replacing: Replacing,
+    /// How long a pod takes from the write that asks for it until it answers, as measured.
+    start_time: Option<Duration>,
     /// The port on which nothing answers, as the gate was told last.
     silent: Option<u16>,
     /// Whether the gate holds a burst back for pods on their way.
@@ -88,6 +95,7 @@ impl Scaler {
             active: false,
             failing: false,
             replacing: Replacing::default(),
+            start_time: None,
             silent: None,
             expecting: false,
             last_error: None,
@@ -168,6 +176,11 @@ impl Scaler {
             let replicas = self.replicas.get(&pod.view().seen.revision)?;
             replicas.raise_of(pod.view().created?)
         });
+        if let Some(raise) = raise.filter(|_| exits == 0) {
+            let took = at.saturating_duration_since(raise.sent);
+            let before = self.start_time.unwrap_or(took);
+            self.start_time = Some(before.mul_f64(1.0 - NEWEST_START) + took.mul_f64(NEWEST_START));
+        }
         self.pods.answered(uid, exits, at, raise);
     }
 
@@ -188,6 +201,8 @@ impl Scaler {
             ready: u32::try_from(self.pods.open_count()).unwrap_or(u32::MAX),
             starting: u32::try_from(self.pods.starting_count()).unwrap_or(u32::MAX),
             idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
+            traffic: load.traffic,
+            outlook: Outlook { start: self.start_time, ..Outlook::default() },
             ..Seen::default()
         };
         self.active = load.peak > 0;
@@ -259,7 +274,7 @@ impl Scaler {
     /// Opens and closes pods. The alarm comes first: whoever comes to a gate whose last pod was
     /// closed must wake this task.
     fn route(&mut self, plan: &Plan, load: &Load, decision: &Decision, now: Instant) {
-        self.gate.set_alarm(self.alarm(decision.desired));
+        self.gate.set_alarm(self.alarm(decision));
         let mut victims = BTreeSet::new();
         for revision in self.replicas.keys() {
             let facts = self.pods.facts(revision, load, now);
@@ -271,16 +286,12 @@ impl Scaler {
         self.pods.route(&self.gate, now, routed);
     }
 
-    /// Load above which the decision would be another. Whoever ends a rest is told of, too.
-    fn alarm(&self, desired: u32) -> u32 {
+    /// Load above which the decision may be another. Whoever ends a rest is told of, too.
+    fn alarm(&self, decision: &Decision) -> u32 {
         if !self.active {
             return 0;
         }
-        let policy = &self.observed.function.settings.policy;
-        if desired >= policy.scaling.max {
-            return u32::MAX;
-        }
-        desired.saturating_mul(policy.per_pod())
+        scaling::alarm(&self.observed.function.settings.policy, decision)
     }
 
     /// Begins the writes that bring each Deployment to its number; answers with these numbers.

@@ -50,6 +50,8 @@ pub struct Outlook<'a> {
     pub expected: Option<Moment>,
     /// How long a start takes; none where none was measured.
     pub start: Option<Duration>,
+    /// How long a pod has a request, from before; none where none was measured.
+    pub service: Option<Duration>,
     /// What the idle times of others teach.
     pub prior: Option<&'a Prior>,
 }

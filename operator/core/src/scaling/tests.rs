@@ -26,7 +26,9 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn load(load: u32) -> Seen<'static> {
-    Seen { peak: load, load, ..Seen::default() }
+    // Requests that take long: each needs a slot of its own.
+    let outlook = Outlook { service: Some(Duration::from_mins(1)), ..Outlook::default() };
+    Seen { peak: load, load, outlook, ..Seen::default() }
 }
 
 fn told(decision: &Decision) -> (u32, Reason, Option<Moment>) {
@@ -126,7 +128,7 @@ proptest! {
             now += Duration::from_millis(pause * pause / 100);
             // The next call is known, or none is.
             let expected = (ahead > 2000).then(|| now + Duration::from_secs(ahead));
-            let outlook = Outlook { expected, ..Outlook::default() };
+            let outlook = Outlook { expected, ..load(l).outlook };
             let seen = Seen { outlook, ..load(l) };
             let d = decide(&p, seen, &mut state, now);
             prop_assert!(d.desired >= l.div_ceil(p.per_pod()).clamp(min, 5), "{:?}", d);

@@ -227,7 +227,12 @@ impl<I: Iterator<Item = f64>> Run<I> {
     }
 
     fn decide(&mut self, peak: u32, now: Moment, prior: &Prior) {
-        let outlook = Outlook { expected: self.expected, start: Some(LEAD), prior: Some(prior) };
+        let outlook = Outlook {
+            expected: self.expected,
+            start: Some(LEAD),
+            prior: Some(prior),
+            ..Outlook::default()
+        };
         let seen = Seen { peak, outlook, ..Seen::default() };
         let decision = scaling::decide(&self.policy, seen, &mut self.state, now);
         self.warm = decision.desired > 0;

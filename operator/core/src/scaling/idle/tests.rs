@@ -67,7 +67,8 @@ fn others_teach_the_one_of_which_nothing_is_known() {
     learner.plan(stakes(), &Outlook { prior: Some(&prior), ..Outlook::default() });
     assert!(warm_after(&learner, 50.0));
     let mut scheduled = Learner::default();
-    let outlook = Outlook { prior: Some(&prior), expected: Some(seconds(9e4)), start: None };
+    let outlook =
+        Outlook { prior: Some(&prior), expected: Some(seconds(9e4)), ..Outlook::default() };
     scheduled.plan(stakes(), &outlook);
     assert!(!warm_after(&scheduled, 50.0), "its next call is known, and no others are");
 }
@@ -75,8 +76,11 @@ fn others_teach_the_one_of_which_nothing_is_known() {
 #[test]
 fn a_known_request_finds_a_pod_and_is_not_waited_for_long() {
     let mut learner = Learner { stakes: Some(stakes()), ..Learner::default() };
-    let outlook =
-        |at: f64| Outlook { expected: Some(seconds(at)), start: Some(seconds(3.0)), prior: None };
+    let outlook = |at: f64| Outlook {
+        expected: Some(seconds(at)),
+        start: Some(seconds(3.0)),
+        ..Outlook::default()
+    };
     let at = |learner: &Learner, now: f64| {
         let verdict = learner.verdict(seconds(0.0), seconds(now), &outlook(100.0));
         (verdict.warm, verdict.scheduled, verdict.until.map(|until| until.as_secs_f64()))
