@@ -13,6 +13,7 @@ pub mod http;
 pub mod load;
 pub mod scope;
 pub mod wait;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use scope::Scope;

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rouse_e2e::hollow::NAMESPACE;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use rouse_e2e::wire::{self, Answer, Problem};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::dice::Dice;
 use super::{FUNCTIONS, function};
@@ -22,8 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STAYS: usize = 50;
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Longest answer: a problem document.
-const LONGEST: usize = 64 * 1024;
 
 /// What came back.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +29,8 @@ pub struct Outcome {
     pub good: u64,
     /// Everything else, by kind.
     pub bad: BTreeMap<String, u64>,
+    /// The first problem of each kind, in its own words.
+    pub problems: BTreeMap<String, String>,
 }
 
 /// Callers that call until they are told to stop.
@@ -56,6 +55,12 @@ impl Shared {
     /// Says that an activator can't be called for a while.
     pub fn remove_address(&self, address: SocketAddr) {
         lock(&self.addresses).retain(|other| *other != address);
+    }
+
+    fn note_problem(&self, status: u16, problem: Problem) {
+        let Problem { kind, detail } = problem;
+        self.note_bad(format!("{status} {kind}"));
+        lock(&self.outcome).problems.entry(kind).or_insert(detail);
     }
 
     fn note_bad(&self, what: String) {
@@ -106,34 +111,31 @@ async fn call(shared: Arc<Shared>, mut dice: Dice, stopped: watch::Receiver<bool
             sleep(PAUSE).await;
             continue;
         };
-        let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else {
-            shared.note_bad("no connection".to_owned());
-            sleep(PAUSE).await;
-            continue;
+        let mut stream = match wire::connect(address, PATIENCE).await {
+            Ok(stream) => stream,
+            Err(broken) => {
+                shared.note_bad(broken.to_string());
+                sleep(PAUSE).await;
+                continue;
+            }
         };
         for _ in 0..STAYS {
-            let function = function(dice.below(FUNCTIONS));
-            let request = format!("GET / HTTP/1.1\r\nhost: {function}.{NAMESPACE}\r\n\r\n");
-            let answered = timeout(PATIENCE, exchange(&mut stream, request.as_bytes())).await;
-            match answered {
-                Ok(Ok(Answer { status: 200, closes, .. })) => {
+            let host = format!("{}.{NAMESPACE}", function(dice.below(FUNCTIONS)));
+            match wire::get(&mut stream, &host, PATIENCE).await {
+                Ok(Answer { status: 200, closes, .. }) => {
                     lock(&shared.outcome).good += 1;
                     if closes {
                         break;
                     }
                 }
-                Ok(Ok(Answer { status, problem, .. })) => {
-                    shared.note_bad(format!("{status} {problem}"));
+                Ok(Answer { status, problem, .. }) => {
+                    shared.note_problem(status, problem);
                     sleep(PAUSE).await;
                     break;
                 }
-                Ok(Err(kind)) => {
-                    shared.note_bad(kind);
+                Err(broken) => {
+                    shared.note_bad(broken.to_string());
                     sleep(PAUSE).await;
-                    break;
-                }
-                Err(_) => {
-                    shared.note_bad(format!("no answer within {PATIENCE:?}"));
                     break;
                 }
             }
@@ -142,54 +144,6 @@ async fn call(shared: Arc<Shared>, mut dice: Dice, stopped: watch::Receiver<bool
             }
         }
     }
-}
-
-struct Answer {
-    status: u16,
-    closes: bool,
-    /// The kind of a problem.
-    problem: String,
-}
-
-async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Result<Answer, String> {
-    stream.write_all(request).await.map_err(|_| "cut off while sending".to_owned())?;
-    let mut bytes = Vec::new();
-    loop {
-        let read = stream.read_buf(&mut bytes).await.map_err(|_| "cut off".to_owned())?;
-        if let Some(answer) = parse(&bytes)? {
-            return Ok(answer);
-        }
-        if read == 0 || bytes.len() > LONGEST {
-            return Err("cut off".to_owned());
-        }
-    }
-}
-
-/// An answer that is there to its end.
-fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let parsed = head.parse(bytes).map_err(|error| format!("an answer that is none: {error}"))?;
-    let httparse::Status::Complete(start) = parsed else { return Ok(None) };
-    let value = |name: &str| {
-        let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        header.and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let body = bytes.get(start..).unwrap_or_default();
-    let ended = match value("content-length").and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) => body.len() >= length,
-        None => body.ends_with(b"\r\n0\r\n\r\n"),
-    };
-    if !ended {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(body);
-    let problem = text.split_once("\"type\":\"").and_then(|(_, rest)| rest.split_once('"'));
-    Ok(Some(Answer {
-        status: head.code.unwrap_or_default(),
-        closes: value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
-        problem: problem.map(|(kind, _)| kind.to_owned()).unwrap_or_default(),
-    }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

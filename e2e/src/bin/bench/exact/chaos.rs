@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -24,8 +25,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const AWAY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
 
 /// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Disturbance {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Disturbance {
     /// An activator stands still and goes on.
     Freeze,
     /// An activator is killed and started again in its pod.
@@ -42,7 +43,8 @@ enum Disturbance {
     FreezeController,
 }
 
-const ALL: &[Disturbance] = &[
+/// All of them, as often as each comes.
+pub const ALL: &[Disturbance] = &[
     Disturbance::Freeze,
     Disturbance::Freeze,
     Disturbance::Kill,
@@ -56,6 +58,8 @@ const ALL: &[Disturbance] = &[
 /// Who disturbs, and what.
 pub struct Chaos {
     dice: Dice,
+    /// What may happen.
+    may: Vec<Disturbance>,
     callers: Arc<Shared>,
     activators: Vec<Activator>,
     controller: Controller,
@@ -74,20 +78,20 @@ impl Chaos {
         callers: &Callers,
     ) -> Self {
         let callers = callers.shared();
-        let dice = Dice::new(0);
-        Self { dice, callers, activators, controller, node, counts: BTreeMap::new(), hollow }
+        let (dice, may) = (Dice::new(0), Vec::new());
+        Self { dice, may, callers, activators, controller, node, counts: BTreeMap::new(), hollow }
     }
 
-    /// Takes these dice.
-    pub fn throw(&mut self, dice: Dice) {
-        self.dice = dice;
+    /// Takes these dice, and lets only these things happen.
+    pub fn throw(&mut self, dice: Dice, may: &[Disturbance]) {
+        (self.dice, self.may) = (dice, may.to_vec());
     }
 
     /// Disturbs until it is dropped, or fails.
     pub async fn run(&mut self) -> anyhow::Error {
         loop {
             sleep(self.dice.between(PAUSE.0, PAUSE.1)).await;
-            let disturbance = ALL.get(self.dice.below(ALL.len())).copied();
+            let disturbance = self.may.get(self.dice.below(self.may.len())).copied();
             let disturbance = disturbance.unwrap_or(Disturbance::Freeze);
             *self.counts.entry(format!("{disturbance:?}")).or_default() += 1;
             let disturbed = self.disturb(disturbance).await;

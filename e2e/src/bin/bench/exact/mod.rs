@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::time::{Instant, interval, timeout};
 
 use self::callers::{Callers, Outcome};
-use self::chaos::Chaos;
+use self::chaos::{Chaos, Disturbance};
 use self::dice::Dice;
 use crate::report::{Bar, Report};
 
@@ -49,8 +49,11 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Disturb nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     calm: bool,
+    /// Disturb by these alone.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Disturbance>,
 }
 
 /// Runs the benchmark.
@@ -81,7 +84,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let addresses = activators.iter().map(|activator| activator.http).collect();
     let callers = Callers::start(addresses, arguments.callers, arguments.seed);
     let mut chaos = Chaos::new(Arc::clone(&hollow), node, controller, activators, &callers);
-    chaos.throw(Dice::new(arguments.seed));
+    let may = if arguments.only.is_empty() { chaos::ALL } else { &arguments.only };
+    chaos.throw(Dice::new(arguments.seed), may);
     let watching = timeout(LONGEST, watch(&ledger, &callers, arguments.requests));
     let broke = tokio::select! {
         watched = watching => watched.err().map(|_| anyhow::anyhow!("it takes too long")),
@@ -111,13 +115,16 @@ fn build_report(
     for (what, count) in &outcome.bad {
         writeln!(text, "  {count} x {what}")?;
     }
+    for (kind, detail) in &outcome.problems {
+        writeln!(text, "  {kind}, the first: {detail}")?;
+    }
     writeln!(text, "disturbances: {}", chaos.told())?;
     for case in ledger.cases() {
         writeln!(text, "more than one at once: {case}")?;
     }
     report.runs.push(json!({
         "kind": "exact", "seconds": seconds, "begun": begun, "answered": answered,
-        "good": outcome.good, "bad": outcome.bad, "disturbances": chaos.counts(),
+        "good": outcome.good, "bad": outcome.bad, "problems": outcome.problems, "disturbances": chaos.counts(),
         "cases": ledger.cases(),
     }));
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
