@@ -14,6 +14,7 @@ use rouse_activator::request_metrics::RequestMetrics;
 use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Tls, Workers};
 use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::args::{ActivatorArgs, TlsArgs};
@@ -76,8 +77,24 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     let server = Server::new(proxy, handles.peers, workers, config);
     tokio::select! {
         () = control.run() => anyhow::bail!("the control side ended"),
-        () = server.run(listeners, stopped(shutdown)) => Ok(()),
+        () = serve(server, listeners, handles.synced, shutdown) => Ok(()),
     }
+}
+
+/// Serves the ports once hosts are known. They are open from the start, and whoever has connected
+/// waits: a Service may lead to a container that was started again before it hears that it is not
+/// ready.
+async fn serve(
+    server: Server,
+    listeners: Listeners,
+    mut synced: watch::Receiver<bool>,
+    shutdown: Shutdown,
+) {
+    tokio::select! {
+        _ = synced.wait_for(|synced| *synced) => {}
+        () = stopped(shutdown.clone()) => return,
+    }
+    server.run(listeners, stopped(shutdown)).await;
 }
 
 async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
