@@ -7,11 +7,13 @@
     reason = "this crate is test code: a panic is how a test fails"
 )]
 
+pub mod activators;
 pub mod cluster;
 pub mod hollow;
 pub mod http;
 pub mod load;
 pub mod scope;
+pub mod steady;
 pub mod wait;
 pub mod wire;
 

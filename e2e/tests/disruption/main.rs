@@ -11,61 +11,98 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
+use rouse_crds::v1alpha1::Function;
 use rouse_e2e::cluster::{Cluster, NAMESPACE};
-use rouse_e2e::load::Load;
-use rouse_e2e::scope::{PATIENCE, Scope, hello};
-use rouse_e2e::wait;
+use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
+use rouse_e2e::steady::{Load, Share};
+use rouse_e2e::{activators, wait};
 use serde_json::{Value, json};
+use tokio::time::sleep_until;
 
-const ACTIVATORS: &str = "app.kubernetes.io/component=activator";
 const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
+/// Requests a second, for each Function.
+const RATE: f64 = 170.0;
+/// How long the survivor of a SIGKILL is looked at.
+const AFTER_KILL: Duration = Duration::from_secs(15);
 
-fn pods(cluster: &Cluster) -> Api<Pod> {
-    Api::namespaced(cluster.client.clone(), NAMESPACE)
+/// Three Functions (warm, warm with a hard limit, asleep at first), and who calls them.
+async fn called(scope: &Scope) -> anyhow::Result<Vec<Share>> {
+    let limited = json!({"scaling": {"min": 1}, "concurrency": {"limit": 10}});
+    let mut shares = Vec::new();
+    for (name, more) in
+        [("warm", json!({"scaling": {"min": 1}})), ("limited", limited), ("cold", json!({}))]
+    {
+        scope.apply_function(name, hello(&more)).await?;
+        match name {
+            "cold" => scope.asleep(name, PATIENCE).await?,
+            _ => drop(scope.function(name, PATIENCE, is_active).await?),
+        }
+        shares.extend(activators::mixed_shares(&scope.cluster, &scope.host(name), 12, RATE));
+    }
+    Ok(shares)
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-fn uids(pods: &[Pod]) -> BTreeSet<String> {
-    pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
+fn is_active(function: &Function) -> bool {
+    condition(function, "Active") == Some("True")
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn activators_that_are_deleted_under_load_fail_no_request() {
     Scope::run("activators", async |scope| {
-        let api = pods(&scope.cluster);
-        let two = |pods: &[Pod]| pods.len() == 2 && pods.iter().all(is_ready);
-        let before = wait::list(&api, ACTIVATORS, PATIENCE, two).await?;
-        scope.apply_function("warm", hello(&json!({"scaling": {"min": 1}}))).await?;
-        scope.apply_function("cold", hello(&json!({}))).await?;
-        scope.asleep("cold", PATIENCE).await?;
-        let pause = Duration::from_millis(20);
-        let warm = Load::start(scope.cluster.activator, &scope.host("warm"), 4, pause);
-        let cold = Load::start(scope.cluster.activator, &scope.host("cold"), 4, pause);
+        let cluster = &scope.cluster;
+        let before = activators::two(cluster).await?;
+        let load = Load::start(activators::addresses(&before)?, &called(&scope).await?, false);
         for pod in &before {
-            let name = pod.metadata.name.as_deref().context("a pod has a name")?;
-            api.delete(name, &DeleteParams::default()).await?;
-            wait::list(&api, ACTIVATORS, PATIENCE, |pods| {
-                two(pods) && !uids(pods).contains(pod.metadata.uid.as_deref().unwrap_or_default())
-            })
-            .await?;
+            activators::delete(cluster, pod).await?;
+            let uid = pod.metadata.uid.as_deref();
+            load.follow(cluster, |pods| activators::are_two(pods, uid)).await?;
         }
-        for (name, load) in [("warm", warm), ("cold", cold)] {
-            let outcome = load.stop().await?;
-            assert!(outcome.bad.is_empty(), "{name}: {outcome:?}");
-            assert!(outcome.good > 500, "{name}: {outcome:?}");
-        }
+        let outcome = load.stop().await;
+        assert!(outcome.failed.is_empty() && outcome.mended.is_empty(), "{outcome:#?}");
+        assert!(outcome.good.values().all(|good| *good > 500), "{outcome:#?}");
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn an_activator_that_is_killed_is_noticed_by_its_own_connections_alone() {
+    if Cluster::audit_log().is_none() {
+        eprintln!("skipped: the activators run on another machine");
+        return;
+    }
+    Scope::run("killed", async |scope| {
+        let cluster = &scope.cluster;
+        let shares = called(&scope).await?;
+        let pods = activators::two(cluster).await?;
+        let [victim, survivor] = pods.as_slice() else { bail!("there are two activators") };
+        let load = Load::start(activators::addresses(&pods)?, &shares, true);
+        // Everybody is connected, and who slept is awake.
+        load.reached(1000).await;
+        let killed = activators::kill(victim)?;
+        sleep_until(killed + AFTER_KILL).await;
+        let outcome = load.stop().await;
+        let survivor = activators::address(survivor)?;
+        let all = || outcome.failed.iter().chain(&outcome.mended);
+        let on_survivor: Vec<_> = all()
+            .filter(|f| f.address == survivor && f.since.is_some_and(|s| s < killed))
+            .collect();
+        assert!(on_survivor.is_empty(), "{on_survivor:#?}");
+        assert!(all().any(|failed| failed.since.is_some()), "the victim had connections");
+        // Nobody is told that a Function is not there: a container that was started again knows
+        // none at first.
+        let told = all().find(|failed| failed.what.starts_with("404"));
+        assert!(told.is_none(), "{told:?}");
+        // In a minute it would be one in a thousand.
+        let most = RATE * 3.0 * 60.0 / 1000.0;
+        assert!(u32::try_from(outcome.failed.len()).map(f64::from)? <= most, "{outcome:#?}");
+        activators::two(cluster).await.map(drop)
     })
     .await;
 }
@@ -89,15 +126,16 @@ async fn a_controller_that_restarts_at_rest_writes_nothing_but_its_lease() {
             scope.trigger_is(name, "True", "Admitted").await?;
         }
         let read_from = std::fs::metadata(&log)?.len();
-        let api = pods(&scope.cluster);
+        let api = activators::pods(&scope.cluster);
         let leases: Api<Lease> = Api::namespaced(scope.cluster.client.clone(), NAMESPACE);
-        let before = uids(&api.list(&ListParams::default().labels(CONTROLLERS)).await?.items);
+        let before =
+            activators::uids(&api.list(&ListParams::default().labels(CONTROLLERS)).await?.items);
         let delete = DeleteParams::default();
         api.delete_collection(&delete, &ListParams::default().labels(CONTROLLERS)).await?;
         let after = wait::list(&api, CONTROLLERS, PATIENCE, |pods| {
             pods.len() == before.len()
-                && pods.iter().all(is_ready)
-                && uids(pods).is_disjoint(&before)
+                && pods.iter().all(activators::is_ready)
+                && activators::uids(pods).is_disjoint(&before)
         })
         .await?;
         let names: BTreeSet<_> = after.iter().filter_map(|pod| pod.metadata.name.clone()).collect();

@@ -8,6 +8,7 @@ mod cold;
 mod exact;
 mod proxy;
 mod report;
+mod restart;
 
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ enum Bench {
     Proxy(proxy::Arguments),
     /// Whether a hard limit of one holds while activators and pods come, go, die and freeze.
     Exact(exact::Arguments),
+    /// What callers see of activators that are restarted or killed.
+    Restart(restart::Arguments),
 }
 
 #[tokio::main]
@@ -54,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
             Bench::Cold { starts } => cold::run(starts).await,
             Bench::Proxy(arguments) => proxy::run(&arguments).await,
             Bench::Exact(arguments) => exact::run(&arguments).await,
+            Bench::Restart(arguments) => restart::run(&arguments).await,
         }
     };
     // What a benchmark started ends when its future is dropped.

@@ -1,0 +1,108 @@
+//! The activators of the cluster under test: where each is, taking one away, and killing one.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, NAMESPACE};
+use crate::scope::PATIENCE;
+use crate::steady::{Share, Way};
+use crate::wait;
+
+/// Their label.
+pub const LABEL: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
+
+/// The pods of Rouse's namespace.
+pub fn pods(cluster: &Cluster) -> Api<Pod> {
+    Api::namespaced(cluster.client.clone(), NAMESPACE)
+}
+
+/// Whether a pod is ready, and nobody takes it away.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Their UIDs.
+pub fn uids(pods: &[Pod]) -> BTreeSet<String> {
+    pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
+}
+
+/// Whether there are two, both ready, and none with the UID `gone`.
+pub fn are_two(pods: &[Pod], gone: Option<&str>) -> bool {
+    pods.len() == 2
+        && pods.iter().all(is_ready)
+        && gone.is_none_or(|gone| !uids(pods).contains(gone))
+}
+
+/// Waits until there are two, both ready.
+pub async fn two(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
+    wait::list(&pods(cluster), LABEL, PATIENCE, |pods| are_two(pods, None)).await
+}
+
+/// Where callers in the cluster reach it, past the Service.
+pub fn address(pod: &Pod) -> anyhow::Result<SocketAddr> {
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| &c.ports);
+    let port = ports.flatten().find(|port| port.name.as_deref() == Some("http"));
+    let port = u16::try_from(port.context("an activator has a port")?.container_port)?;
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
+    Ok((ip.context("an activator has an address")?.parse::<IpAddr>()?, port).into())
+}
+
+/// Where all of them are reached.
+pub fn addresses(pods: &[Pod]) -> anyhow::Result<Vec<SocketAddr>> {
+    pods.iter().map(address).collect()
+}
+
+/// `connections` connections for `host` with `rate` requests a second together: every other one
+/// leads to the Service, and the rest to each activator by turns.
+pub fn mixed_shares(cluster: &Cluster, host: &str, connections: usize, rate: f64) -> Vec<Share> {
+    #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
+    let every = std::time::Duration::from_secs_f64(connections as f64 / rate);
+    let way = |number: usize| match number % 2 {
+        0 => Way::Service(cluster.activator),
+        _ => Way::Direct(number / 2),
+    };
+    (0..connections).map(|n| Share { way: way(n), host: host.to_owned(), every }).collect()
+}
+
+/// Takes one away as a drain of its node does: its pod is told to go.
+pub async fn delete(cluster: &Cluster, pod: &Pod) -> anyhow::Result<()> {
+    let name = pod.metadata.name.as_deref().context("a pod has a name")?;
+    pods(cluster).delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Kills the container of an activator, as running out of memory does; says when. The node must be
+/// this machine.
+pub fn kill(pod: &Pod) -> anyhow::Result<Instant> {
+    let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
+    let pid = process(Path::new("/proc"), uid)?;
+    let now = Instant::now();
+    kill_process(pid, Signal::KILL).context("killing an activator")?;
+    Ok(now)
+}
+
+/// The process that runs in the pod with this UID.
+fn process(processes: &Path, uid: &str) -> anyhow::Result<Pid> {
+    let wanted = format!("POD_UID={uid}");
+    for entry in std::fs::read_dir(processes)? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Whoever ends meanwhile has no environment.
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            return Pid::from_raw(pid).context("a process has a number");
+        }
+    }
+    bail!("no process of this machine runs in the pod {uid}: its node must be this machine")
+}
