@@ -15,4 +15,5 @@ pub mod routing;
 pub mod scaling;
 pub mod schedule;
 pub mod simulation;
+pub mod spread;
 pub mod trigger;
