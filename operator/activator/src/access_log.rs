@@ -26,6 +26,25 @@ pub(crate) struct AccessRecord {
     bytes: AtomicU64,
     wait: OnceLock<Duration>,
     pod: OnceLock<Arc<str>>,
+    via: OnceLock<Via>,
+}
+
+/// Which way a request went whose Function another activator owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// By the owner.
+    Owner,
+    /// Straight to the pod.
+    Straight,
+}
+
+impl Via {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Straight => "straight",
+        }
+    }
 }
 
 impl AccessRecord {
@@ -45,6 +64,7 @@ impl AccessRecord {
             bytes: AtomicU64::new(0),
             wait: OnceLock::new(),
             pod: OnceLock::new(),
+            via: OnceLock::new(),
         })
     }
 
@@ -64,6 +84,14 @@ impl AccessRecord {
     }
 }
 
+impl AccessRecord {
+    /// Notes that another activator owns the Function, and which way the request went.
+    pub(crate) fn note_via(&self, via: Via) {
+        // The first to answer is the only one.
+        self.via.get_or_init(|| via);
+    }
+}
+
 impl Drop for AccessRecord {
     fn drop(&mut self) {
         let status = self.status.load(Ordering::Relaxed);
@@ -79,6 +107,7 @@ impl Drop for AccessRecord {
             duration_ms = self.arrived.elapsed().as_secs_f64() * 1000.0,
             wait_ms = self.wait.get().map(|wait| wait.as_secs_f64() * 1000.0),
             pod = self.pod.get().map(|pod| &**pod),
+            via = self.via.get().map(|via| via.as_str()),
             trace_id = self.trace_id.as_ref().and_then(|id| id.to_str().ok()),
             "request"
         );

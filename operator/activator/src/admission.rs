@@ -6,6 +6,7 @@
 
 mod claims;
 mod drain_rate;
+mod followers;
 mod health;
 mod line;
 mod load;
@@ -13,6 +14,7 @@ mod permit;
 mod retry_budget;
 mod state;
 mod stays;
+mod straight;
 mod suspects;
 mod trials;
 
@@ -23,9 +25,11 @@ use rouse_core::function::{BufferBounds, Concurrency};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use self::followers::Following;
 pub use self::health::{Failing, Fault};
 pub use self::load::{ActivationMark, Load, PodLoad};
 pub use self::permit::{Permit, Place, Waiting};
+pub(crate) use self::straight::Pursuit;
 
 use self::state::{Answers, Slot, State};
 use self::trials::Trials;
@@ -169,7 +173,12 @@ impl Gate {
 
     /// Puts other bounds in force.
     pub fn configure(self: &Arc<Self>, bounds: Bounds) {
-        self.update(|state| state.bounds = bounds);
+        self.update(|state| {
+            state.bounds = bounds;
+            if bounds.concurrency.limit.is_some() {
+                state.publish();
+            }
+        });
     }
 
     /// Lets requests through to `pod`; opens it again if it was closed.
@@ -181,6 +190,7 @@ impl Gate {
                 None => state.slots.push(Slot::new(pod, state.claims.as_ref())),
             }
             state.follow_claims();
+            state.follow_others();
         });
     }
 
@@ -248,6 +258,7 @@ impl Gate {
         let mut state = self.lock();
         let answers = state.refuse_waiters(&refusal);
         state.shut = Some(refusal);
+        state.part();
         self.finish(state, answers);
     }
 
@@ -277,7 +288,8 @@ impl Gate {
     }
 
     /// Returns when the load rose above the alarm, a closed pod has served its last request, a pod
-    /// was ejected, or a woken Function answered. One that happened before the call counts.
+    /// was ejected, a woken Function answered, or another activator that sends to the pods said
+    /// something that matters. One that happened before the call counts.
     ///
     /// That the last request left is not told: it happens with every request of a caller that
     /// makes one at a time. [`Load::idle_since`] says when it was.
@@ -332,7 +344,7 @@ impl Gate {
 
     fn release(self: &Arc<Self>, pod: &Arc<Pod>, trial: bool, begun: Instant) {
         let (idle_and_closed, shut) =
-            self.update(|state| (state.vacate(pod, trial, begun), state.shut.is_some()));
+            self.update(|state| (state.vacate(pod, trial, begun), state.is_given_away()));
         if idle_and_closed {
             self.changed.notify_one();
         }

@@ -15,7 +15,7 @@ use rouse_peer::{Connector, IdentityConfig, IdentityKeeper, ProofMetrics, Server
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::forward::{PeerDialer, Releases};
+use crate::forward::{PeerDialer, Releases, Streams};
 use crate::instances::Instances;
 use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
@@ -120,13 +120,16 @@ impl Control {
         let proofs = ProofMetrics::register(registry.sub_registry_with_prefix("rouse"));
         let connector = Connector::new(client.clone(), &namespace, proofs)?;
         let dialer = PeerDialer::new(Dialer::tcp(), connector.clone());
-        let asking = Arc::new(Releases::new(token_file, dialer));
+        let asking = Arc::new(Releases::new(token_file.clone(), dialer.clone()));
         let ask = move |member, release| Arc::clone(&asking).ask(member, release);
+        let streams = Arc::new(Streams::new(token_file, dialer));
+        let connect = move |member, subscribe| Arc::clone(&streams).open(member, subscribe).boxed();
         let world = World {
             neighbours: Arc::new(Neighbours::new(&uid, Arc::new(ask))),
             instances: Arc::new(Kubernetes::new(client.clone(), &namespace)),
             reports: reports.clone(),
             metrics: ControlMetrics::register(registry),
+            connect: Arc::new(connect),
         };
         let director = Director::new(Ownership::new(world), reports.clone(), hosts);
         let key = ServerKey::generate()?;

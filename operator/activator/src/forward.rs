@@ -8,6 +8,7 @@
 
 mod link;
 mod releases;
+mod streams;
 mod token;
 
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use crate::request_metrics::{Forwarded, RequestMetrics, Target};
 
 pub(crate) use self::link::PeerDialer;
 pub(crate) use self::releases::Releases;
+pub(crate) use self::streams::Streams;
 
 use self::link::Link;
 use self::token::TokenFile;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::admission::Gate;
 use crate::buffer::{Buffer, Share};
 use crate::request_metrics::{FunctionSeries, RequestMetrics};
+use crate::spread::Shortcut;
 
 /// The target of a route.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct FunctionHandle {
     body_limit: AtomicU64,
     access_log: AtomicBool,
     owner: watch::Sender<Owner>,
+    /// The way straight to the pods, where another activator owns it.
+    shortcut: Shortcut,
     /// Its counts, once it was called.
     series: OnceLock<Arc<FunctionSeries>>,
     /// What its waiting requests hold, once one has waited.
@@ -49,7 +52,8 @@ impl FunctionHandle {
         let timeouts = ArcSwap::from_pointee(timeouts);
         let (body_limit, access_log) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
         let (series, share) = (OnceLock::new(), OnceLock::new());
-        Self { key, uid, timeouts, body_limit, access_log, owner, series, share }
+        let shortcut = Shortcut::default();
+        Self { key, uid, timeouts, body_limit, access_log, owner, shortcut, series, share }
     }
 
     /// What holds for each request.
@@ -86,6 +90,11 @@ impl FunctionHandle {
     /// Follows who owns the Function.
     pub fn watch_owner(&self) -> watch::Receiver<Owner> {
         self.owner.subscribe()
+    }
+
+    /// The way straight to the pods, where another activator owns it.
+    pub(crate) const fn shortcut(&self) -> &Shortcut {
+        &self.shortcut
     }
 
     /// Its counts among `metrics`, looked up once.

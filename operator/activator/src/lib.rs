@@ -27,6 +27,7 @@ mod scaler;
 mod seats;
 pub mod server;
 mod server_timing;
+mod spread;
 pub mod table;
 mod tick;
 mod trace;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rouse_core::handover::{Estate, Release};
 use rouse_core::membership::{Member, Membership};
-use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::admission::{Gate, Refusal};
 use crate::function::{FunctionHandle, Owner};
@@ -19,9 +19,10 @@ use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::scaler::{self, Task};
+use crate::spread::follow::{self, Follow};
+use crate::spread::{Connect, MOST_WISHES, Wish, Wishes};
 
 /// What all tasks share.
-#[derive(Debug)]
 pub struct World<I> {
     /// Where pods live.
     pub instances: Arc<I>,
@@ -31,10 +32,11 @@ pub struct World<I> {
     pub metrics: ControlMetrics,
     /// The other activators.
     pub neighbours: Arc<Neighbours>,
+    /// Opens streams to owners that are followed.
+    pub connect: Arc<Connect>,
 }
 
 /// Who owns each Function.
-#[derive(Debug)]
 pub struct Ownership<I> {
     /// UID of this activator's pod.
     me: Arc<str>,
@@ -44,6 +46,9 @@ pub struct Ownership<I> {
     members: HashMap<String, Arc<Member>>,
     tasks: JoinSet<()>,
     running: HashMap<Id, Arc<str>>,
+    wishes: (Wishes, mpsc::Receiver<Wish>),
+    following: JoinSet<()>,
+    followed: HashMap<Id, Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +60,7 @@ struct Entry {
     kept: Option<Arc<Gate>>,
     /// Who owns it by a membership that has not been seen here, as it said itself.
     heir: Option<Arc<Member>>,
+    followed: Option<Followed>,
 }
 
 /// A Function that this activator owns. Its task ends when this is dropped.
@@ -63,6 +69,20 @@ struct Held {
     gate: Arc<Gate>,
     observed: watch::Sender<Arc<Observed>>,
     task: Id,
+}
+
+/// A Function of another activator that is sent to straight. Its task ends when this is dropped.
+#[derive(Debug)]
+struct Followed {
+    gate: Arc<Gate>,
+    observed: watch::Sender<Arc<Observed>>,
+    task: AbortHandle,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl<I: Instances> Ownership<I> {
@@ -76,6 +96,9 @@ impl<I: Instances> Ownership<I> {
             members: HashMap::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            wishes: mpsc::channel(MOST_WISHES),
+            following: JoinSet::new(),
+            followed: HashMap::new(),
         }
     }
 
@@ -107,24 +130,32 @@ impl<I: Instances> Ownership<I> {
             self.remove(uid);
             return;
         };
-        let entry = self.entries.entry(Arc::clone(uid)).or_insert_with(|| Entry::new(view));
+        let wishes = &self.wishes.0;
+        let entry = self.entries.entry(Arc::clone(uid)).or_insert_with(|| Entry::new(view, wishes));
         let timeouts = view.settings.timeouts;
         if entry.handle.timeouts() != timeouts {
             entry.handle.set_timeouts(timeouts);
         }
         entry.handle.set_rules(view.settings.rules);
+        let limited = view.settings.bounds.concurrency.limit.is_some();
+        entry.handle.shortcut().allow(!limited);
+        if let Some(followed) = &entry.followed
+            && let Some(observed) = index.observed(uid)
+        {
+            followed.observed.send_replace(Arc::new(observed));
+        }
         if let Some(heir) = &entry.heir {
             let heir = Owner::Peer(Arc::clone(heir));
-            return self.give_up(uid, heir);
+            return self.give_up(uid, heir, index);
         }
         let owner = index.membership().owner(uid).map(|member| member.uid.as_str());
         match owner {
             Some(owner) if *owner == *self.me => self.hold(uid, index),
             Some(owner) => {
                 let peer = self.members.get(owner).map(Arc::clone);
-                self.give_up(uid, peer.map_or(Owner::Nobody, Owner::Peer));
+                self.give_up(uid, peer.map_or(Owner::Nobody, Owner::Peer), index);
             }
-            None => self.give_up(uid, Owner::Nobody),
+            None => self.give_up(uid, Owner::Nobody, index),
         }
     }
 
@@ -142,27 +173,74 @@ impl<I: Instances> Ownership<I> {
         {
             entry.heir = Some(Arc::clone(&to));
         }
-        self.give_up(&function, Owner::Peer(to));
+        self.give_up(&function, Owner::Peer(to), index);
         let gate = self.entries.get_mut(&function).and_then(|entry| entry.kept.take());
         let estate = gate.as_ref().map_or_else(Estate::default, Gate::hand_over);
         Handed::Gave { estate, gate }
     }
 
-    /// Returns when a task has ended that should not have, after another has taken its place.
+    /// Hears of tasks that have ended and of Functions that are to be sent to straight. Returns when
+    /// a task has ended that should not have, after another has taken its place.
     pub async fn mend(&mut self, index: &Index) {
         loop {
-            match self.tasks.join_next_with_id().await {
-                Some(Ok((id, ()))) => {
-                    self.running.remove(&id);
-                    self.count();
+            tokio::select! {
+                Some(ended) = self.tasks.join_next_with_id() => match ended {
+                    Ok((id, ())) => {
+                        self.running.remove(&id);
+                        self.count();
+                    }
+                    Err(error) => {
+                        self.replace(&error, index);
+                        return;
+                    }
+                },
+                Some(ended) = self.following.join_next_with_id() => {
+                    self.unfollow(ended.map_or_else(|error| error.id(), |(id, ())| id));
                 }
-                Some(Err(error)) => {
-                    self.replace(&error, index);
-                    return;
-                }
-                None => std::future::pending().await,
+                Some(uid) = self.wishes.1.recv() => self.follow(&uid, index, None),
+                else => std::future::pending().await,
             }
         }
+    }
+
+    /// Follows the owner of the Function, if another has it: `gate` has what was sent before.
+    fn follow(&mut self, uid: &Arc<str>, index: &Index, gate: Option<Arc<Gate>>) {
+        let (Some(entry), Some(observed)) = (self.entries.get_mut(uid), index.observed(uid)) else {
+            return;
+        };
+        let Owner::Peer(owner) = entry.handle.owner() else {
+            return entry.handle.shortcut().close();
+        };
+        if entry.followed.is_some() {
+            return;
+        }
+        let gate = gate.unwrap_or_else(|| Gate::new(observed.function.settings.bounds));
+        gate.shut(Refusal::Moved);
+        let (sender, receiver) = watch::channel(Arc::new(observed));
+        let follow = Follow {
+            handle: Arc::clone(&entry.handle),
+            gate: Arc::clone(&gate),
+            owner,
+            me: Arc::clone(&self.me),
+            observed: receiver,
+            connect: Arc::clone(&self.world.connect),
+        };
+        let task = self.following.spawn(follow::run(follow));
+        self.followed.insert(task.id(), Arc::clone(uid));
+        entry.followed = Some(Followed { gate, observed: sender, task });
+        self.count();
+    }
+
+    /// Forgets a task that followed.
+    fn unfollow(&mut self, task: Id) {
+        let uid = self.followed.remove(&task);
+        if let Some(entry) = uid.and_then(|uid| self.entries.get_mut(&uid))
+            && entry.followed.as_ref().is_some_and(|followed| followed.task.id() == task)
+        {
+            entry.followed = None;
+            entry.handle.shortcut().close();
+        }
+        self.count();
     }
 
     fn hold(&mut self, uid: &Arc<str>, index: &Index) {
@@ -180,8 +258,11 @@ impl<I: Instances> Ownership<I> {
             held.observed.send_replace(observed);
             return;
         }
-        let gate = entry.kept.take().unwrap_or_else(|| Gate::new(bounds));
+        entry.handle.shortcut().close();
+        let followed = entry.followed.take().map(|followed| Arc::clone(&followed.gate));
+        let gate = entry.kept.take().or(followed).unwrap_or_else(|| Gate::new(bounds));
         gate.reopen();
+        retire_gone(&gate, &observed);
         if limited {
             gate.require_claims(|| neighbours.new_claim());
         }
@@ -195,6 +276,7 @@ impl<I: Instances> Ownership<I> {
             neighbours: Arc::clone(neighbours),
             fresh: Arc::clone(&self.fresh),
             predecessors: predecessors(index.membership(), uid, &entry.handle),
+            others: index.membership().members.len() > 1 || !index.membership().previous.is_empty(),
         };
         let task = self.tasks.spawn(scaler::run(task)).id();
         self.running.insert(task, Arc::clone(uid));
@@ -205,13 +287,18 @@ impl<I: Instances> Ownership<I> {
 
     /// Leaves the Function to `owner`. The handle comes first, so that those who wait and are
     /// turned away find the new owner.
-    fn give_up(&mut self, uid: &str, owner: Owner) {
+    fn give_up(&mut self, uid: &Arc<str>, owner: Owner, index: &Index) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         if entry.held.is_none() && is_same(&entry.handle.owner(), &owner) {
             return;
         }
         entry.handle.set_owner(owner);
-        entry.leave();
+        entry.handle.shortcut().close();
+        let followed = entry.followed.take().map(|followed| Arc::clone(&followed.gate));
+        if let Some(gate) = entry.leave().or(followed) {
+            // The next owner must know what is in flight.
+            self.follow(uid, index, Some(gate));
+        }
     }
 
     fn remove(&mut self, uid: &str) {
@@ -227,32 +314,48 @@ impl<I: Instances> Ownership<I> {
         tracing::error!(function = %uid, %error, "the task of a Function broke off, beginning anew");
         let Some(entry) = self.entries.get_mut(&uid) else { return };
         if entry.held.as_ref().is_some_and(|held| held.task == error.id()) {
-            entry.leave();
+            // Its requests stay counted.
+            let left = entry.leave();
+            entry.kept = entry.kept.take().or(left);
             self.hold(&uid, index);
         }
     }
 
     fn count(&self) {
-        let owned = i64::try_from(self.running.len()).unwrap_or(i64::MAX);
-        self.world.metrics.owned.set(owned);
+        let count = |tasks: &HashMap<Id, Arc<str>>| i64::try_from(tasks.len()).unwrap_or(i64::MAX);
+        self.world.metrics.owned.set(count(&self.running));
+        self.world.metrics.followed.set(count(&self.followed));
     }
 }
 
 impl Entry {
-    fn new(view: &FunctionView) -> Self {
+    fn new(view: &FunctionView, wishes: &Wishes) -> Self {
         let (key, uid) = (view.key.clone(), Arc::clone(&view.uid));
         let handle = FunctionHandle::new(key, uid, view.settings.timeouts);
         handle.set_rules(view.settings.rules);
-        Self { handle: Arc::new(handle), held: None, kept: None, heir: None }
+        handle.shortcut().send_wishes_to(wishes);
+        Self { handle: Arc::new(handle), held: None, kept: None, heir: None, followed: None }
     }
 
-    /// Owns the Function no longer. Who waits is turned away to ask where the handle says.
-    fn leave(&mut self) {
-        let Some(held) = self.held.take() else { return };
+    /// Owns the Function no longer. Who waits is turned away to ask where the handle says. Answers
+    /// with the gate where requests are left that nobody will ask for.
+    fn leave(&mut self) -> Option<Arc<Gate>> {
+        let held = self.held.take()?;
         held.gate.shut(Refusal::Moved);
         if held.gate.has_claims() {
             self.kept = Some(held.gate);
+            return None;
         }
+        (held.gate.own_in_flight() > 0).then_some(held.gate)
+    }
+}
+
+/// Forgets pods that went while another owned the Function, but for what they still serve.
+fn retire_gone(gate: &Arc<Gate>, observed: &Observed) {
+    let there =
+        |uid: &str| observed.pods.iter().any(|pod| &*pod.seen.uid == uid && !pod.seen.going);
+    for pod in gate.load().pods.iter().filter(|pod| !there(&pod.uid)) {
+        gate.retire(&pod.uid);
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use rouse_core::routing::{Listener, RouteTable};
+use rouse_core::spread::Subscribe;
 use rouse_peer::Connector;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -23,10 +24,11 @@ use crate::access_log::AccessRecord;
 use crate::body::{RequestBody, ResponseBody};
 use crate::buffer::Buffer;
 use crate::forward::{Forwarder, PeerDialer};
-use crate::function::FunctionHandle;
+use crate::function::{FunctionHandle, Owner};
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
 use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
+use crate::spread;
 use crate::tick::Tick;
 use crate::trace;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
@@ -146,7 +148,7 @@ impl Proxy {
         sent_on: Option<SentOn>,
     ) -> Response<ResponseBody> {
         let forwarded = receive::receive_forwarded(request).and_then(|(received, told)| {
-            let handle = route::find_told(&self.0.routes.load(), &told)?;
+            let handle = route::find_told(&self.0.routes.load(), (&told.function, &told.uid))?;
             Ok((received, told, handle))
         });
         match forwarded {
@@ -158,6 +160,19 @@ impl Proxy {
             }
             Err(failure) => self.refuse(&failure, Entry::peer),
         }
+    }
+
+    /// Lets another activator follow a Function that this one owns.
+    pub(crate) async fn handle_follower(&self, body: RequestBody) -> Response<ResponseBody> {
+        let followed = spread::receive(body).await.and_then(|follower| {
+            let Subscribe { function, uid, member } = &follower.subscribe;
+            let host = function.cluster_host();
+            let handle = route::find_told(&self.0.routes.load(), (&host, uid))?;
+            let Owner::Here(gate) = handle.owner() else { return Err(Failure::NotOwner) };
+            let following = gate.follow(member, &follower.first).ok_or(Failure::NotOwner)?;
+            Ok(spread::respond(following, follower.lines))
+        });
+        followed.unwrap_or_else(|failure| self.refuse(&failure, Entry::peer))
     }
 
     async fn answer(

@@ -41,6 +41,7 @@ pub struct RequestMetrics {
     retried: Family<FunctionLabels, Counter>,
     ejected: Family<FunctionLabels, Counter>,
     problems: Family<ProblemLabels, Counter>,
+    straight: Counter,
     /// By [`Forwarded`].
     forwarded: [Counter; Forwarded::ALL.len()],
     /// By [`Target`].
@@ -70,6 +71,7 @@ impl RequestMetrics {
             retried: Family::default(),
             ejected: Family::default(),
             problems: Family::default(),
+            straight: Counter::default(),
             forwarded: Forwarded::ALL
                 .map(|outcome| forwarded.get_or_create_owned(&ForwardLabels { outcome })),
             connect_failures: Target::ALL
@@ -102,6 +104,8 @@ impl RequestMetrics {
         registry.register("problems", help, m.problems.clone());
         let help = "Attempts to pass a request to the activator that owns its Function";
         registry.register("forwards", help, forwarded);
+        let help = "Requests whose Function another activator owns that went straight to a pod";
+        registry.register("straight_requests", help, m.straight.clone());
         let help = "Connections to pods and to other activators";
         registry.register("upstream_connections", help, upstream_connections);
         let help = "Connections to pods and to other activators that could not be made";
@@ -146,6 +150,10 @@ impl RequestMetrics {
 
     pub(crate) fn note_forward(&self, outcome: Forwarded) {
         self.forwarded[outcome as usize].inc();
+    }
+
+    pub(crate) fn note_straight(&self) {
+        self.straight.inc();
     }
 
     pub(crate) fn note_connect_failure(&self, target: Target) {

@@ -64,6 +64,8 @@ pub struct Task<I> {
     pub fresh: Arc<Fresh<I>>,
     /// UIDs of the activators that may have owned the Function before.
     pub predecessors: Vec<Arc<str>>,
+    /// Whether other activators may be sending to its pods.
+    pub others: bool,
 }
 
 /// What is said where something is not done for want of certainty.
@@ -83,11 +85,20 @@ struct Running<I> {
 
 /// Runs the task until the Function is no longer owned.
 pub async fn run<I: Instances>(task: Task<I>) {
-    let Task { gate, mut observed, instances, reports, metrics, neighbours, fresh, predecessors } =
-        task;
+    let Task {
+        gate,
+        mut observed,
+        instances,
+        reports,
+        metrics,
+        neighbours,
+        fresh,
+        predecessors,
+        others,
+    } = task;
     let first = Arc::clone(&observed.borrow_and_update());
     let heir = Heir { me: Arc::clone(neighbours.me()), predecessors };
-    let with = (heir, metrics);
+    let with = (heir, others, metrics);
     let mut scaler = Scaler::new(Arc::clone(&gate), Arc::clone(&first), with, Instant::now());
     let mut running = Running {
         instances,

@@ -22,6 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::function::FunctionKey;
+use crate::scaling::Traffic;
 
 pub use ledger::{Ledger, StreamId};
 pub use subscription::Subscription;
@@ -75,6 +76,9 @@ pub struct Counts {
     pub pods: BTreeMap<Arc<str>, u32>,
     /// Most of all together since the last line.
     pub peak: u32,
+    /// What it has sent.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// One line of the owner.

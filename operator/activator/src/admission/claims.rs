@@ -58,6 +58,7 @@ impl Gate {
         let mut state = self.lock();
         let answers = state.refuse_waiters(&Refusal::Moved);
         state.shut = Some(Refusal::Moved);
+        state.part();
         let slots = std::mem::take(&mut state.slots);
         let own = |pod: &str| {
             let slots = slots.iter().filter(|slot| &*slot.pod.uid == pod);
@@ -79,13 +80,15 @@ impl Gate {
         state.claims.as_ref().map_or(Some(own), |claims| claims.remaining(pod, own))
     }
 
-    /// Lets requests in again after [`Gate::shut`]: to no pod, until one is opened.
+    /// Lets requests in again after [`Gate::shut`]: to no pod, until one is opened. Those that are
+    /// in flight stay counted.
     pub fn reopen(self: &Arc<Self>) {
         self.update(|state| {
             state.shut = None;
             state.failure = None;
-            for slot in &mut state.slots {
-                slot.open = false;
+            state.end_pursuit();
+            if state.claims.is_none() {
+                state.slots.retain(|slot| slot.in_flight > 0);
             }
         });
     }

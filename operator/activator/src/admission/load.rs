@@ -11,7 +11,7 @@ use crate::exemplar::TraceId;
 /// What a gate tells the Function's task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Requests that pods are serving, those of former owners too.
+    /// Requests that pods are serving, whoever sent them.
     pub in_flight: u32,
     /// Requests that wait.
     pub waiting: u32,
@@ -38,6 +38,8 @@ pub struct PodLoad {
     pub in_flight: u32,
     /// Whether it gets new requests.
     pub open: bool,
+    /// Whether other activators may be sending to it, even if it is closed.
+    pub awaited: bool,
     /// That requests to it fail, if they do.
     pub failing: Option<Failing>,
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rouse_core::handover::Claims;
+use rouse_core::scaling::Traffic;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::drain_rate::DrainRate;
+use super::followers::Followers;
 use super::health::Health;
 use super::retry_budget::RetryBudget;
 use super::stays::Stays;
+use super::straight::Straight;
 use super::{ActivationMark, Bounds, Full, Load, Permit, PodLoad, Refusal, StartFailure, Trials};
 use crate::pod::Pod;
 
@@ -36,6 +39,16 @@ pub(super) struct State {
     pub(super) foreign: u32,
     /// Which pods requests may be sent to, where that is limited.
     pub(super) claims: Option<Claims>,
+    /// Other activators that send requests of this Function straight to its pods.
+    pub(super) followers: Option<Box<Followers>>,
+    /// What each pod is counted for, while they are to keep to their shares of it.
+    pub(super) spread_target: Option<NonZeroU32>,
+    /// Requests that they have there.
+    pub(super) elsewhere: u32,
+    /// The right to send straight, where another activator owns the Function.
+    pub(super) straight: Option<Straight>,
+    /// Tells the tasks that follow an owner from one another.
+    pub(super) pursuits: u64,
     pub(super) peak: u32,
     /// Who had a ticket below this one when the peak was reached was part of it.
     peak_ticket: u64,
@@ -66,6 +79,8 @@ pub(super) struct Slot {
     pub(super) retired: bool,
     /// Whether the claims let requests through, and how many of a former owner are there.
     pub(super) claim: SlotClaim,
+    /// What others do with it.
+    pub(super) others: SlotOthers,
     pub(super) health: Health,
 }
 
@@ -74,6 +89,15 @@ pub(super) struct Slot {
 pub(super) struct SlotClaim {
     pub(super) held: bool,
     pub(super) foreign: u32,
+}
+
+/// What other activators do with a pod, as far as its owner knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SlotOthers {
+    /// Requests that they have in it.
+    pub(super) in_flight: u32,
+    /// They may be sending to it.
+    pub(super) may_send: bool,
 }
 
 /// A slot that was given to a request.
@@ -131,6 +155,11 @@ impl State {
             stays: Stays::new(),
             foreign: 0,
             claims: None,
+            followers: None,
+            spread_target: None,
+            elsewhere: 0,
+            straight: None,
+            pursuits: 0,
             peak: 0,
             peak_ticket: 0,
             idle_since: None,
@@ -149,7 +178,8 @@ impl State {
     }
 
     pub(super) fn total(&self) -> u32 {
-        self.in_flight.saturating_add(self.foreign).saturating_add(self.waiting_count())
+        let elsewhere = self.foreign.saturating_add(self.elsewhere);
+        self.in_flight.saturating_add(elsewhere).saturating_add(self.waiting_count())
     }
 
     /// Which slots may be used, after the claims changed.
@@ -177,14 +207,19 @@ impl State {
 
     pub(super) fn load(&self) -> Load {
         Load {
-            in_flight: self.in_flight.saturating_add(self.foreign),
+            in_flight: self.total() - self.waiting_count(),
             waiting: self.waiting_count(),
             peak: self.peak,
             idle_since: self.idle_since.filter(|_| self.total() == 0),
             pods: self.slots.iter().map(Slot::pod_load).collect(),
             activation: self.activation,
-            traffic: self.stays.traffic(self.next_ticket, self.in_flight),
+            traffic: self.traffic(),
         }
+    }
+
+    /// What went through here.
+    pub(super) fn own_traffic(&self) -> Traffic {
+        self.stays.traffic(self.next_ticket, self.in_flight)
     }
 
     /// The next ticket.
@@ -199,9 +234,19 @@ impl State {
     pub(super) fn pick(&self) -> Option<usize> {
         let concurrency = &self.bounds.concurrency;
         let soft = self.expecting.then_some(concurrency.target);
-        let most = concurrency.limit.or(soft).map_or(u32::MAX, NonZeroU32::get);
         let limited = concurrency.limit.is_some();
-        let free = |slot: &Slot| slot.open && (slot.claim.held || !limited) && slot.load() < most;
+        let usable = |slot: &Slot| slot.claim.held && !slot.others.may_send;
+        self.pick_among(concurrency.limit.or(soft), |slot| !limited || usable(slot))
+    }
+
+    /// The pod with the fewest requests of those that are `usable` and have less than `most`.
+    pub(super) fn pick_among(
+        &self,
+        most: Option<NonZeroU32>,
+        usable: impl Fn(&Slot) -> bool,
+    ) -> Option<usize> {
+        let most = most.map_or(u32::MAX, NonZeroU32::get);
+        let free = |slot: &Slot| slot.open && usable(slot) && slot.load() < most;
         if self.suspects > 0
             && let Some(index) = self.pick_suspect(free)
         {
@@ -314,7 +359,11 @@ impl State {
 
     /// Takes the load as the peak if it is one.
     pub(super) fn note_peak(&mut self) {
-        let load = self.total();
+        self.note_peak_of(self.total());
+    }
+
+    /// Takes `load` as the peak if it is one.
+    pub(super) fn note_peak_of(&mut self, load: u32) {
         if load > self.peak {
             self.peak = load;
             self.peak_ticket = self.next_ticket;
@@ -337,7 +386,7 @@ impl State {
         Answers(waiting.into_values().map(|w| (w.answer, Err(refusal.clone()))).collect())
     }
 
-    fn note_idle(&mut self) {
+    pub(super) fn note_idle(&mut self) {
         if self.total() == 0 {
             self.idle_since = Some(Instant::now());
         }
@@ -352,6 +401,7 @@ impl Slot {
             open: true,
             retired: false,
             claim: SlotClaim::of(claims, &pod.uid),
+            others: SlotOthers::default(),
             health: Health::default(),
         }
     }
@@ -366,7 +416,7 @@ impl Slot {
 
     /// Requests in the pod, whoever sent them.
     const fn load(&self) -> u32 {
-        self.in_flight.saturating_add(self.claim.foreign)
+        self.in_flight.saturating_add(self.claim.foreign).saturating_add(self.others.in_flight)
     }
 
     fn pod_load(&self) -> PodLoad {
@@ -375,6 +425,7 @@ impl Slot {
             revision: Arc::clone(&self.pod.revision),
             in_flight: self.load(),
             open: self.open,
+            awaited: self.others.may_send,
             failing: self.health.failing(),
         }
     }

@@ -25,7 +25,8 @@ impl State {
         eject
     }
 
-    /// Looks at the health of all pods again, after it or the set of open pods has changed.
+    /// Looks at the health of all pods again, after it or the set of open pods has changed, and tells
+    /// whoever sends to them.
     pub(super) fn review(&mut self) {
         let suspects = self.slots.iter().filter(|slot| slot.open && !slot.health.is_sound());
         self.suspects = u32::try_from(suspects.count()).unwrap_or(u32::MAX);
@@ -35,6 +36,7 @@ impl State {
                 slot.health.need(now);
             }
         }
+        self.publish();
     }
 
     /// When somebody who waits may try a suspect pod that may not be tried yet. One that may be, and

@@ -2,6 +2,7 @@
 //! plant.
 
 mod handover;
+mod spread;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -30,6 +31,10 @@ struct Network {
     members: Arc<Mutex<HashMap<String, mpsc::Sender<Asked>>>>,
     /// Answers end after their first line.
     break_off: Arc<AtomicBool>,
+    /// What the activators route by, and so what they own.
+    routes: Arc<Mutex<HashMap<String, SharedTable>>>,
+    /// Streams of those that are cut off say nothing.
+    cut: watch::Sender<Vec<String>>,
 }
 
 impl Network {
@@ -40,6 +45,7 @@ impl Network {
     /// Nobody hears of this one any more.
     fn cut_off(&self, name: &str) {
         self.members.lock().unwrap().remove(name);
+        self.cut.send_modify(|cut| cut.push(name.into()));
     }
 
     fn asker(&self) -> Arc<AskPeer> {
@@ -98,6 +104,7 @@ impl Activator {
             instances: Arc::new(plant.clone()),
             reports: reports.clone(),
             metrics: ControlMetrics::register(&mut Registry::default()),
+            connect: network.connector(),
         };
         let hosts = HostPolicy {
             cluster_domain: "cluster.local".into(),
@@ -107,6 +114,7 @@ impl Activator {
         let director = Director::new(Ownership::new(world), reports.clone(), hosts);
         network.join(name, director.releases.0.clone());
         let (observations, receiver) = mpsc::unbounded_channel();
+        network.routes.lock().unwrap().insert(name.into(), Arc::clone(&director.routes));
         let activator = Self {
             routes: Arc::clone(&director.routes),
             synced: director.synced.subscribe(),

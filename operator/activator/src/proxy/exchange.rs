@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Inner;
 use super::receive::{Received, Upgrade};
-use crate::access_log::AccessRecord;
+use crate::access_log::{AccessRecord, Via};
 use crate::admission::StartFailure;
 use crate::body::{RequestBody, ResponseBody};
 use crate::buffer::{Buffer, Held, ShareTaken};
@@ -122,9 +122,17 @@ impl Exchange {
         }
     }
 
+    /// Notes that the request went straight to a pod of a Function that another activator owns.
+    pub fn note_straight(&self) {
+        if let Some(record) = &self.record {
+            record.note_via(Via::Straight);
+        }
+    }
+
     /// Notes for the log what the owner tells of the pod that answers.
     pub fn note_told_pod(&self, answer: &HeaderMap) {
         let Some(record) = &self.record else { return };
+        record.note_via(Via::Owner);
         let told = answer.get(headers::SERVED_BY).and_then(|told| told.to_str().ok());
         if let Some((pod, wait)) = told.and_then(|told| told.split_once(' ')) {
             let wait = wait.parse().map_or(Duration::ZERO, Duration::from_millis);
@@ -186,8 +194,18 @@ impl Inner {
                 // Whoever passed it on looks again; passing it on further might go in circles.
                 _ if exchange.entry == Entry::peer => return Err(Failure::NotOwner),
                 Owner::Peer(member) => {
-                    // In boxes, as is the waiting: every request would have to keep room for them.
-                    Box::pin(self.forward(&member, request, &mut exchange)).await?
+                    let turn = match exchange.handle.shortcut().admit() {
+                        Some(permit) => self.serve_straight(permit, request, &mut exchange).await?,
+                        None => Turn::Again(request, no_owner(&exchange)),
+                    };
+                    match turn {
+                        Turn::Again(request, _) => {
+                            exchange.handle.shortcut().note_miss(&exchange.handle.uid);
+                            // In boxes, as is the waiting: every request would have to keep room.
+                            Box::pin(self.forward(&member, request, &mut exchange)).await?
+                        }
+                        answered @ Turn::Answered(_) => answered,
+                    }
                 }
                 Owner::Nobody => Turn::Again(request, no_owner(&exchange)),
             };

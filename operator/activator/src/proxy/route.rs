@@ -7,7 +7,6 @@ use http::{Method, Request};
 use rouse_core::routing::{Listener, Route, RouteTable};
 use rouse_crds::v1alpha1::HttpMethod;
 
-use super::receive::Told;
 use crate::function::FunctionHandle;
 use crate::problem::Failure;
 
@@ -43,10 +42,10 @@ pub(super) fn find<B>(
 /// Function: the two activators have seen different states, and the other has to look again.
 pub(super) fn find_told(
     table: &RouteTable<Arc<FunctionHandle>>,
-    told: &Told,
+    (function, uid): (&str, &str),
 ) -> Result<Arc<FunctionHandle>, Failure> {
-    match table.find(Listener::Cluster, &told.function, "/", Some(HttpMethod::Get)) {
-        Route::Found(handle) if *handle.uid == *told.uid => Ok(Arc::clone(handle)),
+    match table.find(Listener::Cluster, function, "/", Some(HttpMethod::Get)) {
+        Route::Found(handle) if *handle.uid == *uid => Ok(Arc::clone(handle)),
         _ => Err(Failure::NotOwner),
     }
 }

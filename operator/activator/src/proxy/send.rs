@@ -70,6 +70,30 @@ impl Inner {
         }
     }
 
+    /// Sends a request whose Function another activator owns straight to the pod of `permit`. Where
+    /// the pod does not take it, it goes to the owner.
+    pub(super) async fn serve_straight(
+        &self,
+        permit: Permit,
+        request: Box<Request<RequestBody>>,
+        exchange: &mut Exchange,
+    ) -> Result<Turn, Failure> {
+        let at = Instant::now();
+        match self.send(permit, request, exchange).await? {
+            Sent::Replied(permit, reply) => {
+                self.metrics.note_straight();
+                exchange.note_straight();
+                self.respond(reply, Granted::new(permit, at), exchange).map(Turn::Answered)
+            }
+            Sent::Unsent { permit, unsent } => {
+                exchange.series.note_retry();
+                let pod = &permit.pod().name;
+                let why = Failure::not_sent(&exchange.handle.key, pod, &unsent.error);
+                Ok(Turn::Again(unsent.request, why))
+            }
+        }
+    }
+
     async fn send(
         &self,
         permit: Permit,

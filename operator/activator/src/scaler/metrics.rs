@@ -37,6 +37,8 @@ pub struct ControlMetrics {
     phases: Phases,
     /// Functions that this activator owns.
     pub owned: Gauge,
+    /// Functions of others that are sent to straight.
+    pub followed: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -104,6 +106,7 @@ impl ControlMetrics {
             takeovers: Family::default(),
             phases: Family::new_with_constructor(phases),
             owned: Gauge::default(),
+            followed: Gauge::default(),
         };
         registry.register(
             "rouse_function_desired_pods",
@@ -146,12 +149,21 @@ impl ControlMetrics {
             "Time from the request that woke a Function to each phase of its pod's start",
             metrics.phases.clone(),
         );
+        metrics.register_functions(registry);
+        metrics
+    }
+
+    fn register_functions(&self, registry: &mut Registry) {
         registry.register(
             "rouse_owned_functions",
             "Functions that this activator owns",
-            metrics.owned.clone(),
+            self.owned.clone(),
         );
-        metrics
+        registry.register(
+            "rouse_followed_functions",
+            "Functions of other activators whose requests go straight to their pods",
+            self.followed.clone(),
+        );
     }
 
     /// The part of one Function. Its own families go with it.

@@ -302,8 +302,12 @@ impl Pods {
 
     /// What counts of the pods of a revision, under `load`.
     pub fn facts(&self, revision: &str, load: &Load, now: Instant) -> Vec<PodFacts> {
-        let in_flight: HashMap<&str, u32> =
-            load.pods.iter().map(|pod| (&*pod.uid, pod.in_flight)).collect();
+        // One that others may be sending to counts as busy.
+        let in_flight: HashMap<&str, u32> = load
+            .pods
+            .iter()
+            .map(|pod| (&*pod.uid, pod.in_flight.max(u32::from(pod.awaited && !pod.open))))
+            .collect();
         self.of(revision)
             .map(|(uid, pod)| PodFacts {
                 uid: Arc::clone(uid),

@@ -62,6 +62,7 @@ mod tests {
             revision: "r".into(),
             in_flight: 1,
             open: true,
+            awaited: false,
             failing: ejections.map(|ejections| Failing { since, ejections }),
         }
     }

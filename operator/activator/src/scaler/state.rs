@@ -13,6 +13,7 @@ use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
 use rouse_core::scaling::idle::Outlook;
 use rouse_core::scaling::{self, Decision, Moment, Seen};
+use rouse_core::spread::LEASE;
 use rouse_crds::v1alpha1::{Activation, LastError};
 use tokio::time::Instant;
 
@@ -65,6 +66,8 @@ pub struct Scaler {
     last_error: Option<LastError>,
     last_activation: Option<Activation>,
     publisher: Publisher,
+    /// When every other activator that sends to the pods has said so, or has stopped.
+    others_known_at: Instant,
     metrics: ScalerMetrics,
 }
 
@@ -74,7 +77,7 @@ impl Scaler {
     pub fn new(
         gate: Arc<Gate>,
         observed: Arc<Observed>,
-        (heir, metrics): (Heir, ScalerMetrics),
+        (heir, others, metrics): (Heir, bool, ScalerMetrics),
         now: Instant,
     ) -> Self {
         let scaling = match found_running(&observed) {
@@ -82,6 +85,8 @@ impl Scaler {
             replicas => scaling::State::found_running(Moment::ZERO, replicas),
         };
         let spread = spread(&observed.function.uid);
+        let limited = observed.function.settings.bounds.concurrency.limit.is_some();
+        let unknown = others && !limited && !observed.pods.is_empty();
         Self {
             gate,
             observed,
@@ -101,6 +106,7 @@ impl Scaler {
             last_error: None,
             last_activation: None,
             publisher: Publisher::default(),
+            others_known_at: if unknown { now + LEASE } else { now },
             metrics,
         }
     }
@@ -138,6 +144,7 @@ impl Scaler {
     /// Decides what to do now, and when to decide again if nothing happens before.
     pub fn step(&mut self, clocks: &Clocks) -> (Vec<Action>, Option<Instant>) {
         let now = clocks.instant;
+        let silent_at = self.gate.expire_followers();
         let mut actions = self.claim();
         let (load, decision) = self.decide_scale(now);
         let (plan, seen) = self.decide_plan(decision.desired, now);
@@ -150,12 +157,14 @@ impl Scaler {
         self.settle_failure(&plan, &seen, clocks);
         self.settle_delay(&plan);
         let expecting_until = self.expect_pods(&plan, now);
+        self.tell_followers(decision.desired);
         self.note_activation(&load, clocks);
         let wake_at = self.next_moment(&load, &decision, &targets, now);
         let report = self.report(&plan, &targets, &load);
         let (report, publish_at) = self.publisher.offer(report, now);
         actions.extend(report.map(Action::Publish));
-        (actions, [wake_at, publish_at, expecting_until].into_iter().flatten().min())
+        let moments = [wake_at, publish_at, expecting_until, silent_at];
+        (actions, moments.into_iter().flatten().min())
     }
 
     fn observe_deployments(&mut self) {
@@ -294,6 +303,15 @@ impl Scaler {
         scaling::alarm(&self.observed.function.settings.policy, decision)
     }
 
+    /// Tells who sends straight to the pods which are open. Each is to keep to its share of the
+    /// target while more pods can come of what is left over.
+    fn tell_followers(&self, desired: u32) {
+        let settings = &self.observed.function.settings;
+        let final_count = desired >= settings.policy.scaling.max && !self.expecting;
+        let target = settings.bounds.concurrency.target;
+        self.gate.tell_followers((!final_count).then_some(target));
+    }
+
     /// Begins the writes that bring each Deployment to its number; answers with these numbers.
     fn write_scales(
         &mut self,
@@ -317,6 +335,9 @@ impl Scaler {
                 continue;
             }
             let shrinks = target < replicas.known();
+            if shrinks && now < self.others_known_at {
+                continue;
+            }
             if shrinks && target > 0 && !settle_costs(&mut self.pods, revision, &shrinking, actions)
             {
                 continue;

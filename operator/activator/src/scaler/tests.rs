@@ -471,7 +471,7 @@ async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
     let observed = Arc::clone(&world.observed.borrow());
     let gate = Gate::new(observed.function.settings.bounds);
     let heir = Heir { me: "me".into(), predecessors: Vec::new() };
-    let with = (heir, metrics.of(key));
+    let with = (heir, false, metrics.of(key));
     let mut scaler = Scaler::new(gate, Arc::clone(&observed), with, Instant::now());
     assert_eq!(scaler.observe(observed), []);
     let (actions, wake_at) = scaler.step(&Clocks::now());

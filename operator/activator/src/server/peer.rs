@@ -25,6 +25,7 @@ use hyper_util::rt::TokioIo;
 use rouse_core::handover::RELEASE_PATH;
 use rouse_core::peer::IDENTITY_PATH;
 use rouse_core::report::REPORTS_PATH;
+use rouse_core::spread::SPREAD_PATH;
 use rouse_peer::{Identity, Protocol, ServerKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
@@ -281,9 +282,13 @@ async fn answer(
             let response = shared.proxy.handle_forwarded(request, sent_on).await;
             return response.map(|body| body.holding(busy));
         }
-        Ok(Peer::Activator) if is_release(&request) => {
+        Ok(Peer::Activator) if is_post(&request, RELEASE_PATH) => {
             let busy = shared.requests.token();
             return release(shared, request).await.map(|body| body.holding(busy));
+        }
+        Ok(Peer::Activator) if is_post(&request, SPREAD_PATH) => {
+            let response = shared.proxy.handle_follower(request.into_body()).await;
+            return response.map(|body| until_closing(shared, body));
         }
         Ok(_) if asks_for(REPORTS_PATH) => {
             return (shared.peers.reports)().map(|body| until_closing(shared, body));
@@ -295,8 +300,8 @@ async fn answer(
     problem::respond(&failure)
 }
 
-fn is_release<B>(request: &Request<B>) -> bool {
-    *request.method() == Method::POST && request.uri().path() == RELEASE_PATH
+fn is_post<B>(request: &Request<B>, path: &str) -> bool {
+    *request.method() == Method::POST && request.uri().path() == path
 }
 
 async fn release(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<ResponseBody> {
@@ -319,7 +324,7 @@ fn identify(shared: &Shared) -> Response<ResponseBody> {
     Response::new(ResponseBody::text(token))
 }
 
-/// Reports have no end of their own: nobody waits for them when the server leaves.
+/// Streams have no end of their own: nobody waits for them when the server leaves.
 fn until_closing(shared: &Shared, body: ResponseBody) -> ResponseBody {
     let mut phase = shared.phase.subscribe();
     let closing = async move {

@@ -16,5 +16,6 @@ mod protocols;
 mod refusals;
 mod rig;
 mod slow;
+mod spread;
 mod tls;
 mod waiting;

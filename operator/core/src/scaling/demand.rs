@@ -11,6 +11,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Moment, Policy, Seen};
 
 /// A request may wait for so many times as long as it takes, within these bounds.
@@ -36,7 +38,8 @@ pub const LOOK: Duration = Duration::from_millis(50);
 
 /// Counts of the requests of a Function. All but `age` only grow, so that those of several
 /// activators add up and it does not matter when they are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Traffic {
     /// Requests that came.
     pub arrived: u64,

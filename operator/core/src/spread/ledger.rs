@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Counts, LEASE, Moment, Table, Word, share};
+use crate::scaling::Traffic;
 
 /// Tells the streams of one follower from one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Ledger {
     /// Requests that the owner itself has in pods.
     own: u32,
     followers: BTreeMap<Arc<str>, Follower>,
+    /// What all have sent since they follow, without what pods still have.
+    sent: Traffic,
     streams: u64,
 }
 
@@ -29,6 +33,7 @@ struct Follower {
     /// told since the one that it acknowledged last.
     may: BTreeSet<Arc<str>>,
     counts: BTreeMap<Arc<str>, u32>,
+    traffic: Traffic,
     heard: u64,
     heard_at: Moment,
 }
@@ -42,6 +47,7 @@ impl Ledger {
             stream,
             may: self.open.clone(),
             counts: counted(first),
+            traffic: first.traffic,
             heard: first.number,
             heard_at: now,
         };
@@ -53,6 +59,7 @@ impl Ledger {
     pub fn hear(&mut self, member: &str, stream: StreamId, counts: &Counts, now: Moment) -> bool {
         let version = self.version;
         let Some(follower) = self.of(member, stream) else { return false };
+        let before = std::mem::replace(&mut follower.traffic, counts.traffic);
         follower.counts = counted(counts);
         follower.heard = counts.number;
         follower.heard_at = now;
@@ -62,6 +69,7 @@ impl Ledger {
                 follower.may = open;
             }
         }
+        add(&mut self.sent, before, counts.traffic);
         true
     }
 
@@ -129,6 +137,17 @@ impl Ledger {
         self.followers.values().fold(0, |sum, follower| sum.saturating_add(follower.in_flight()))
     }
 
+    /// What followers have sent: counts that grow, whoever comes and goes, and the ages of what pods
+    /// have now.
+    pub fn traffic(&self, now: Moment) -> Traffic {
+        let age = |follower: &Follower| {
+            let since = now.saturating_sub(follower.heard_at);
+            follower.traffic.age.saturating_add(since.saturating_mul(follower.in_flight()))
+        };
+        let ages = self.followers.values().map(age);
+        Traffic { age: ages.fold(Duration::ZERO, Duration::saturating_add), ..self.sent }
+    }
+
     /// Followers.
     pub fn followers(&self) -> usize {
         self.followers.len()
@@ -143,6 +162,14 @@ impl Follower {
     fn in_flight(&self) -> u32 {
         self.counts.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
+}
+
+/// Adds what was sent between two lines.
+const fn add(sent: &mut Traffic, before: Traffic, after: Traffic) {
+    sent.arrived += after.arrived.saturating_sub(before.arrived);
+    sent.served += after.served.saturating_sub(before.served);
+    let took = after.served_time.saturating_sub(before.served_time);
+    sent.served_time = sent.served_time.saturating_add(took);
 }
 
 fn counted(counts: &Counts) -> BTreeMap<Arc<str>, u32> {

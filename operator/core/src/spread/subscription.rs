@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Counts, Moment, Table, VALID, Word};
+use crate::scaling::Traffic;
 
 /// Lines without an answer whose moments are kept. Whoever waits for more has waited for too long.
 const MOST_UNHEARD: usize = 64;
@@ -24,13 +25,18 @@ pub struct Subscription {
 impl Subscription {
     /// The next line, said `now`. Nothing may be sent by a table that it does not tell of: first it
     /// is kept to, then acknowledged.
-    pub fn tell(&mut self, pods: BTreeMap<Arc<str>, u32>, peak: u32, now: Moment) -> Counts {
+    pub fn tell(
+        &mut self,
+        pods: BTreeMap<Arc<str>, u32>,
+        (peak, traffic): (u32, Traffic),
+        now: Moment,
+    ) -> Counts {
         self.number += 1;
         self.unheard.push_back((self.number, now));
         if self.unheard.len() > MOST_UNHEARD {
             self.unheard.pop_front();
         }
-        Counts { number: self.number, table: self.table.version, pods, peak }
+        Counts { number: self.number, table: self.table.version, pods, peak, traffic }
     }
 
     /// Takes in what the owner says. Answers whether the table is another.

@@ -77,11 +77,42 @@ fn a_share_grows_to_what_is_used() {
 }
 
 #[test]
+fn what_followers_have_sent_grows_whoever_comes_and_goes() {
+    let seconds = Duration::from_secs;
+    let sent = |number: u64, served: u64, pods: u32| Counts {
+        number,
+        pods: BTreeMap::from([("p".into(), pods)]),
+        traffic: Traffic {
+            arrived: served + u64::from(pods),
+            served,
+            served_time: seconds(served),
+            age: seconds(pods.into()),
+        },
+        ..Counts::default()
+    };
+    let mut ledger = Ledger::default();
+    let stream = ledger.join(&"a".into(), &sent(1, 100, 0), seconds(0));
+    assert_eq!(ledger.traffic(seconds(0)), Traffic::default(), "what was before does not count");
+    ledger.hear("a", stream, &sent(2, 103, 2), seconds(1));
+    let traffic = ledger.traffic(seconds(2));
+    assert_eq!((traffic.arrived, traffic.served), (5, 3));
+    assert_eq!((traffic.served_time, traffic.age), (seconds(3), seconds(4)));
+    ledger.leave("a", stream);
+    let stream = ledger.join(&"a".into(), &sent(1, 200, 1), seconds(3));
+    ledger.hear("a", stream, &sent(2, 201, 0), seconds(4));
+    let traffic = ledger.traffic(seconds(4));
+    assert_eq!((traffic.arrived, traffic.served, traffic.age), (5, 4, seconds(0)));
+}
+
+#[test]
 fn lines_are_json() {
     let pods = BTreeMap::from([("p".into(), 2)]);
-    let line = FollowerLine::Counts(Counts { number: 3, table: 1, pods, peak: 4 });
+    let traffic = Traffic { arrived: 9, ..Traffic::default() };
+    let line = FollowerLine::Counts(Counts { number: 3, table: 1, pods, peak: 4, traffic });
     let text = serde_json::to_string(&line).unwrap();
-    assert_eq!(text, r#"{"counts":{"number":3,"table":1,"pods":{"p":2},"peak":4}}"#);
+    let counts =
+        r#"{"counts":{"number":3,"table":1,"pods":{"p":2},"peak":4,"traffic":{"arrived":9,"#;
+    assert!(text.starts_with(counts), "{text}");
     assert_eq!(serde_json::from_str::<FollowerLine>(&text).unwrap(), line);
     let word = Word { heard: 3, share: None, table: None };
     assert_eq!(serde_json::to_string(&word).unwrap(), r#"{"heard":3}"#);

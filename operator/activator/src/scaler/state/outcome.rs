@@ -175,6 +175,7 @@ impl Scaler {
             decision.again_at.map(|moment| self.origin + moment),
             busy.then(|| now + pause),
             self.pods.reprieve_at(now),
+            Some(self.others_known_at),
         ]
         .into_iter()
         .chain(writes)

@@ -187,6 +187,7 @@ impl World {
             neighbours: Arc::new(alone()),
             fresh: Arc::new(Fresh::new(instances)),
             predecessors: Vec::new(),
+            others: false,
         }
     }
 
@@ -269,7 +270,7 @@ impl Plant {
         self.state.lock().unwrap()
     }
 
-    fn begin(&self, uid: &Arc<str>) {
+    pub fn begin(&self, uid: &Arc<str>) {
         let mut state = self.lock();
         let serving = match state.pods.get_mut(uid) {
             Some(pod) if pod.listens && !pod.seen.going => {
@@ -285,7 +286,7 @@ impl Plant {
         *most = serving.max(*most);
     }
 
-    fn end(&self, uid: &str) {
+    pub fn end(&self, uid: &str) {
         if let Some(pod) = self.lock().pods.get_mut(uid) {
             pod.serving = pod.serving.saturating_sub(1);
         }

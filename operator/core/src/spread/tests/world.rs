@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Counts, LEASE, Ledger, Moment, StreamId, Subscription, VALID, Word};
+use crate::scaling::Traffic;
 use crate::simulation::chance::Chance;
 
 const FOLLOWERS: usize = 3;
@@ -182,7 +183,7 @@ impl World {
         process.keeps.clear();
         process.until = Moment::ZERO;
         let mut subscription = Subscription::default();
-        let first = subscription.tell(process.in_flight.clone(), 0, self.now);
+        let first = subscription.tell(process.in_flight.clone(), (0, Traffic::default()), self.now);
         let up = VecDeque::from([first]);
         let stream = Stream { id: None, up, down: VecDeque::new(), told: 0, open_above: true };
         process.stream = Some((subscription, stream));
@@ -223,7 +224,8 @@ impl World {
         }
         let process = &mut self.followers[who];
         let Some((subscription, stream)) = &mut process.stream else { return };
-        let counts = subscription.tell(process.in_flight.clone(), 0, self.now);
+        let counts =
+            subscription.tell(process.in_flight.clone(), (0, Traffic::default()), self.now);
         if stream.open_above {
             stream.up.push_back(counts);
         }
