@@ -26,6 +26,9 @@ pub struct Arguments {
 /// Benchmarks that need no cluster, only a control plane of their own.
 const HOLLOW: &[&str] = &["proxy", "exact"];
 
+/// Asks a benchmark for what needs neither.
+const MODEL: &str = "--model";
+
 /// Runs `cargo xtask bench`.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
@@ -36,6 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
         programs.tell(&mut bench);
+        return command::run(bench.args(&arguments.bench));
+    }
+    if arguments.bench.iter().any(|argument| argument == MODEL) {
+        let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
         return command::run(bench.args(&arguments.bench));
     }
     on_cluster(arguments)

@@ -9,6 +9,7 @@ mod exact;
 mod proxy;
 mod report;
 mod restart;
+mod scaling;
 
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ enum Bench {
     Exact(exact::Arguments),
     /// What callers see of activators that are restarted or killed.
     Restart(restart::Arguments),
+    /// How well it scales: a model beside policies on a tick, a burst, many woken at once.
+    Scaling(scaling::Arguments),
 }
 
 #[tokio::main]
@@ -58,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
             Bench::Proxy(arguments) => proxy::run(&arguments).await,
             Bench::Exact(arguments) => exact::run(&arguments).await,
             Bench::Restart(arguments) => restart::run(&arguments).await,
+            Bench::Scaling(arguments) => scaling::run(&arguments).await,
         }
     };
     // What a benchmark started ends when its future is dropped.

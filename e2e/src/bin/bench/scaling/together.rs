@@ -1,0 +1,179 @@
+//! Many Functions woken in the same moment, against a bare script that scales as many Deployments
+//! of the same pods, in turn.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use futures::TryStreamExt;
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use rouse_e2e::http::{Answer, Caller};
+use rouse_e2e::scope::{Scope, hello};
+use rouse_e2e::wait;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::report::{Bar, Report, Row, distributions, quantile};
+
+/// A hundred pods of one node take a while to come and go.
+const PATIENCE: Duration = Duration::from_mins(5);
+const MOST: f64 = 1.25;
+const SHARE: f64 = 0.95;
+
+/// Wakes `count` at once, and scales as many by hand, `rounds` times in turn.
+pub async fn run(
+    scope: &Scope,
+    count: usize,
+    rounds: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let functions: Vec<String> = (0..count).map(|n| format!("woken-{count}-{n}")).collect();
+    let bare: Vec<String> = (0..count).map(|n| format!("bare-{count}-{n}")).collect();
+    let spec = hello(&json!({"scaling": {"idle": {"after": "1s"}}}));
+    try_join_all(functions.iter().map(|name| scope.apply_function(name, spec.clone()))).await?;
+    try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
+    try_join_all(functions.iter().zip(&bare).map(|(of, name)| make_bare(scope, of, name))).await?;
+    let (mut ours, mut theirs, mut failed) = (Vec::new(), Vec::new(), 0);
+    for round in 0..rounds {
+        eprintln!("{count} at once, round {} of {rounds}", round + 1);
+        if round % 2 == 1 {
+            theirs.push(scale_bare(scope, &bare).await?);
+        }
+        let (times, bad) = wake(scope, &functions).await?;
+        ours.push(times);
+        failed += bad;
+        if round % 2 == 0 {
+            theirs.push(scale_bare(scope, &bare).await?);
+        }
+    }
+    let p95 = |runs: &[Vec<f64>]| runs.iter().map(|run| quantile(run, SHARE)).collect::<Vec<_>>();
+    let (ours_p95, theirs_p95) = (quantile(&p95(&ours), 0.5), quantile(&p95(&theirs), 0.5));
+    let row = |name: &str, runs: &[Vec<f64>]| Row {
+        name: format!("{count} at once, {name}"),
+        millis: runs.concat(),
+    };
+    report.text += &distributions(&[
+        row("rouse: sent -> answered", &ours),
+        row("bare: scaled -> listening and address visible", &theirs),
+    ]);
+    report.runs.push(json!({
+        "case": "together", "count": count, "rouse": ours, "bare": theirs, "failed": failed,
+    }));
+    let name = format!("{count} at once: p95 {ours_p95:.0} ms beside {theirs_p95:.0} ms");
+    report.bars.push(Bar::at_most(name, ours_p95 / theirs_p95, MOST, "x"));
+    let name = format!("{count} at once: requests that failed");
+    report.bars.push(Bar::at_most(name, f64::from(failed), 0.0, ""));
+    // Their pods must not be in the way of what comes next.
+    try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
+    Ok(())
+}
+
+/// One request to each at once: how long each took, in milliseconds, and how many failed.
+async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, u32)> {
+    try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
+    let calls: Vec<(Caller, String)> = functions
+        .iter()
+        .map(|name| (Caller::new(scope.cluster.activator), scope.host(name)))
+        .collect();
+    try_join_all(calls.iter().map(|(caller, _)| caller.get("warm-up.invalid", "/"))).await?;
+    let answers = join_all(calls.iter().map(|(caller, host)| caller.get(host, "/"))).await;
+    let mut failed = 0;
+    let mut times = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) if answer.status == 200 => times.push(answer.took.as_secs_f64() * 1000.0),
+            other => {
+                eprintln!("failed: {other:?}");
+                failed += 1;
+            }
+        }
+    }
+    Ok((times, failed))
+}
+
+/// Scales all of them to one, and to zero again: how long each took until its process listened and
+/// its address was visible, in milliseconds.
+async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>> {
+    let group = group(names);
+    let deployments = scope.api::<Deployment>();
+    let (params, zero) = (PatchParams::default(), Patch::Merge(json!({"spec": {"replicas": 0}})));
+    let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    wait::list(&scope.api::<Pod>(), &group, PATIENCE, <[Pod]>::is_empty).await?;
+    let watch = WatchParams::default().labels(&group);
+    let mut changes = Box::pin(scope.api::<Pod>().watch(&watch, "0").await?);
+    let begun = wall_millis();
+    let scaling =
+        try_join_all(names.iter().map(|name| deployments.patch_scale(name, &params, &one)));
+    let watching = async {
+        let mut asked = JoinSet::new();
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < names.len() {
+            let change = changes.try_next().await?.context("the watch ended")?;
+            let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = change else { continue };
+            let Some(ip) = pod.status.and_then(|status| status.pod_ip) else { continue };
+            if seen.insert(ip.clone()) {
+                let visible = wall_millis();
+                asked.spawn(async move {
+                    let listening = listening_at(&ask_until_it_answers(&ip).await?)?;
+                    anyhow::Ok(visible.max(listening) - begun)
+                });
+            }
+        }
+        anyhow::Ok(asked.join_all().await)
+    };
+    let both = async { tokio::try_join!(async { Ok(scaling.await?) }, watching) };
+    let (_, times) = tokio::time::timeout(PATIENCE, both).await.context("scaling by hand")??;
+    try_join_all(names.iter().map(|name| deployments.patch_scale(name, &params, &zero))).await?;
+    wait::list(&scope.api::<Pod>(), &group, PATIENCE, <[Pod]>::is_empty).await?;
+    times.into_iter().collect()
+}
+
+fn group(names: &[String]) -> String {
+    format!("bench-group=g{}", names.len())
+}
+
+async fn ask_until_it_answers(ip: &str) -> anyhow::Result<Answer> {
+    let caller = Caller::new(format!("{ip}:8080").parse()?);
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    let mut last = None;
+    for _ in 0..1500 {
+        pause.tick().await;
+        match caller.get("bare", "/").await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("never asked")?)
+}
+
+fn listening_at(answer: &Answer) -> anyhow::Result<f64> {
+    let text =
+        answer.header("x-hello-listening-at").context("the answer tells when it listened")?;
+    Ok(text.parse::<f64>()? / 1000.0)
+}
+
+fn wall_millis() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+/// A Deployment of the pod template that Rouse made for the Function `of`, but for the labels.
+async fn make_bare(scope: &Scope, of: &str, name: &str) -> anyhow::Result<()> {
+    let made = scope.deployments(of, PATIENCE, |all| all.len() == 1).await?;
+    let made = serde_json::to_value(made.first().context("Rouse made a Deployment")?)?;
+    let mut template = made["spec"]["template"].clone();
+    let count = name.split('-').nth(1).context("the name tells the group")?;
+    template["metadata"]["labels"] = json!({"bench": name, "bench-group": format!("g{count}")});
+    let bare = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"bench": name}},
+            "template": template,
+        },
+    });
+    let params = PostParams::default();
+    scope.api::<Deployment>().create(&params, &serde_json::from_value(bare)?).await?;
+    Ok(())
+}
