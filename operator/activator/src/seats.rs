@@ -7,8 +7,9 @@
 //! its connection to leave.
 
 mod io;
+mod leave;
+mod rest;
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,9 +18,11 @@ use http::{Response, StatusCode};
 use prometheus_client::encoding::EncodeLabelValue;
 use slab::Slab;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 
 pub(crate) use io::Seated;
+pub(crate) use leave::{Leave, Order};
+use rest::Rest;
 
 use crate::body::ResponseBody;
 use crate::request_metrics::RequestMetrics;
@@ -48,10 +51,6 @@ const MOST_GIVEN_UP: u32 = 200;
 
 /// Requests that a connection of HTTP/2 may have at once.
 pub(crate) const MOST_STREAMS: u32 = 256;
-
-/// How long a connection that was told to finish may take to say so and to hear of it, before it is
-/// looked at again.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// No time: a connection that serves a request may take as long as the request.
 const NEVER: u32 = u32::MAX;
@@ -192,6 +191,7 @@ pub(crate) struct Seat {
     given_up: AtomicU32,
     /// Whether bytes that come in may be something else than the head of a request.
     http2: AtomicBool,
+    rest: Rest,
     /// Why it has to go.
     farewell: AtomicU8,
     /// Whether it may not finish what it began.
@@ -210,6 +210,7 @@ impl Seat {
             read: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             http2: AtomicBool::new(false),
+            rest: Rest::new(),
             farewell: AtomicU8::new(0),
             cut: AtomicBool::new(false),
             told: Notify::new(),
@@ -249,6 +250,26 @@ impl Seat {
         if !self.is_busy() {
             self.due.store(self.port.clock.after(IDLE), Ordering::Relaxed);
         }
+    }
+
+    /// A request has come; `rests` says whether the connection may rest after it: it will go on, and
+    /// nothing that follows the request's head belongs to it.
+    pub(crate) fn let_rest(&self, rests: bool) {
+        if rests {
+            self.rest.allow(self.port.clock.now());
+        } else {
+            self.rest.forbid();
+        }
+    }
+
+    /// Whether the connection is between two requests, all was written, and it is time to rest.
+    pub(crate) fn is_to_rest(&self) -> bool {
+        self.rest.is_due(self.port.clock.now()) && self.is_between()
+    }
+
+    fn is_between(&self) -> bool {
+        let nothing = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
+        nothing(&self.busy) && nothing(&self.read) && nothing(&self.blocked)
     }
 
     /// A request had its answer.
@@ -306,10 +327,13 @@ impl Seat {
             self.cut(Farewell::stalled);
         } else if self.due.load(Ordering::Relaxed) <= now {
             self.dismiss(Farewell::idle);
+        } else if self.rest.has_come(now) && self.is_between() {
+            // Its task looks whether it is to rest whenever it runs.
+            self.told.notify_one();
         }
     }
 
-    fn note_read(&self, bytes: usize) {
+    pub(crate) fn note_read(&self, bytes: usize) {
         // One task reads a connection.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.read.store(self.read_since_idle().saturating_add(bytes), Ordering::Relaxed);
@@ -328,57 +352,6 @@ impl Seat {
             self.blocked.store(self.port.clock.now(), Ordering::Relaxed);
         } else if !blocked && since != 0 {
             self.blocked.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-/// What a connection that has to go is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Take no new requests.
-    Finish,
-    /// End.
-    Go,
-}
-
-/// Tells a connection when it has to go.
-#[derive(Debug)]
-pub(crate) struct Leave {
-    seat: Arc<Seat>,
-    /// Runs once it was told to finish.
-    last_words: Option<Pin<Box<Sleep>>>,
-}
-
-impl Leave {
-    pub(crate) fn new(seat: &Arc<Seat>) -> Self {
-        Self { seat: Arc::clone(seat), last_words: None }
-    }
-
-    /// Waits for what is to be done next.
-    pub(crate) async fn order(&mut self) -> Order {
-        let Some(last_words) = &mut self.last_words else {
-            while self.seat.farewell().is_none() {
-                self.seat.told.notified().await;
-            }
-            if self.seat.goes_at_once() {
-                return Order::Go;
-            }
-            self.last_words = Some(Box::pin(sleep(LAST_WORDS)));
-            return Order::Finish;
-        };
-        loop {
-            tokio::select! {
-                () = last_words.as_mut() => {
-                    last_words.as_mut().reset(Instant::now() + LAST_WORDS);
-                    if !self.seat.is_busy() {
-                        return Order::Go;
-                    }
-                }
-                () = self.seat.told.notified() => {}
-            }
-            if self.seat.is_cut() {
-                return Order::Go;
-            }
         }
     }
 }
@@ -403,8 +376,10 @@ impl Drop for Active {
     fn drop(&mut self) {
         let seat = &self.0;
         if seat.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-            seat.due.store(seat.port.clock.after(IDLE), Ordering::Relaxed);
+            let now = seat.port.clock.now();
+            seat.due.store(now.saturating_add(IDLE), Ordering::Relaxed);
             seat.read.store(0, Ordering::Relaxed);
+            seat.rest.note_end(now);
         }
     }
 }

@@ -104,7 +104,7 @@ struct Comer {
 struct Shared {
     proxy: Proxy,
     peers: PeerService,
-    clients: client::Builder,
+    clients: client::Builders,
     trusted_proxies: Arc<[IpNet]>,
     phase: watch::Sender<Phase>,
     connections: TaskTracker,
@@ -118,7 +118,7 @@ impl Shared {
             proxy,
             peers,
             trusted_proxies,
-            clients: client::builder(),
+            clients: client::Builders::new(),
             phase: watch::Sender::new(Phase::Serving),
             connections: TaskTracker::new(),
             requests: TaskTracker::new(),

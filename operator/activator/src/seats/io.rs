@@ -6,24 +6,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Occupied, Seat};
-
-/// What a connection of HTTP/2 begins with, as far as it takes to tell it from others.
-const PREFACE: &[u8] = b"PRI ";
 
 /// A connection with its seat, which is free again when the connection is gone.
 #[derive(Debug)]
 pub(crate) struct Seated<I> {
     io: I,
     occupied: Occupied,
-    begun: bool,
+    /// What was read and is to be read again.
+    put_back: Bytes,
 }
 
 impl<I> Seated<I> {
     pub(crate) const fn new(io: I, occupied: Occupied) -> Self {
-        Self { io, occupied, begun: false }
+        Self { io, occupied, put_back: Bytes::new() }
+    }
+
+    /// Has `bytes` read again. What was put back before must have been read.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.put_back = bytes;
     }
 
     pub(crate) const fn seat(&self) -> &Arc<Seat> {
@@ -41,16 +45,16 @@ impl<I: AsyncRead + Unpin> AsyncRead for Seated<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.put_back.is_empty() {
+            let again = self.put_back.len().min(buffer.remaining());
+            buffer.put_slice(&self.put_back.split_to(again));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if let Some(read @ [_, ..]) = buffer.filled().get(before..) {
-            if !self.begun {
-                self.begun = true;
-                if read.starts_with(PREFACE) {
-                    self.seat().speaks_http2();
-                }
-            }
-            self.seat().note_read(read.len());
+        let read = buffer.filled().len() - before;
+        if read > 0 {
+            self.seat().note_read(read);
         }
         Poll::Ready(Ok(()))
     }

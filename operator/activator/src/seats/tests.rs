@@ -1,6 +1,7 @@
 use prometheus_client::registry::Registry;
 use tokio::time::advance;
 
+use super::leave::LAST_WORDS;
 use super::*;
 
 fn seats(most: usize) -> Seats {

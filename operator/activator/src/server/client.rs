@@ -1,9 +1,12 @@
 //! Connections of clients: HTTP/1.1 and HTTP/2 with prior knowledge on one port, and changes of
-//! protocol.
+//! protocol. One of HTTP/1.1 that rests between two requests has neither parser nor buffers.
 
-use std::pin::pin;
+mod first_words;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,13 +15,14 @@ use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use rouse_core::routing::Listener;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
+use self::first_words::{FirstWords, Spoken};
 use super::Shared;
 use super::drain::Phase;
 use super::presence::Presence;
@@ -28,7 +32,10 @@ use crate::problem::EndsConnection;
 use crate::seats::{Leave, MOST_STREAMS, Order, Seat, Seated};
 
 /// What makes connections out of streams.
-pub(super) type Builder = auto::Builder<TokioExecutor>;
+pub(super) struct Builders {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
 
 /// Bytes that are read ahead on a connection of HTTP/1.1, and most that a head may have.
 const BUFFER: usize = 64 * 1024;
@@ -49,24 +56,24 @@ const HEADER_LIST: u32 = 64 * 1024;
 /// may take.
 const PING: Duration = Duration::from_secs(20);
 
-/// Settings of all connections.
-pub(super) fn builder() -> Builder {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+impl Builders {
+    /// Settings of all connections.
+    pub fn new() -> Self {
+        let mut http1 = http1::Builder::new();
         // Their seats tell connections when their time is over: without a timer for each request.
-        .header_read_timeout(None)
-        .max_buf_size(BUFFER)
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .max_concurrent_streams(MOST_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(HEADER_LIST);
-    builder
+        http1.header_read_timeout(None).max_buf_size(BUFFER);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .max_concurrent_streams(MOST_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST);
+        Self { http1, http2 }
+    }
 }
 
 /// What the requests of one connection share.
@@ -76,18 +83,18 @@ struct Connection {
     facts: ClientFacts,
     presence: Presence,
     seat: Arc<Seat>,
-    /// Whether a request has come.
-    used: AtomicBool,
-    /// Whether the client speaks HTTP/2.
-    http2: AtomicBool,
-    /// A first request has come.
-    first: Notify,
+}
+
+/// What tells a connection what is to become of it.
+struct Orders {
+    phase: watch::Receiver<Phase>,
+    leave: Leave,
 }
 
 /// Serves one connection until it ends.
 pub(super) async fn serve<I>(
     shared: &Arc<Shared>,
-    io: Seated<I>,
+    mut io: Seated<I>,
     presence: Presence,
     (listener, origin): (Listener, Origin),
 ) where
@@ -99,45 +106,146 @@ pub(super) async fn serve<I>(
         facts: ClientFacts::new(origin),
         presence,
         seat: Arc::clone(io.seat()),
-        used: AtomicBool::new(false),
-        http2: AtomicBool::new(false),
-        first: Notify::new(),
     });
-    let own = Arc::clone(&connection);
-    let service = service_fn(move |request| answer(Arc::clone(&own), request));
-    let serving = shared.clients.serve_connection_with_upgrades(TokioIo::new(io), service);
-    let mut serving = pin!(serving);
-    let mut phase = shared.phase.subscribe();
-    let mut told = false;
-    let mut leaving = Leave::new(&connection.seat);
+    let leave = Leave::new(&connection.seat);
+    let mut orders = Orders { phase: shared.phase.subscribe(), leave };
+    // In boxes: a connection that rests keeps room for neither protocol.
+    while let Some(spoken) = hear(&mut io, &mut orders).await {
+        match spoken {
+            Spoken::Http1 => match Box::pin(serve_http1(&connection, io, &mut orders)).await {
+                Some(rested) => io = rested,
+                None => return,
+            },
+            Spoken::Http2 => {
+                connection.seat.speaks_http2();
+                return Box::pin(serve_http2(&connection, io, &mut orders)).await;
+            }
+        }
+    }
+}
+
+/// Waits for the first bytes of what the client says next. None where it has left, or has to.
+async fn hear<I>(io: &mut Seated<I>, orders: &mut Orders) -> Option<Spoken>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut words = FirstWords::default();
     loop {
-        let now = *phase.borrow_and_update();
-        let http2 = connection.http2.load(Ordering::Relaxed);
-        if !told && (now >= Phase::Closing || (now >= Phase::Leaving && http2)) {
-            // HTTP/2 can say that no more requests will be taken without losing any; HTTP/1.1 says
-            // it with an answer, and otherwise only by closing.
+        if *orders.phase.borrow_and_update() >= Phase::Closing {
+            // There is nothing to wait for: a client that takes nothing is not told.
+            drop(io.shutdown().now_or_never());
+            return None;
+        }
+        tokio::select! {
+            heard = words.hear(io) => match heard {
+                Ok(spoken) => {
+                    io.put_back(words.take());
+                    return spoken;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "connection of a client");
+                    return None;
+                }
+            },
+            _ = orders.phase.changed() => {}
+            _ = orders.leave.order() => return None,
+        }
+    }
+}
+
+/// Serves requests of HTTP/1.1. Gives the connection back when it is to rest, between two of them.
+async fn serve_http1<I>(
+    connection: &Arc<Connection>,
+    io: Seated<I>,
+    orders: &mut Orders,
+) -> Option<Seated<I>>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let own = Arc::clone(connection);
+    let service = service_fn(move |request| answer(Arc::clone(&own), request));
+    let http1 = &connection.shared.clients.http1;
+    let mut serving = http1.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let seat = &connection.seat;
+    let mut told = false;
+    loop {
+        let phase = *orders.phase.borrow_and_update();
+        if phase == Phase::Ended {
+            return None;
+        }
+        // That no more requests are taken is said with an answer, and otherwise only by closing.
+        if phase >= Phase::Closing && !told {
+            told = true;
+            Pin::new(&mut serving).graceful_shutdown();
+        }
+        let served = poll_fn(|cx| match Pin::new(&mut serving).poll(cx) {
+            Poll::Pending if !told && seat.is_to_rest() => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
+        tokio::select! {
+            served = served => match served {
+                Some(served) => {
+                    note_end(served);
+                    return None;
+                }
+                None => break,
+            },
+            _ = orders.phase.changed() => {}
+            order = orders.leave.order() => match order {
+                // What was begun is finished.
+                Order::Finish => {
+                    told = true;
+                    Pin::new(&mut serving).graceful_shutdown();
+                }
+                Order::Go => return None,
+            }
+        }
+    }
+    let parts = serving.into_parts()?;
+    let mut io = parts.io.into_inner();
+    seat.let_rest(false);
+    if !parts.read_buf.is_empty() {
+        // The beginning of the next request came with the one before.
+        seat.note_read(parts.read_buf.len());
+        io.put_back(parts.read_buf);
+    }
+    Some(io)
+}
+
+async fn serve_http2<I>(connection: &Arc<Connection>, io: Seated<I>, orders: &mut Orders)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let own = Arc::clone(connection);
+    let service = service_fn(move |request| answer(Arc::clone(&own), request));
+    let http2 = &connection.shared.clients.http2;
+    let mut serving = pin!(http2.serve_connection(TokioIo::new(io), service));
+    let mut told = false;
+    loop {
+        let phase = *orders.phase.borrow_and_update();
+        if phase == Phase::Ended {
+            return;
+        }
+        // It can be said that no more requests will be taken without losing any.
+        if phase >= Phase::Leaving && !told {
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if now == Phase::Ended {
-            return;
-        }
-        let unused = !connection.used.load(Ordering::Relaxed);
         tokio::select! {
-            served = serving.as_mut() => {
-                if let Err(error) = served {
-                    tracing::debug!(%error, "connection of a client");
-                }
-                return;
-            }
-            _ = phase.changed() => {}
-            () = connection.first.notified(), if unused => {}
-            order = leaving.order() => match order {
+            served = serving.as_mut() => return note_end(served),
+            _ = orders.phase.changed() => {}
+            order = orders.leave.order() => match order {
                 // What was begun is finished.
                 Order::Finish => serving.as_mut().graceful_shutdown(),
                 Order::Go => return,
             }
         }
+    }
+}
+
+fn note_end(served: hyper::Result<()>) {
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection of a client");
     }
 }
 
@@ -153,15 +261,12 @@ fn answer(
 ) -> BoxFuture<'static, Result<Response<ResponseBody>, Left>> {
     async move {
         let version = request.version();
-        if !connection.used.swap(true, Ordering::Relaxed) {
-            connection.http2.store(version == Version::HTTP_2, Ordering::Relaxed);
-            connection.first.notify_one();
-        }
         let busy = connection.shared.requests.token();
         let active = connection.seat.begin();
         let http1 = version < Version::HTTP_2;
         let waits_for_word = request.headers().contains_key(EXPECT);
-        let Connection { shared, listener, facts, presence, seat, .. } = &*connection;
+        let Connection { shared, listener, facts, presence, seat } = &*connection;
+        seat.let_rest(goes_on(&request));
         let read_ahead = read_ahead(seat, http1);
         let request = request.map(|body| {
             let body = ClientBody::new(body, http1 && !waits_for_word);
@@ -182,9 +287,21 @@ fn answer(
         };
         unanswered.end();
         leave(&mut response, version, *shared.phase.borrow());
+        if response.headers().contains_key(CONNECTION) {
+            seat.let_rest(false);
+        }
         Ok(active.until_end_of(response).map(|body| body.holding(busy)))
     }
     .boxed()
+}
+
+/// Whether a connection of HTTP/1.1 is as it was before `request` once that has its answer, for all
+/// that the client says: no body follows the head, and it closes nothing.
+fn goes_on(request: &Request<Incoming>) -> bool {
+    let keeps = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && request.headers().get_all(CONNECTION).iter().all(keeps)
 }
 
 /// Bytes that a connection holds, or may come to hold, of the body of a request that has just come.
@@ -230,3 +347,6 @@ pub(super) fn leave<B>(response: &mut Response<B>, version: Version, phase: Phas
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,10 @@ where
     let seat = Arc::clone(io.seat());
     let served = match protocol {
         Protocol::Http1 => serve_http1(shared, io, &seat).await,
-        Protocol::Http2 => serve_http2(shared, io, &seat).await,
+        Protocol::Http2 => {
+            seat.speaks_http2();
+            serve_http2(shared, io, &seat).await
+        }
     };
     if let Err(error) = served {
         tracing::debug!(error, "connection of a peer");

@@ -14,7 +14,7 @@ mod limits;
 mod pairs;
 mod protocols;
 mod refusals;
-mod rig;
+pub(super) mod rig;
 mod slow;
 mod spread;
 mod tls;
