@@ -4,6 +4,7 @@ use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
@@ -155,6 +156,32 @@ async fn an_activator_gets_tokens_for_its_own_key_and_pod_only() {
                 refused(&format!("{role}: a token for {audience:?}"), result);
             }
         }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_writes_that_wake_have_a_priority_level_of_their_own() {
+    Scope::run("priority", async |scope| {
+        scope.apply_function("f", hello(&json!({}))).await?;
+        let made = scope.deployments("f", PATIENCE, |all| all.len() == 1).await?;
+        let name = made.first().and_then(|one| one.metadata.name.clone()).context("a name")?;
+        let schemas: Api<FlowSchema> = Api::all(scope.cluster.client.clone());
+        let schema = schemas.get("rouse-activation").await?;
+        let uri = format!(
+            "/apis/apps/v1/namespaces/{}/deployments/{name}/scale?dryRun=All",
+            scope.namespace
+        );
+        let patch = hyper::Request::patch(uri)
+            .header("content-type", "application/merge-patch+json")
+            .body(json!({"spec": {"replicas": 0}}).to_string().into_bytes())?;
+        let answer = scope.cluster.as_role("rouse-activator")?.send(patch.map(Into::into)).await?;
+        assert!(answer.status().is_success(), "{answer:?}");
+        let header = answer.headers().get("x-kubernetes-pf-flowschema-uid");
+        let matched = header.and_then(|uid| uid.to_str().ok());
+        assert_eq!(matched, schema.metadata.uid.as_deref());
         Ok(())
     })
     .await;
