@@ -15,7 +15,7 @@ use super::rig::{self, Body, Rig, channel, data, text};
 
 /// Bytes of one part of the large body, and how many there are.
 const PART: usize = 64 * 1024;
-const PARTS: usize = 4096;
+const PARTS: usize = 16 * 1024;
 
 /// The four pairs: the client's protocol, the pod's.
 const PAIRS: [(Protocol, Protocol); 4] = [

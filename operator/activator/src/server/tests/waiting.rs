@@ -10,13 +10,16 @@ use rouse_core::routing::Listener;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::rig::{self, Rig, get, post, read, text};
 use crate::admission::{Gate, Refusal};
 use crate::function::Owner;
 use crate::server::presence::Watched;
 use crate::server::{client, origin};
+
+/// How soon a client that leaves must be gone from the queue.
+const GONE_WITHIN: Duration = Duration::from_millis(100);
 
 /// A pod that counts the requests that reach it.
 fn counting(rig: &Rig) -> Arc<AtomicUsize> {
@@ -39,8 +42,10 @@ async fn a_client_that_leaves_the_queue_is_never_forwarded() {
         let mut client = rig.connect(Listener::Cluster);
         client.write_all(head.as_bytes()).await.unwrap();
         rig.waiting(1).await;
+        let left = Instant::now();
         drop(client);
         rig.waiting(0).await;
+        assert!(left.elapsed() <= GONE_WITHIN, "{:?}", left.elapsed());
         let calls = counting(&rig);
         rig.at_rest().await;
         assert_eq!(calls.load(Ordering::SeqCst), 0);
@@ -56,8 +61,10 @@ async fn a_stream_that_is_reset_leaves_the_queue() {
     let request = http::Request::get("http://f.shop/").body(rig::empty()).unwrap();
     let answer = tokio::spawn(async move { sender.send_request(request).await });
     rig.waiting(1).await;
+    let left = Instant::now();
     answer.abort();
     rig.waiting(0).await;
+    assert!(left.elapsed() <= GONE_WITHIN, "{:?}", left.elapsed());
     let calls = counting(&rig);
     rig.at_rest().await;
     assert_eq!(calls.load(Ordering::SeqCst), 0);
@@ -203,27 +210,33 @@ async fn a_request_that_may_have_run_is_not_sent_again() {
     }
 }
 
-/// Over a real socket: it is the socket that tells.
-#[tokio::test]
+/// Over a real socket: it is the socket that tells, and at once; timers add what the clock says.
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_behind_an_unread_body_leaves_the_queue() {
-    let rig = Rig::owner();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (served, from) = listener.accept().await.unwrap();
-    let (io, presence) = Watched::new(served);
-    let io = rig.seat(io);
-    let shared = Arc::clone(&rig.shared);
-    let serving = tokio::spawn(async move {
-        let caller = (Listener::Cluster, origin(&shared, Listener::Cluster, from, false));
-        client::serve(&shared, io, presence, caller).await;
-    });
-    let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 10000000\r\n\r\n";
-    client.write_all(head.as_bytes()).await.unwrap();
-    rig.waiting(1).await;
-    client.write_all(&[b'x'; 16_000]).await.unwrap();
-    drop(client);
-    serving.await.unwrap();
-    let calls = counting(&rig);
-    rig.at_rest().await;
-    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    for more in ["", "expect: 100-continue\r\n"] {
+        let rig = Rig::owner();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, from) = listener.accept().await.unwrap();
+        let (io, presence) = Watched::new(served);
+        let io = rig.seat(io);
+        let shared = Arc::clone(&rig.shared);
+        let serving = tokio::spawn(async move {
+            let caller = (Listener::Cluster, origin(&shared, Listener::Cluster, from, false));
+            client::serve(&shared, io, presence, caller).await;
+        });
+        let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 10000000\r\n";
+        client.write_all(format!("{head}{more}\r\n").as_bytes()).await.unwrap();
+        rig.waiting(1).await;
+        if more.is_empty() {
+            client.write_all(&[b'x'; 16_000]).await.unwrap();
+        }
+        drop(client);
+        sleep(GONE_WITHIN).await;
+        assert_eq!(rig.load().waiting, 0, "{more}");
+        serving.await.unwrap();
+        let calls = counting(&rig);
+        rig.at_rest().await;
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+    }
 }
