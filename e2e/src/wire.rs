@@ -132,8 +132,11 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, Broken> {
     }))
 }
 
+/// It may come in a chunk.
 fn problem(body: &[u8]) -> Option<Problem> {
-    let document: Value = serde_json::from_slice(body).ok()?;
+    let begin = body.iter().position(|byte| *byte == b'{')?;
+    let end = body.iter().rposition(|byte| *byte == b'}')?;
+    let document: Value = serde_json::from_slice(body.get(begin..=end)?).ok()?;
     let kind = document["type"].as_str()?.rsplit('/').next()?.to_owned();
     Some(Problem { kind, detail: document["detail"].as_str().unwrap_or_default().to_owned() })
 }
@@ -157,6 +160,8 @@ mod tests {
         let body = br#"{"type":"https://rouse.dev/problems/peer-broke","detail":"it broke"}"#;
         let told = Problem { kind: "peer-broke".into(), detail: "it broke".into() };
         assert_eq!(problem(body), Some(told));
+        let chunk = [b"47\r\n", &body[..], b"\r\n0\r\n\r\n"].concat();
+        assert_eq!(problem(&chunk), problem(body));
         assert_eq!(problem(b"Hello"), None);
     }
 }

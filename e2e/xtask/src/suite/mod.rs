@@ -12,7 +12,7 @@ use clap::Args;
 use self::report::Report;
 use crate::stage::StageArguments;
 use crate::tools::{self, catalog::H2SPEC};
-use crate::{command, folders, generate};
+use crate::{command, folders, generate, hollow};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -47,6 +47,7 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
     }
     if arguments.filter.is_none() {
         conformance(report)?;
+        exactness(report)?;
     }
     cluster::run(report, arguments)
 }
@@ -76,6 +77,19 @@ fn conformance(report: &mut Report) -> Result<()> {
             test.env("ROUSE_H2SPEC", tools::path(&H2SPEC, "h2spec")?);
             test.args(["test", "--package", "rouse-activator", "--lib", "--"]);
             report.tests(test.args(["--ignored", "server::tests::conformance"]))
+        })
+        .map(drop)
+}
+
+/// Disturbs real activators and looks at how many requests a pod has at once.
+fn exactness(report: &mut Report) -> Result<()> {
+    let programs = report.step("a control plane without nodes", |_| hollow::Programs::gather())?;
+    report
+        .step("a hard limit of one, disturbed", |report| {
+            let mut test = cargo();
+            test.args(["test", "--workspace", "--test", "exact", "--", "--ignored"]);
+            programs.tell(&mut test);
+            report.tests(&mut test)
         })
         .map(drop)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -65,6 +66,8 @@ pub struct Chaos {
     controller: Controller,
     node: Node,
     counts: BTreeMap<String, u64>,
+    /// How many things have happened to their end.
+    happened: Arc<AtomicU64>,
     hollow: Arc<Hollow>,
 }
 
@@ -79,7 +82,8 @@ impl Chaos {
     ) -> Self {
         let callers = callers.shared();
         let (dice, may) = (Dice::new(0), Vec::new());
-        Self { dice, may, callers, activators, controller, node, counts: BTreeMap::new(), hollow }
+        let (counts, happened) = (BTreeMap::new(), Arc::default());
+        Self { dice, may, callers, activators, controller, node, counts, happened, hollow }
     }
 
     /// Takes these dice, and lets only these things happen.
@@ -98,7 +102,13 @@ impl Chaos {
             if let Err(error) = disturbed.and_then(|()| self.controller.revive()) {
                 return error.context(format!("{disturbance:?}"));
             }
+            self.happened.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many things have happened to their end, as it grows.
+    pub fn happened(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.happened)
     }
 
     /// How often each happened.

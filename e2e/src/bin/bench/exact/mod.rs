@@ -7,6 +7,7 @@ mod dice;
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
@@ -39,6 +40,9 @@ pub struct Arguments {
     /// Requests that pods must have answered.
     #[arg(long, default_value_t = 100_000)]
     requests: u64,
+    /// Disturbances that there must have been, at least.
+    #[arg(long, default_value_t = 40)]
+    disturbances: u64,
     /// Callers, each with one request after the other.
     #[arg(long, default_value_t = 200)]
     callers: usize,
@@ -48,7 +52,7 @@ pub struct Arguments {
     /// Where chance begins: the same gives the same disturbances, though not the same moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Disturb nothing.
+    /// Disturb nothing, whatever the number of disturbances.
     #[arg(long, conflicts_with = "only")]
     calm: bool,
     /// Disturb by these alone.
@@ -86,7 +90,12 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let mut chaos = Chaos::new(Arc::clone(&hollow), node, controller, activators, &callers);
     let may = if arguments.only.is_empty() { chaos::ALL } else { &arguments.only };
     chaos.throw(Dice::new(arguments.seed), may);
-    let watching = timeout(LONGEST, watch(&ledger, &callers, arguments.requests));
+    let happened = chaos.happened();
+    let enough = || {
+        let least = if arguments.calm { 0 } else { arguments.disturbances };
+        ledger.answered() >= arguments.requests && happened.load(Ordering::Relaxed) >= least
+    };
+    let watching = timeout(LONGEST, watch(&ledger, &callers, enough));
     let broke = tokio::select! {
         watched = watching => watched.err().map(|_| anyhow::anyhow!("it takes too long")),
         error = chaos.run(), if !arguments.calm => Some(error.context("disturbing failed")),
@@ -142,16 +151,16 @@ fn function(number: usize) -> String {
     format!("exact-{number}")
 }
 
-/// Returns once the pods have answered `requests`; tells how it goes meanwhile.
-async fn watch(ledger: &Ledger, callers: &Callers, requests: u64) {
+/// Returns once it was `enough`; tells how it goes meanwhile.
+async fn watch(ledger: &Ledger, callers: &Callers, enough: impl Fn() -> bool) {
     let mut looks = interval(Duration::from_millis(100));
     let mut tells = interval(TELL_EVERY);
-    while ledger.answered() < requests {
+    while !enough() {
         tokio::select! {
             _ = looks.tick() => {}
             _ = tells.tick() => {
                 eprintln!(
-                    "{} of {requests} answered by pods, at most {} at once; callers: {}",
+                    "{} answered by pods, at most {} at once; callers: {}",
                     ledger.answered(),
                     ledger.most(),
                     callers.told()
