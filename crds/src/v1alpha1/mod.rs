@@ -2,8 +2,10 @@
 
 mod conditions;
 mod container;
+mod delivery;
 mod function;
 mod scaling;
+mod schedule;
 mod trigger;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -16,10 +18,12 @@ pub use container::{
     ConfigMapKeyRef, EnvFromSource, EnvVar, EnvVarSource, FieldRef, LocalRef, Resources,
     SecretKeyRef,
 };
+pub use delivery::{DeadLetter, Delivery, EventFormat};
 pub use function::{
     Activation, Exposure, Function, FunctionSpec, FunctionStatus, LastError, Protocol, Readiness,
 };
 pub use scaling::{Buffer, Concurrency, Idle, Scaling, Timeouts};
+pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleStatus, ScheduleTrigger};
 pub use trigger::{HttpMethod, HttpTrigger, Trigger, TriggerSpec, TriggerStatus};
 
 /// The API group of every type of this crate.

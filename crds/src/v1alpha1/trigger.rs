@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// What calls a Function of the same namespace: requests to hosts and paths.
+use super::delivery::Delivery;
+use super::schedule::{ScheduleStatus, ScheduleTrigger};
+
+/// What calls a Function of the same namespace: requests to hosts and paths, or the clock.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "rouse.dev",
@@ -20,13 +23,19 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Function", type_ = "string", json_path = ".spec.function"),
     printcolumn(name = "Hosts", type_ = "string", json_path = ".spec.http.hosts"),
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule.cron"),
+    printcolumn(name = "Delivered", type_ = "date", json_path = ".status.schedule.lastDelivered", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63")
         .message("metadata.name must have at most 63 characters")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.http)")
-    .message("a Trigger needs exactly one source: set spec.http"))]
+#[x_kube(validation = Rule::new("[has(self.http), has(self.schedule)].filter(set, set).size() == 1")
+    .message("a Trigger needs exactly one source: set spec.http or spec.schedule"))]
+#[x_kube(validation = Rule::new("!has(self.http) || !has(self.delivery)")
+    .message("spec.delivery is for events: a request that comes by spec.http is answered to its caller"))]
+#[x_kube(validation = Rule::new("!has(self.delivery) || !has(self.delivery.deadLetter) || self.delivery.deadLetter.__function__ != self.__function__")
+    .message("spec.delivery.deadLetter.function must be another Function than spec.function"))]
 pub struct TriggerSpec {
     /// Name of the Function to call, in the Trigger's namespace.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -34,6 +43,12 @@ pub struct TriggerSpec {
     /// Calls the Function with the requests that come for these hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpTrigger>,
+    /// Calls the Function by the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleTrigger>,
+    /// How events reach the Function; not for `http`. Default: all its fields' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
 }
 
 /// Requests by host, path and method.
@@ -94,10 +109,14 @@ pub struct TriggerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: requests for all hosts reach the Function, at every activator. `Reconciling`: the
+    /// `Ready`: requests for all hosts reach the Function, at every activator, or the schedule is
+    /// kept. `Reconciling`: the
     /// Function or an activator is awaited. `Stalled`: somebody must change something, here or
     /// elsewhere.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// How far the schedule is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
 }

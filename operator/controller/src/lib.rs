@@ -23,6 +23,7 @@ mod reconcile_function;
 mod reconcile_trigger;
 mod reports;
 mod run;
+mod schedules;
 mod status;
 mod watch;
 

@@ -23,6 +23,8 @@ pub struct Metrics {
     report_lines: Family<ByKind, Counter>,
     report_streams: Gauge,
     members: Gauge,
+    schedules: Gauge,
+    ticks: Family<Tick, Counter>,
     pub(crate) queue: Gauge,
     pub(crate) proofs: ProofMetrics,
     leader: Gauge,
@@ -45,6 +47,11 @@ struct Write {
     verb: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tick {
+    outcome: &'static str,
+}
+
 impl Metrics {
     /// Registers the metrics with `registry`, under names that begin with `rouse_controller_`.
     pub fn new(registry: &mut Registry) -> Self {
@@ -58,6 +65,8 @@ impl Metrics {
             report_lines: Family::default(),
             report_streams: Gauge::default(),
             members: Gauge::default(),
+            schedules: Gauge::default(),
+            ticks: Family::default(),
             queue: Gauge::default(),
             proofs: ProofMetrics::register(registry),
             leader: Gauge::default(),
@@ -75,6 +84,8 @@ impl Metrics {
         registry.register("report_lines", "Lines of activators' reports", m.report_lines.clone());
         registry.register("report_streams", "Activators that report", m.report_streams.clone());
         registry.register("members", "Activators in the membership", m.members.clone());
+        registry.register("schedules", "Schedules that are kept", m.schedules.clone());
+        registry.register("ticks", "Ticks of schedules by what became of them", m.ticks.clone());
         registry.register("queue", "Requests to reconcile that wait", m.queue.clone());
         registry.register("leader", "1 while this process leads", m.leader.clone());
         metrics
@@ -108,5 +119,15 @@ impl Metrics {
 
     pub(crate) fn set_members(&self, count: usize) {
         self.members.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_schedules(&self, count: usize) {
+        self.schedules.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn ticks(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.ticks.get_or_create(&Tick { outcome }).inc_by(count);
+        }
     }
 }

@@ -12,7 +12,9 @@ use kube::runtime::reflector::Lookup;
 use rouse_core::function::FunctionKey;
 use rouse_core::function::status::{Trouble, condition};
 use rouse_core::report::Routed;
-use rouse_core::trigger::{HttpClaim, Problem, TriggerKey, Verdicts, decide_claims};
+use rouse_core::trigger::{
+    HttpClaim, Problem, TriggerKey, Verdicts, decide_claims, schedule_problems,
+};
 use rouse_crds::v1alpha1::{ConditionType, Exposure, Function, Trigger, TriggerStatus};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -90,7 +92,13 @@ async fn write_all(context: &Context, memory: &mut Memory) -> Option<Instant> {
     let claims: Vec<HttpClaim> =
         triggers.iter().filter_map(|trigger| HttpClaim::of(trigger)).collect();
     let keys: BTreeSet<FunctionKey> = functions.keys().cloned().collect();
-    let verdicts = decide_claims(&claims, &keys, &context.config.host_policy);
+    let mut verdicts = decide_claims(&claims, &keys, &context.config.host_policy);
+    for trigger in &triggers {
+        let problems = schedule_problems(trigger, &keys);
+        if !problems.is_empty() {
+            verdicts.problems.insert(key(trigger), problems);
+        }
+    }
     let present: BTreeSet<String> = triggers.iter().map(|trigger| uid(trigger)).collect();
     memory.failures.retain(|uid, _| present.contains(uid));
     memory.admissions.retain(|uid, _| present.contains(uid));
@@ -237,10 +245,15 @@ fn compute_status(
         not_ready(ConditionType::Reconciling, reason, message)
     } else {
         let function = function_of(trigger);
-        let message = admitted_message(&function, functions.get(&function).copied());
-        vec![make(ConditionType::Ready, true, "Admitted", &message)]
+        let (reason, message) = if trigger.spec.schedule.is_some() {
+            ("Scheduled", format!("the schedule calls the Function {}", function.name))
+        } else {
+            ("Admitted", admitted_message(&function, functions.get(&function).copied()))
+        };
+        vec![make(ConditionType::Ready, true, reason, &message)]
     };
-    TriggerStatus { observed_generation: generation, conditions }
+    // The progress of a schedule has a writer of its own.
+    TriggerStatus { observed_generation: generation, conditions, schedule: None }
 }
 
 fn first_of(problems: Option<&BTreeSet<Problem>>) -> Option<(&Problem, &BTreeSet<Problem>)> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, controller};
@@ -22,6 +23,7 @@ use crate::index::Index;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reports::{Reports, collector};
+use crate::schedules::{self, Activators, Outside};
 use crate::{members, reconcile_function, reconcile_trigger, watch as watches};
 
 /// Functions that are reconciled at once: each holds at most one request to the API server.
@@ -73,6 +75,11 @@ pub async fn run(
     let connector = Connector::new(client.clone(), &config.namespace, metrics.proofs.clone())?;
     let (parts, mut tasks) = start(config, (client, connector), metrics, shutdown.clone());
     let Parts { context, membership } = parts;
+    let outside = Outside {
+        caller: Arc::new(Activators::new(&context.config.activator_host)),
+        clock: Arc::new(Timestamp::now),
+    };
+    tasks.spawn(schedules::run(context.clone(), outside).map(|()| "schedules"));
     tasks.spawn(collector::run(context, membership).map(|()| "reports"));
     let ended = tokio::select! {
         biased;
@@ -98,7 +105,7 @@ pub(crate) struct Parts {
     pub membership: watch::Receiver<Membership>,
 }
 
-/// Starts all tasks but the collector of reports.
+/// Starts all tasks but those that reach beyond the API server.
 pub(crate) fn start(
     config: Config,
     (client, connector): (Client, Connector),

@@ -53,13 +53,15 @@ fn with_counts_of(counts: &FunctionStatus, status: &FunctionStatus) -> FunctionS
     }
 }
 
-/// Writes the status of `trigger` if it differs from `status`; whether it did.
+/// Writes the status of `trigger` if it differs from `status`; whether it did. The progress of a
+/// schedule is none of it.
 pub(crate) async fn write_trigger_status(
     context: &Context,
     trigger: &Trigger,
     status: &TriggerStatus,
 ) -> Result<bool, Error> {
-    if is_same(trigger.status.as_ref(), status)? {
+    let before = trigger.status.clone().map(|before| TriggerStatus { schedule: None, ..before });
+    if is_same(before.as_ref(), status)? {
         return Ok(false);
     }
     let written = write(context, trigger, status).await?;

@@ -11,12 +11,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
-use rouse_crds::v1alpha1::{Function, Trigger};
+use rouse_crds::v1alpha1::{Function, Trigger, TriggerStatus};
 use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Shared, bump};
 use crate::error::chain;
-use crate::index::{Index, controlling_function};
+use crate::index::{Index, ObjectKey, controlling_function};
 use crate::objects::{Child, Deployment, Kind, Record, Service};
 
 /// Labels of the activators' pods.
@@ -149,9 +149,26 @@ pub(crate) async fn watch_triggers(context: Shared) {
     let api: Api<Trigger> = Api::all(context.client.clone());
     let mut events = follow(&context, api, watcher::Config::default(), "Trigger");
     while let Some(event) = events.next().await {
+        let is_news = is_news(&context, &event);
         context.triggers.take(event);
-        bump(&context.claims);
+        if is_news {
+            bump(&context.claims);
+        }
     }
+}
+
+/// Whether more changed than the progress of a schedule, which changes all the time.
+fn is_news(context: &Context, event: &Event<Trigger>) -> bool {
+    let Event::Apply(trigger) = event else { return true };
+    let matters = |trigger: &Trigger| {
+        let status = trigger.status.clone();
+        let status = status.map(|status| TriggerStatus { schedule: None, ..status });
+        (trigger.metadata.generation, trigger.metadata.deletion_timestamp.clone(), status)
+    };
+    let known = context.triggers.get(&ObjectKey::of(&trigger.metadata));
+    known.is_none_or(|known| {
+        known.metadata.uid != trigger.metadata.uid || matters(&known) != matters(trigger)
+    })
 }
 
 /// Watches the activators' pods.

@@ -12,6 +12,7 @@
 
 mod backoff;
 mod machine;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use backoff::Backoff;
 pub use machine::Machine;
+pub use settings::Settings;
 
 use crate::scaling::Moment;
 

@@ -5,6 +5,7 @@
 //! argument, so that the same code decides in the activator, in tests and in simulations.
 
 pub mod delivery;
+pub mod event;
 pub mod function;
 pub mod handover;
 pub mod membership;

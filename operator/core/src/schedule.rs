@@ -5,6 +5,7 @@
 //! all ticks up to it are settled.
 
 mod timetable;
+mod validate;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use timetable::{Due, Overlap, Rules, Timetable};
+pub use validate::ValidatedSchedule;
 
 /// How a pattern begins that is a period.
 const EVERY: &str = "@every ";
@@ -46,6 +48,9 @@ pub enum Invalid {
         "spec.schedule.timeZone: there is no time zone {0:?}: write a name such as Europe/Berlin"
     )]
     Zone(String),
+    /// A duration that does not parse.
+    #[error(transparent)]
+    Value(#[from] crate::function::Invalid),
     /// No day is like that.
     #[error("spec.schedule.cron: {0:?} never comes")]
     Never(String),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rouse_crds::v1alpha1::{HttpMethod, Trigger};
 
 use crate::function::FunctionKey;
+use crate::schedule::ValidatedSchedule;
 
 /// Namespace key of [`HostPolicy::suffixes`] that stands for every namespace.
 pub const ANY_NAMESPACE: &str = "*";
@@ -116,6 +117,9 @@ pub enum Problem {
          given, or ask the administrator to add one (hostSuffixes in Rouse's chart)"
     )]
     HostNotPermitted(String),
+    /// The schedule or its delivery does not parse.
+    #[error("{0}")]
+    ScheduleInvalid(String),
     /// Another Trigger was there first.
     #[error(
         "{host}{path} is held by the older Trigger {holder}: choose another host or path, or delete that one"
@@ -137,6 +141,7 @@ impl Problem {
             Self::FunctionMissing(_) => "FunctionMissing",
             Self::HostReserved(_) => "HostReserved",
             Self::HostNotPermitted(_) => "HostNotPermitted",
+            Self::ScheduleInvalid(_) => "ScheduleInvalid",
             Self::HostTaken { .. } => "HostTaken",
         }
     }
@@ -206,6 +211,21 @@ pub fn decide_claims(
         }
     }
     verdicts
+}
+
+/// What keeps a Trigger with a schedule from it; nothing where it has none.
+pub fn schedule_problems(
+    trigger: &Trigger,
+    functions: &BTreeSet<FunctionKey>,
+) -> BTreeSet<Problem> {
+    let schedule = match ValidatedSchedule::of(trigger) {
+        None => return BTreeSet::new(),
+        Some(Err(error)) => return BTreeSet::from([Problem::ScheduleInvalid(error.to_string())]),
+        Some(Ok(schedule)) => schedule,
+    };
+    let called = [Some(&schedule.function), schedule.settings.dead_letter.as_ref()];
+    let missing = called.into_iter().flatten().filter(|key| !functions.contains(key));
+    missing.map(|key| Problem::FunctionMissing(key.name.to_string())).collect()
 }
 
 fn check_host(namespace: &str, host: &str, policy: &HostPolicy) -> Option<Problem> {
@@ -289,6 +309,38 @@ mod tests {
     fn reasons(verdicts: &Verdicts, namespace: &str, name: &str) -> Vec<&'static str> {
         let key = TriggerKey { namespace: namespace.into(), name: name.into() };
         verdicts.problems.get(&key).into_iter().flatten().map(Problem::reason).collect()
+    }
+
+    #[test]
+    fn schedules_need_their_functions_and_must_parse() {
+        let problems = |spec: serde_json::Value| {
+            let trigger = serde_json::from_value(serde_json::json!({
+                "apiVersion": "rouse.dev/v1alpha1",
+                "kind": "Trigger",
+                "metadata": {
+                    "namespace": "a", "name": "t", "uid": "u",
+                    "creationTimestamp": "2026-01-01T00:00:00Z",
+                },
+                "spec": spec,
+            }));
+            let functions = BTreeSet::from([FunctionKey::new("a", "f")]);
+            let problems = schedule_problems(&trigger.unwrap(), &functions);
+            problems.iter().map(Problem::reason).collect::<Vec<_>>()
+        };
+        let daily = serde_json::json!({"cron": "@daily"});
+        assert!(problems(serde_json::json!({"function": "f", "schedule": daily})).is_empty());
+        assert_eq!(
+            problems(serde_json::json!({
+                "function": "gone", "schedule": daily,
+                "delivery": {"deadLetter": {"function": "gone-too"}},
+            })),
+            ["FunctionMissing", "FunctionMissing"]
+        );
+        let never = serde_json::json!({"cron": "0 0 30 2 *"});
+        assert_eq!(
+            problems(serde_json::json!({"function": "f", "schedule": never})),
+            ["ScheduleInvalid"]
+        );
     }
 
     #[test]

@@ -372,7 +372,8 @@ impl State {
     }
 
     fn patch(&mut self, call: Call) -> Answer {
-        let Call { target, body, .. } = call;
+        let Call { target, body, query, .. } = call;
+        let manager = query.get("fieldManager").map_or("", String::as_str);
         let Some(before) = self.objects.get(&target_key(&target)).cloned() else {
             return failure(404, "NotFound", "not found");
         };
@@ -384,7 +385,16 @@ impl State {
         }
         let mut after = before.clone();
         if target.subresource == "status" {
-            after["status"] = body["status"].clone();
+            // Each of the two managers of a status keeps to its own fields.
+            let schedule = "schedule";
+            if manager == "rouse-schedule" {
+                after["status"][schedule] = body["status"][schedule].clone();
+            } else {
+                after["status"] = body["status"].clone();
+                if let Some(progress) = before["status"].get(schedule) {
+                    after["status"][schedule] = progress.clone();
+                }
+            }
         } else {
             merge(&mut after, &body);
         }

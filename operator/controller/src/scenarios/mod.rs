@@ -5,6 +5,7 @@ mod fake_api;
 mod functions;
 mod membership;
 mod propagation;
+mod schedules;
 mod streams;
 mod triggers;
 

@@ -163,6 +163,19 @@ impl<B> Machine<B> {
         }
     }
 
+    /// Takes in that whoever made the event with this id wants it no more; what became of its
+    /// delivery means nothing then. It is acknowledged.
+    pub fn withdraw(&mut self, id: &str) {
+        let Some(number) = self.numbers.get(id).copied() else { return };
+        self.deliveries.retain(|_, numbers| {
+            numbers.retain(|other| *other != number);
+            !numbers.is_empty()
+        });
+        self.ready.remove(&number);
+        self.waiting.retain(|(_, other)| *other != number);
+        self.settle(number);
+    }
+
     /// What to do at `now`.
     pub fn step(&mut self, now: Moment) -> Step<B> {
         while let Some(&(due, number)) = self.waiting.first()

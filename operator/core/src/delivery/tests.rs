@@ -231,6 +231,20 @@ fn what_is_rejected_is_not_sent_again() {
 }
 
 #[test]
+fn what_is_withdrawn_is_over_wherever_it_is() {
+    let mut machine = machine(policy(1));
+    machine.take([event(1), event(2)]);
+    machine.step(at(0));
+    machine.outcome(4, &Outcome::Failed, at(0));
+    machine.withdraw("e1");
+    machine.withdraw("e2");
+    let step = machine.step(at(0));
+    assert_eq!((step.again_at, told(step)), (None, vec!["acknowledge 1 2".to_owned()]));
+    machine.outcome(3, &Outcome::Failed, at(0));
+    assert_eq!((machine.held(), machine.in_flight()), (0, 0));
+}
+
+#[test]
 fn answers_tell_whether_to_come_again() {
     let after = Duration::from_secs(3);
     assert_eq!(Outcome::of(204, None), Outcome::Done);

@@ -1,0 +1,109 @@
+//! Calls a Function through the activators, at the port for callers in the cluster, as anybody
+//! there would.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{HOST, RETRY_AFTER};
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rouse_core::delivery::Outcome;
+use rouse_core::event::Message;
+use rouse_core::function::FunctionKey;
+use tokio::time::timeout;
+
+use crate::error::chain;
+
+/// How long connecting to the activators may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection is kept that nobody uses: less than activators do.
+const IDLE: Duration = Duration::from_secs(30);
+/// What is read of an answer to keep its connection; nobody needs it.
+const ANSWER: usize = 64 << 10;
+
+/// Calls Functions.
+pub(crate) trait Call: Send + Sync {
+    /// Sends `message` to `function`, and says what became of it within `limit`.
+    fn call(
+        &self,
+        function: &FunctionKey,
+        message: Message,
+        limit: Duration,
+    ) -> BoxFuture<'static, Outcome>;
+}
+
+/// Calls Functions by way of the activators.
+pub(crate) struct Activators {
+    client: Client<HttpConnector, Full<Bytes>>,
+    uri: Result<Uri, http::Error>,
+}
+
+impl Activators {
+    /// Calls at the Service `host`.
+    pub fn new(host: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
+        let uri = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
+        Self { client, uri }
+    }
+
+    fn request(
+        &self,
+        function: &FunctionKey,
+        message: Message,
+    ) -> Result<Request<Full<Bytes>>, String> {
+        let uri = self.uri.as_ref().map_err(|error| chain(error))?.clone();
+        let mut request = Request::post(uri).header(HOST, function.cluster_host());
+        for (name, value) in message.headers {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(message.body.into())).map_err(|error| chain(&error))
+    }
+}
+
+impl Call for Activators {
+    fn call(
+        &self,
+        function: &FunctionKey,
+        message: Message,
+        limit: Duration,
+    ) -> BoxFuture<'static, Outcome> {
+        let (client, request) = (self.client.clone(), self.request(function, message));
+        let function = function.clone();
+        let call = async move {
+            let answer = match request {
+                Ok(request) => client.request(request).await.map_err(|error| chain(&error)),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    // What can't be read to its end costs its connection.
+                    let _ = Limited::new(body, ANSWER).collect().await;
+                    let after = head.headers.get(RETRY_AFTER);
+                    let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
+                    let outcome = Outcome::of(head.status.as_u16(), after.map(Duration::from_secs));
+                    if outcome != Outcome::Done {
+                        tracing::debug!(%function, status = %head.status, "an event was not taken");
+                    }
+                    outcome
+                }
+                Err(error) => {
+                    tracing::debug!(%function, error, "an event did not arrive");
+                    Outcome::Failed
+                }
+            }
+        };
+        timeout(limit, call).map(|outcome| outcome.unwrap_or(Outcome::Failed)).boxed()
+    }
+}

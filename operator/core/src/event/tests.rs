@@ -1,0 +1,168 @@
+//! Events as golden files, and what is refused.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn event() -> CloudEvent {
+    CloudEvent {
+        id: "42ae550de1f8419eebda896001855164".into(),
+        source: "/namespaces/shop/triggers/nightly".into(),
+        kind: "dev.rouse.schedule.tick".into(),
+        time: "2026-03-29T01:00:00Z".parse().unwrap(),
+        subject: Some("50% off \u{fc}ber".into()),
+        extensions: BTreeMap::from([("rouseattempts".into(), "5".into())]),
+        data: Data::Json(json!({"scheduledTime": "2026-03-29T01:00:00Z"})),
+    }
+}
+
+fn shown(message: &Message) -> String {
+    let headers = message.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+    let body: Result<Value, _> = serde_json::from_slice(&message.body);
+    let body = body.map_or_else(
+        |_| String::from_utf8_lossy(&message.body).into_owned(),
+        |body| serde_json::to_string_pretty(&body).unwrap(),
+    );
+    format!("{}\n{body}", headers.collect::<String>())
+}
+
+#[test]
+fn binary_is_headers_and_data() {
+    insta::assert_snapshot!(shown(&to_binary(&event()).unwrap()), @r#"
+    ce-specversion: 1.0
+    ce-id: 42ae550de1f8419eebda896001855164
+    ce-source: /namespaces/shop/triggers/nightly
+    ce-type: dev.rouse.schedule.tick
+    ce-time: 2026-03-29T01:00:00Z
+    ce-subject: 50%25%20off%20%C3%BCber
+    ce-rouseattempts: 5
+    content-type: application/json
+
+    {
+      "scheduledTime": "2026-03-29T01:00:00Z"
+    }
+    "#);
+}
+
+#[test]
+fn structured_is_one_document() {
+    insta::assert_snapshot!(shown(&to_structured(&event()).unwrap()), @r#"
+    content-type: application/cloudevents+json; charset=utf-8
+
+    {
+      "data": {
+        "scheduledTime": "2026-03-29T01:00:00Z"
+      },
+      "datacontenttype": "application/json",
+      "id": "42ae550de1f8419eebda896001855164",
+      "rouseattempts": "5",
+      "source": "/namespaces/shop/triggers/nightly",
+      "specversion": "1.0",
+      "subject": "50% off über",
+      "time": "2026-03-29T01:00:00Z",
+      "type": "dev.rouse.schedule.tick"
+    }
+    "#);
+}
+
+#[test]
+fn a_batch_is_a_list_of_documents() {
+    let bytes = Data::Bytes { content_type: "image/png".into(), bytes: vec![0x89, 0x50] };
+    let text = Data::Bytes { content_type: "text/plain".into(), bytes: b"hi".to_vec() };
+    let events = [bytes, text].map(|data| CloudEvent { data, subject: None, ..event() });
+    insta::assert_snapshot!(shown(&to_batch(&events).unwrap()), @r#"
+    content-type: application/cloudevents-batch+json; charset=utf-8
+
+    [
+      {
+        "data_base64": "iVA=",
+        "datacontenttype": "image/png",
+        "id": "42ae550de1f8419eebda896001855164",
+        "rouseattempts": "5",
+        "source": "/namespaces/shop/triggers/nightly",
+        "specversion": "1.0",
+        "time": "2026-03-29T01:00:00Z",
+        "type": "dev.rouse.schedule.tick"
+      },
+      {
+        "data": "hi",
+        "datacontenttype": "text/plain",
+        "id": "42ae550de1f8419eebda896001855164",
+        "rouseattempts": "5",
+        "source": "/namespaces/shop/triggers/nightly",
+        "specversion": "1.0",
+        "time": "2026-03-29T01:00:00Z",
+        "type": "dev.rouse.schedule.tick"
+      }
+    ]
+    "#);
+}
+
+#[test]
+fn lambda_gets_a_scheduled_event_of_event_bridge() {
+    let message = to_event_bridge(&event(), "shop/nightly").unwrap();
+    insta::assert_snapshot!(shown(&message), @r#"
+    content-type: application/json
+
+    {
+      "account": "000000000000",
+      "detail": {},
+      "detail-type": "Scheduled Event",
+      "id": "42ae550d-e1f8-419e-ebda-896001855164",
+      "region": "local",
+      "resources": [
+        "arn:aws:events:local:000000000000:rule/shop/nightly"
+      ],
+      "source": "aws.events",
+      "time": "2026-03-29T01:00:00Z",
+      "version": "0"
+    }
+    "#);
+}
+
+#[test]
+fn what_is_malformed_is_not_sent() {
+    let told = |change: &dyn Fn(&mut CloudEvent)| {
+        let mut event = event();
+        change(&mut event);
+        let binary = to_binary(&event).unwrap_err().to_string();
+        assert_eq!(to_structured(&event).unwrap_err().to_string(), binary);
+        assert_eq!(to_batch(&[event]).unwrap_err().to_string(), binary);
+        binary
+    };
+    assert_eq!(told(&|event| event.id.clear()), "the event has no id");
+    assert_eq!(told(&|event| event.kind.clear()), "the event has no type");
+    assert!(told(&|event| event.source = "a b".into()).contains("is not a URI"));
+    assert!(told(&|event| event.id = "a\r\nhost: b".into()).contains("control characters"));
+    for name in ["", "Upper", "with-dash", "type", "database64", "twentyonecharacters00"] {
+        let named = |event: &mut CloudEvent| {
+            event.extensions.insert(name.into(), "x".into());
+        };
+        assert!(told(&named).contains("can't have an attribute"), "{name}");
+    }
+    let bytes = Data::Bytes { content_type: "png\n".into(), bytes: vec![] };
+    assert!(told(&|event| event.data = bytes.clone()).contains("is not a content type"));
+}
+
+proptest! {
+    /// Whatever stands in an attribute, the header holds it in plain ASCII and gives it back.
+    #[test]
+    fn headers_give_values_back(subject in "\\PC{0,40}") {
+        let message = to_binary(&CloudEvent { subject: Some(subject.clone()), ..event() }).unwrap();
+        let header = message.headers.iter().find(|(name, _)| name == "ce-subject").unwrap();
+        prop_assert!(header.1.bytes().all(|byte| byte.is_ascii_graphic()));
+        let mut decoded = Vec::new();
+        let mut bytes = header.1.bytes();
+        while let Some(byte) = bytes.next() {
+            if byte == b'%' {
+                let hex = [bytes.next().unwrap(), bytes.next().unwrap()];
+                let hex = std::str::from_utf8(&hex).unwrap();
+                decoded.push(u8::from_str_radix(hex, 16).unwrap());
+            } else {
+                decoded.push(byte);
+            }
+        }
+        prop_assert_eq!(String::from_utf8(decoded).unwrap(), subject);
+    }
+}
