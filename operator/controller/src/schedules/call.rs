@@ -107,3 +107,43 @@ impl Call for Activators {
         timeout(limit, call).map(|outcome| outcome.unwrap_or(Outcome::Failed)).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What an activator that gives this answer reads, and what the caller makes of it.
+    async fn call(answer: &'static str) -> (String, Outcome) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let activators = Activators::new(&listener.local_addr().unwrap().to_string());
+        let message = Message { headers: vec![("ce-id".into(), "1".into())], body: b"{}".to_vec() };
+        let function = FunctionKey::new("shop", "hello");
+        let outcome = activators.call(&function, message, Duration::from_secs(30));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"{}") {
+                assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "the request ends early");
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(read).unwrap()
+        };
+        tokio::join!(serve, outcome)
+    }
+
+    #[tokio::test]
+    async fn a_function_is_called_by_its_name_and_its_answer_counts() {
+        let (request, outcome) = call("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nhost: hello.shop\r\n"), "{request}");
+        assert!(request.contains("\r\nce-id: 1\r\n"), "{request}");
+        assert_eq!(outcome, Outcome::Done);
+        let busy =
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(call(busy).await.1, Outcome::Busy(Duration::from_secs(7)));
+        assert_eq!(call("").await.1, Outcome::Failed, "it broke off");
+    }
+}
