@@ -93,7 +93,8 @@ pub struct FunctionSpec {
     #[schemars(length(max = 16), regex(pattern = r"^(0|[1-9][0-9]{0,11}(k|M|G|Ki|Mi|Gi)?)$"))]
     pub body_limit: String,
     /// Whether the activators log every request: method, path without its query, status, bytes,
-    /// duration, wait, pod and trace id. Default: false.
+    /// duration, wait, pod, via (`owner` or `straight`, if another activator owns it) and trace id.
+    /// Default: false.
     #[serde(default)]
     pub access_log: bool,
     /// When a pod that has started can serve. Default: as soon as its port accepts a connection.

@@ -47,7 +47,7 @@ enum Part {
     OpenLoop,
     /// Allocations of a request
     Allocations,
-    /// Two activators: owner and forwarded
+    /// Two activators: owner, forwarded and spread
     Pair,
 }
 

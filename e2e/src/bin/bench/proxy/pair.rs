@@ -1,5 +1,5 @@
-//! Two activators: requests that come to the owner of their Function, and those that come to the
-//! other one and are passed on.
+//! Two activators: requests that come to the owner of their Function, those that come to the other
+//! one and are passed on, and those that come to the other one and go straight to the pod.
 
 use std::fmt::Write;
 
@@ -11,17 +11,25 @@ use rouse_e2e::cluster::NAMESPACE as ROUSE;
 use rouse_e2e::hollow::activator::Activator;
 use rouse_e2e::hollow::{NAMESPACE, PATIENCE};
 use rouse_e2e::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::loads::{Effort, LOADS, Load, Sample, in_turn};
 use super::stage::{Stage, answered, warm};
 use super::wrk::Wrk;
 use crate::report::{Report, quantile};
 
-/// Functions with a hard limit, which have one sender at a time: each activator owns some of them.
+/// Functions of each sort: each activator owns some of them. Those with a hard limit have one sender at
+/// a time, those without are spread.
 const FUNCTIONS: usize = 16;
 
-/// Measures both kinds in turn, round by round.
+/// What is compared.
+const WAYS: [&str; 3] = ["owner", "forwarded", "spread"];
+
+/// The least part of the requests of the last way that must have gone straight. The first of each
+/// Function are passed on.
+const LEAST_STRAIGHT: f64 = 0.95;
+
+/// Measures all ways in turn, round by round.
 pub async fn measure(
     stage: &Stage,
     first: &Activator,
@@ -29,71 +37,97 @@ pub async fn measure(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let second = stage.hollow.start_activator().await?;
-    let names: Vec<String> = (0..FUNCTIONS).map(|i| format!("l{i}")).collect();
     let limited = warm(&json!({"concurrency": {"target": 10_000, "limit": 10_000}}));
-    for name in &names {
-        stage.hollow.apply_function(name, limited.clone()).await?;
-    }
-    for name in &names {
-        stage.hollow.serving(name, 1).await?;
-    }
-    let (own, forwarded) = hosts_by_owner(stage, first, &names, 2).await?;
-    anyhow::ensure!(!own.is_empty() && !forwarded.is_empty(), "one activator owns all");
-    for hosts in [&own, &forwarded] {
+    let limited = apply(stage, "l", &limited).await?;
+    let unlimited = apply(stage, "s", &warm(&json!({}))).await?;
+    let (own, forwarded) = hosts_by_owner(stage, first, &limited, 2).await?;
+    let (_, spread) = hosts_by_owner(stage, first, &unlimited, 2).await?;
+    let hosts = [own, forwarded, spread];
+    anyhow::ensure!(hosts.iter().all(|hosts| !hosts.is_empty()), "one activator owns all");
+    for hosts in &hosts {
         answered(first.http, hosts).await?;
     }
     report.text += "two activators, all requests to one of them; cpu is of both\n";
     for load in LOADS {
-        let rounds = rounds(stage, (first, &second), (&own, &forwarded), *load, effort).await?;
+        let rounds = rounds(stage, (first, &second), &hosts, *load, effort).await?;
         report.text += &table(load, &rounds);
-        for (round, [own, forwarded]) in rounds.iter().enumerate() {
+        for (round, [own, forwarded, spread]) in rounds.iter().enumerate() {
             report.runs.push(json!({
                 "kind": "pair", "load": load.name, "round": round, "owner": own,
-                "forwarded": forwarded,
+                "forwarded": forwarded, "spread": spread,
             }));
         }
     }
     second.retire().await
 }
 
+/// Makes Functions with this spec, and waits until they serve.
+async fn apply(stage: &Stage, prefix: &str, spec: &Value) -> anyhow::Result<Vec<String>> {
+    let names: Vec<String> = (0..FUNCTIONS).map(|i| format!("{prefix}{i}")).collect();
+    for name in &names {
+        stage.hollow.apply_function(name, spec.clone()).await?;
+    }
+    for name in &names {
+        stage.hollow.serving(name, 1).await?;
+    }
+    Ok(names)
+}
+
 async fn rounds(
     stage: &Stage,
     (first, second): (&Activator, &Activator),
-    (own, forwarded): (&[String], &[String]),
+    hosts: &[Vec<String>; WAYS.len()],
     load: Load,
     effort: Effort,
-) -> anyhow::Result<Vec<[Sample; 2]>> {
+) -> anyhow::Result<Vec<[Sample; WAYS.len()]>> {
     let wrk = Wrk::new(&stage.hollow)?;
     let figures = || anyhow::Ok(first.figures()?.plus(second.figures()?));
     let mut all = Vec::new();
     for round in 0..effort.rounds {
-        let mut samples = [None; 2];
-        for (slot, hosts) in in_turn(round, [(0, own), (1, forwarded)]) {
-            let before = figures()?;
+        let mut samples = [None; WAYS.len()];
+        for (slot, way) in in_turn(round, [0, 1, 2].map(|slot| (slot, WAYS[slot]))) {
+            let hosts = &hosts[slot];
+            let (before, straight) = (figures()?, straight(first).await?);
             let told =
                 wrk.run(first.http, (load.request, hosts), load.connections, effort.run).await?;
-            let after = figures()?;
+            let (after, straight) = (figures()?, self::straight(first).await? - straight);
+            check(way, straight, told.requests)?;
             anyhow::ensure!(told.failures() == 0, "two activators, {}: {told:?}", load.name);
             if let Some(sample) = samples.get_mut(slot) {
                 *sample = Some(Sample::of(&told, before, after));
             }
         }
-        if let [Some(own), Some(forwarded)] = samples {
+        if let [Some(own), Some(forwarded), Some(spread)] = samples {
             eprintln!(
-                "two activators, {}, round {}: forwarded {:.2} x the owner's requests/s",
+                "two activators, {}, round {}: forwarded {:.2}, spread {:.2} x the owner's requests/s",
                 load.name,
                 round + 1,
-                forwarded.per_second / own.per_second
+                forwarded.per_second / own.per_second,
+                spread.per_second / own.per_second
             );
-            all.push([own, forwarded]);
+            all.push([own, forwarded, spread]);
         }
     }
     Ok(all)
 }
 
-fn table(load: &Load, rounds: &[[Sample; 2]]) -> String {
+/// Requests that `activator` has sent straight to pods of the other's Functions.
+async fn straight(activator: &Activator) -> anyhow::Result<f64> {
+    Ok(activator.metrics().await?.sum("rouse_straight_requests_total", &[]))
+}
+
+/// Whether the requests went the way that is measured.
+#[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+fn check(way: &str, straight: f64, requests: u64) -> anyhow::Result<()> {
+    let part = straight / requests.max(1) as f64;
+    let right = if way == "spread" { part >= LEAST_STRAIGHT } else { part <= 0.0 };
+    anyhow::ensure!(right, "{way}: {part:.3} of the requests went straight");
+    Ok(())
+}
+
+fn table(load: &Load, rounds: &[[Sample; WAYS.len()]]) -> String {
     let mut text = String::new();
-    for (slot, name) in ["owner", "forwarded"].into_iter().enumerate() {
+    for (slot, name) in WAYS.into_iter().enumerate() {
         let median = |value: fn(&Sample) -> f64| {
             let values: Vec<f64> =
                 rounds.iter().filter_map(|round| round.get(slot)).map(value).collect();
