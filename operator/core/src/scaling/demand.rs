@@ -5,7 +5,7 @@
 //! twenty slots within a second, and a pod that would be up after that is of no use. So requests
 //! that are there, and those that came of late, are counted by how long they take, as measured
 //! (Little's law), against the time that a request may wait. A margin of two roots (square-root
-//! staffing) keeps waiting rare at any size; more slots than requests were there at once are never
+//! staffing) for what goes on coming keeps waiting rare at any size; more slots than requests were there at once are never
 //! asked for.
 
 use std::collections::VecDeque;
@@ -92,8 +92,8 @@ impl Demand {
 
     /// Takes in what was `seen` and says what room it needs.
     pub fn follow(&mut self, policy: &Policy, seen: &Seen<'_>, now: Moment) -> Room {
-        self.measure(seen);
         self.mark(seen, now);
+        self.measure(seen);
         let service = self.service_now(seen);
         let patience = service.map_or(PATIENCE_BOUNDS.1, |service| {
             (service * PATIENCE).clamp(PATIENCE_BOUNDS.0, PATIENCE_BOUNDS.1)
@@ -135,6 +135,14 @@ impl Demand {
     }
 
     fn mark(&mut self, seen: &Seen<'_>, now: Moment) {
+        if seen.traffic.arrived < self.last.arrived {
+            // Whoever counted with us left: what it counted is no part of it any more.
+            let less = self.last.arrived - seen.traffic.arrived;
+            self.base = self.base.saturating_sub(less);
+            for mark in &mut self.marks {
+                mark.arrived = mark.arrived.saturating_sub(less);
+            }
+        }
         let mark = Mark { at: now, arrived: seen.traffic.arrived, peak: seen.peak.max(seen.load) };
         match self.marks.back_mut().filter(|last| now < last.at + MARK) {
             Some(last) => {
@@ -218,7 +226,8 @@ fn demand(
     } else {
         (came * share).max(held)
     };
-    mean + MARGIN * mean.sqrt()
+    // A burst that is over by then needs no room for chance; what goes on coming does.
+    mean + MARGIN * (lasting * share).max(held).min(mean).sqrt()
 }
 
 /// How long pods have had the requests that they have, in seconds.

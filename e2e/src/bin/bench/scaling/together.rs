@@ -31,7 +31,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let functions: Vec<String> = (0..count).map(|n| format!("woken-{count}-{n}")).collect();
     let bare: Vec<String> = (0..count).map(|n| format!("bare-{count}-{n}")).collect();
-    let spec = hello(&json!({"scaling": {"idle": {"after": "1s"}}}));
+    // Nobody goes to sleep while others wake: those of the script stay up as well.
+    let spec = hello(&json!({"scaling": {"idle": {"after": "60s"}}}));
     try_join_all(functions.iter().map(|name| scope.apply_function(name, spec.clone()))).await?;
     try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
     try_join_all(functions.iter().zip(&bare).map(|(of, name)| make_bare(scope, of, name))).await?;
