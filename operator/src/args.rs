@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
 use rouse_core::trigger::HostPolicy;
 
+use crate::role::inspect::args::Question;
+
 /// Functions on Kubernetes that sleep until they are called.
 #[derive(Debug, Parser)]
 #[command(name = "rouse", version, about)]
@@ -43,6 +45,9 @@ pub enum Role {
     Activator(Box<ActivatorArgs>),
     /// Replays a trace of requests under several scaling policies and compares them.
     Simulate(SimulateArgs),
+    /// Questions of users about Functions.
+    #[command(flatten)]
+    Inspect(Question),
 }
 
 /// What both roles are told.

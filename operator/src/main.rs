@@ -8,6 +8,7 @@ mod exposition;
 mod files;
 mod lease;
 mod memory;
+mod output;
 mod role;
 mod shutdown;
 mod telemetry;

@@ -2,6 +2,7 @@
 
 mod activator;
 mod controller;
+pub mod inspect;
 mod simulate;
 
 use crate::args::{Cli, Role};
@@ -12,15 +13,19 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     if let Role::Simulate(args) = &cli.role {
         return simulate::run(args);
     }
-    telemetry::init(cli.log, &cli.log_filter)?;
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
+    if let Role::Inspect(question) = &cli.role {
+        return inspect::run(question).await;
+    }
+    telemetry::init(cli.log, &cli.log_filter)?;
     files::raise_bound();
     let shutdown = shutdown::listen()?;
     match cli.role {
         Role::Controller(args) => controller::run(*args, shutdown).await,
         Role::Activator(args) => activator::run(*args, shutdown).await,
         Role::Simulate(args) => simulate::run(&args),
+        Role::Inspect(question) => inspect::run(&question).await,
     }
 }

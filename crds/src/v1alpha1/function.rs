@@ -7,7 +7,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::container::{EnvFromSource, EnvVar, Resources};
+use super::history::ScaleDecision;
 use super::scaling::{Buffer, Concurrency, Scaling, Timeouts};
+use super::usage::Usage;
 
 /// A container image that answers HTTP requests and sleeps, with no pod at all, while there are
 /// none. Called at `http://NAME.NAMESPACE` inside the cluster.
@@ -190,6 +192,17 @@ pub struct FunctionStatus {
     /// The last time that a request woke the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activation: Option<Activation>,
+    /// The last times, oldest first, at most 10. `rouse cold` prints them and what they were made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub activations: Vec<Activation>,
+    /// The last changes of the number of pods, oldest first, at most 16. `rouse why` explains them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub decisions: Vec<ScaleDecision>,
+    /// What the Function used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// What last kept a pod of the Function from serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,

@@ -4,9 +4,11 @@ mod conditions;
 mod container;
 mod delivery;
 mod function;
+mod history;
 mod scaling;
 mod schedule;
 mod trigger;
+mod usage;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -22,9 +24,11 @@ pub use delivery::{DeadLetter, Delivery, EventFormat};
 pub use function::{
     Activation, Exposure, Function, FunctionSpec, FunctionStatus, LastError, Protocol, Readiness,
 };
+pub use history::ScaleDecision;
 pub use scaling::{Buffer, Concurrency, Idle, Scaling, Timeouts};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleStatus, ScheduleTrigger};
 pub use trigger::{HttpMethod, HttpTrigger, Trigger, TriggerSpec, TriggerStatus};
+pub use usage::{DayUsage, RevisionUsage, Usage, UsageMark, UsageSums};
 
 /// The API group of every type of this crate.
 pub const GROUP: &str = "rouse.dev";

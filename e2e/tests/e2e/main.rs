@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod explain;
 mod failures;
 mod lifecycle;
 mod names;

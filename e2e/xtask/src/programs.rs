@@ -41,6 +41,13 @@ fn build_as(programs: &[(&str, &str)], feature: Option<&str>) -> Result<Vec<Path
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
 }
 
+/// Where the static release build of a program is, once it was built.
+pub fn path_of(program: &str) -> Result<PathBuf> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    let target = host(&told).context("`rustc -vV` names no host")?;
+    Ok(folders::target().join(target).join("release").join(program))
+}
+
 /// Builds one static release program; gives its path.
 pub fn build_one(package: &str, program: &str) -> Result<PathBuf> {
     let built = build(&[(package, program)])?;

@@ -18,10 +18,12 @@ mod straight;
 mod suspects;
 mod trials;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rouse_core::function::{BufferBounds, Concurrency};
+use rouse_core::usage::Used;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,7 +33,7 @@ pub use self::load::{ActivationMark, Load, PodLoad};
 pub use self::permit::{Permit, Place, Waiting};
 pub(crate) use self::straight::Pursuit;
 
-use self::state::{Answers, Slot, State};
+use self::state::{Answers, Ended, Slot, State};
 use self::trials::Trials;
 use crate::exemplar::TraceId;
 use crate::pod::Pod;
@@ -212,7 +214,7 @@ impl Gate {
                 slot.retired = true;
                 slot.pod.connections.close();
             }
-            state.slots.retain(|slot| !slot.retired || slot.in_flight > 0);
+            state.drop_retired();
             if !state.slots.iter().any(|slot| &*slot.pod.uid == uid) {
                 state.forget(uid);
             }
@@ -282,6 +284,16 @@ impl Gate {
         self.lock().load()
     }
 
+    /// What requests used of pods, by revision, since this was last asked.
+    pub fn take_used(&self) -> BTreeMap<Arc<str>, Used> {
+        self.lock().take_used()
+    }
+
+    /// Whether requests are in flight that were sent from here.
+    pub fn is_serving(&self) -> bool {
+        self.lock().in_flight > 0
+    }
+
     /// Forgets the request that woke the Function: the next that finds no pod wakes it anew.
     pub fn end_activation(&self) {
         self.lock().activation = None;
@@ -342,9 +354,9 @@ impl Gate {
         answers
     }
 
-    fn release(self: &Arc<Self>, pod: &Arc<Pod>, trial: bool, begun: Instant) {
+    fn release(self: &Arc<Self>, pod: &Arc<Pod>, ended: Ended) {
         let (idle_and_closed, shut) =
-            self.update(|state| (state.vacate(pod, trial, begun), state.is_given_away()));
+            self.update(|state| (state.vacate(pod, ended), state.is_given_away()));
         if idle_and_closed {
             self.changed.notify_one();
         }

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::FutureExt;
 use futures::stream::{Stream, StreamExt};
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use rouse_core::handover::{Estate, Release};
+use rouse_core::report::ReportLine;
 use rouse_core::trigger::HostPolicy;
+use rouse_core::usage::Process;
 use rouse_peer::{Connector, IdentityConfig, IdentityKeeper, ProofMetrics, ServerKey, TlsError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +23,8 @@ use crate::forward::{PeerDialer, Releases, Streams};
 use crate::instances::Instances;
 use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
+use crate::metering::Meters;
+use crate::ndjson::encode;
 use crate::observe::index::Index;
 use crate::observe::{Observation, watch_cluster};
 use crate::ownership::{Ownership, World};
@@ -90,6 +96,14 @@ pub struct Control {
     namespace: String,
     director: Director<Kubernetes>,
     identity: IdentityKeeper,
+    metering: Metering,
+}
+
+/// What tells the controller what was used.
+struct Metering {
+    meters: Meters,
+    reports: Reports,
+    process: Process,
 }
 
 /// What keeps the table and the owners up to date.
@@ -131,6 +145,9 @@ impl Control {
             metrics: ControlMetrics::register(registry),
             connect: Arc::new(connect),
         };
+        let meters = world.metrics.meters.clone();
+        let process = Process::new(&uid, Timestamp::now().as_second());
+        reports.introduce(process.clone());
         let director = Director::new(Ownership::new(world), reports.clone(), hosts);
         let key = ServerKey::generate()?;
         let identity = IdentityConfig {
@@ -149,25 +166,42 @@ impl Control {
                     let auth = auth.clone();
                     async move { auth.check(&token).await }.boxed()
                 }),
-                reports: Arc::new(move || reports.respond()),
+                reports: {
+                    let reports = reports.clone();
+                    Arc::new(move || reports.respond())
+                },
+                last_words: {
+                    let (meters, process) = (meters.clone(), process.clone());
+                    Arc::new(move || last_words(&meters, &process))
+                },
                 release: Arc::new(move |release| hand_over(asked.clone(), release).boxed()),
                 key,
                 identity: identity.identity(),
             },
             connector,
         };
-        Ok((Self { client, namespace, director, identity }, handles))
+        let metering = Metering { meters, reports, process };
+        Ok((Self { client, namespace, director, identity, metering }, handles))
     }
 
     /// Follows the cluster for as long as it is polled: also while the process drains, for it must
     /// know until its last request who owns what.
     pub async fn run(self) {
-        let Self { client, namespace, director, identity } = self;
+        let Self { client, namespace, director, identity, metering } = self;
+        let Metering { meters, reports, process } = metering;
         tokio::select! {
             () = director.run(watch_cluster(&client, &namespace)) => {}
             () = identity.run() => {}
+            () = meters.run(&reports, &process) => {}
         }
     }
+}
+
+/// All that was used, and that nothing comes after it.
+fn last_words(meters: &Meters, process: &Process) -> Bytes {
+    let used = meters.gather(process, true).into_iter();
+    let used = used.map(|report| ReportLine::Usage(Box::new(report)));
+    encode(used.chain([ReportLine::Farewell(process.clone())]))
 }
 
 /// Has the task that knows who owns what give a Function away.

@@ -11,6 +11,7 @@ mod forward;
 pub mod function;
 mod headers;
 pub mod instances;
+mod metering;
 mod ndjson;
 pub mod observe;
 mod ownership;

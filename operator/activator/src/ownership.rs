@@ -216,6 +216,7 @@ impl<I: Instances> Ownership<I> {
         }
         let gate = gate.unwrap_or_else(|| Gate::new(observed.function.settings.bounds));
         gate.shut(Refusal::Moved);
+        drop(self.world.metrics.meters.watch(&observed.function.key, uid, &gate));
         let (sender, receiver) = watch::channel(Arc::new(observed));
         let follow = Follow {
             handle: Arc::clone(&entry.handle),
@@ -303,6 +304,8 @@ impl<I: Instances> Ownership<I> {
 
     fn remove(&mut self, uid: &str) {
         let Some(entry) = self.entries.remove(uid) else { return };
+        self.world.metrics.meters.forget(uid);
+        self.world.reports.forget_usage(uid);
         match entry.held {
             Some(held) => held.gate.shut(Refusal::Gone),
             None => entry.handle.set_owner(Owner::Here(gone())),

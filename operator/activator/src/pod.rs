@@ -22,6 +22,8 @@ pub struct Pod {
     pub address: SocketAddr,
     /// What its container speaks.
     pub protocol: Protocol,
+    /// Memory that it counts for, in bytes.
+    pub memory: u64,
     /// How it came up.
     pub start: Start,
     /// The connections that it has; [`Connections::default`] for a new pod.

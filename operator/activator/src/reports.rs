@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::Response;
 use rouse_core::report::{FunctionReport, ReportLine, Routed};
+use rouse_core::usage::{Process, UsageReport};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -42,16 +43,25 @@ struct Latest {
     newest: u64,
     /// Entries by their numbers; each UID has one at most.
     entries: BTreeMap<u64, Entry>,
-    numbers: HashMap<Arc<str>, u64>,
+    numbers: HashMap<Subject, u64>,
     releases: usize,
     /// The newest entry that was dropped unread.
     dropped: u64,
     routed: Routed,
+    process: Option<Process>,
+}
+
+/// What an entry is about: a Function, by its UID, or what it used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Function(Arc<str>),
+    Usage(Arc<str>),
 }
 
 #[derive(Debug)]
 enum Entry {
     Function(Arc<FunctionReport>),
+    Usage(Arc<UsageReport>),
     Released { uid: Arc<str>, membership: u64 },
 }
 
@@ -60,6 +70,7 @@ impl Entry {
         match self {
             Self::Function(report) => report.membership,
             Self::Released { membership, .. } => *membership,
+            Self::Usage(_) => 0,
         }
     }
 }
@@ -68,19 +79,36 @@ impl Reports {
     /// Puts the report in the place of what was told of that Function before.
     pub fn publish(&self, report: FunctionReport) {
         let uid: Arc<str> = report.uid.as_str().into();
-        self.put(uid, Entry::Function(Arc::new(report)));
+        self.put(Subject::Function(uid), Entry::Function(Arc::new(report)));
+    }
+
+    /// Puts what a Function used in the place of what was told of that before.
+    pub fn publish_usage(&self, report: UsageReport) {
+        let uid: Arc<str> = report.uid.as_str().into();
+        self.put(Subject::Usage(uid), Entry::Usage(Arc::new(report)));
+    }
+
+    /// Tells no more what a Function used that was deleted.
+    pub fn forget_usage(&self, uid: &str) {
+        self.lock().remove(&Subject::Usage(uid.into()));
+    }
+
+    /// Says which process this is.
+    pub fn introduce(&self, process: Process) {
+        self.lock().process = Some(process);
     }
 
     /// Says that a Function that was owned under the version `membership` is so no longer. Has no
     /// effect where it is owned again since.
     pub fn release(&self, uid: &Arc<str>, membership: u64) {
+        let subject = Subject::Function(Arc::clone(uid));
         let owned_again = {
             let latest = self.lock();
-            let entry = latest.numbers.get(uid).and_then(|number| latest.entries.get(number));
+            let entry = latest.numbers.get(&subject).and_then(|number| latest.entries.get(number));
             entry.is_none_or(|entry| entry.membership() > membership)
         };
         if !owned_again {
-            self.put(Arc::clone(uid), Entry::Released { uid: Arc::clone(uid), membership });
+            self.put(subject, Entry::Released { uid: Arc::clone(uid), membership });
         }
     }
 
@@ -108,9 +136,9 @@ impl Reports {
     #[cfg(test)]
     pub fn latest(&self, uid: &str) -> Option<FunctionReport> {
         let latest = self.lock();
-        match latest.entries.get(latest.numbers.get(uid)?)? {
+        match latest.entries.get(latest.numbers.get(&Subject::Function(uid.into()))?)? {
             Entry::Function(report) => Some((**report).clone()),
-            Entry::Released { .. } => None,
+            Entry::Usage(_) | Entry::Released { .. } => None,
         }
     }
 
@@ -120,14 +148,14 @@ impl Reports {
         self.lock().routed
     }
 
-    fn put(&self, uid: Arc<str>, entry: Entry) {
+    fn put(&self, subject: Subject, entry: Entry) {
         let mut latest = self.lock();
         latest.newest += 1;
         let number = latest.newest;
-        latest.remove(&uid);
+        latest.remove(&subject);
         latest.releases += usize::from(matches!(entry, Entry::Released { .. }));
         latest.entries.insert(number, entry);
-        latest.numbers.insert(uid, number);
+        latest.numbers.insert(subject, number);
         latest.drop_old_releases();
         drop(latest);
         self.shared.newest.send_replace(number);
@@ -139,8 +167,8 @@ impl Reports {
 }
 
 impl Latest {
-    fn remove(&mut self, uid: &str) -> Option<u64> {
-        let number = self.numbers.remove(uid)?;
+    fn remove(&mut self, subject: &Subject) -> Option<u64> {
+        let number = self.numbers.remove(subject)?;
         let entry = self.entries.remove(&number);
         self.releases -= usize::from(matches!(entry, Some(Entry::Released { .. })));
         Some(number)
@@ -149,13 +177,20 @@ impl Latest {
     fn drop_old_releases(&mut self) {
         while self.releases > MOST_RELEASES {
             let oldest = self.entries.values().find_map(|entry| match entry {
-                Entry::Released { uid, .. } => Some(Arc::clone(uid)),
-                Entry::Function(_) => None,
+                Entry::Released { uid, .. } => Some(Subject::Function(Arc::clone(uid))),
+                Entry::Function(_) | Entry::Usage(_) => None,
             });
-            let Some(number) = oldest.and_then(|uid| self.remove(&uid)) else { return };
+            let Some(number) = oldest.and_then(|subject| self.remove(&subject)) else { return };
             self.dropped = self.dropped.max(number);
         }
     }
+}
+
+/// What is taken out under the lock, to be told.
+enum Told {
+    Function(Arc<FunctionReport>),
+    Usage(Arc<UsageReport>),
+    Released(String),
 }
 
 /// One reader of the stream.
@@ -168,6 +203,7 @@ struct Reader {
     had: u64,
     /// What it was told of the routes; none yet on a new stream.
     routed: Option<Routed>,
+    introduced: bool,
     synced: bool,
 }
 
@@ -175,7 +211,7 @@ impl Reader {
     fn new(reports: Reports) -> Self {
         let newest = reports.shared.newest.subscribe();
         let came_at = reports.lock().newest;
-        Self { reports, newest, came_at, had: 0, routed: None, synced: false }
+        Self { reports, newest, came_at, had: 0, routed: None, introduced: false, synced: false }
     }
 
     /// The next lines; none when the reader lags too far.
@@ -209,9 +245,10 @@ impl Reader {
             }
             self.had = *number;
             match entry {
-                Entry::Function(report) => taken.push(Ok(Arc::clone(report))),
+                Entry::Function(report) => taken.push(Told::Function(Arc::clone(report))),
+                Entry::Usage(report) => taken.push(Told::Usage(Arc::clone(report))),
                 Entry::Released { uid, .. } if *number > self.came_at => {
-                    taken.push(Err(uid.to_string()));
+                    taken.push(Told::Released(uid.to_string()));
                 }
                 Entry::Released { .. } => {}
             }
@@ -220,16 +257,20 @@ impl Reader {
             self.had = latest.newest;
         }
         let routed = Some(latest.routed).filter(|routed| self.routed != Some(*routed));
+        let process = latest.process.clone().filter(|_| !self.introduced);
         drop(latest);
+        self.introduced |= process.is_some();
         self.routed = routed.or(self.routed);
         // Encoding needs no lock.
         let told = taken.into_iter().map(|taken| match taken {
-            Ok(report) => ReportLine::Function(Box::new((*report).clone())),
-            Err(uid) => ReportLine::Released { uid },
+            Told::Function(report) => ReportLine::Function(Box::new((*report).clone())),
+            Told::Usage(report) => ReportLine::Usage(Box::new((*report).clone())),
+            Told::Released(uid) => ReportLine::Released { uid },
         });
         let synced = !self.synced && reached_end;
         self.synced |= synced;
-        let lines = routed.map(ReportLine::Routed).into_iter().chain(told);
+        let process = process.map(ReportLine::Process).into_iter();
+        let lines = process.chain(routed.map(ReportLine::Routed)).chain(told);
         Some(encode(lines.chain(synced.then_some(ReportLine::Synced))))
     }
 }
@@ -249,6 +290,7 @@ mod tests {
             revisions: BTreeMap::new(),
             last_activation: None,
             last_error: None,
+            history: rouse_core::history::History::default(),
         }
     }
 
@@ -266,6 +308,9 @@ mod tests {
                     format!("routed {functions}/{triggers}")
                 }
                 ReportLine::Heartbeat => "heartbeat".into(),
+                ReportLine::Process(process) => format!("by {}", process.as_str()),
+                ReportLine::Farewell(_) => "farewell".into(),
+                ReportLine::Usage(report) => format!("{} used {}", report.uid, report.counts.len()),
             })
             .collect()
     }
@@ -284,6 +329,30 @@ mod tests {
         assert_eq!(read(&mut reader).await, ["heartbeat"]);
         let mut late = Reader::new(reports);
         assert_eq!(read(&mut late).await, ["routed 0/0", "a=r2", "synced"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_is_told_beside_the_function() {
+        let usage = |counts| UsageReport {
+            key: FunctionKey::new("shop", "a"),
+            uid: "a".into(),
+            process: Process::new("pod", 1),
+            counts,
+        };
+        let reports = Reports::default();
+        reports.introduce(Process::new("pod", 1));
+        reports.publish(report("a", 1, "r1"));
+        reports.publish_usage(usage(Vec::new()));
+        let mut reader = Reader::new(reports.clone());
+        assert_eq!(
+            read(&mut reader).await,
+            ["by pod.1", "routed 0/0", "a=r1", "a used 0", "synced"]
+        );
+        reports.release(&"a".into(), 1);
+        reports.publish_usage(usage(Vec::new()));
+        assert_eq!(read(&mut reader).await, ["-a", "a used 0"]);
+        reports.forget_usage("a");
+        assert_eq!(read(&mut Reader::new(reports)).await, ["by pod.1", "routed 0/0", "synced"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ pub(crate) struct Moments {
     pub granted: Instant,
     /// It was given to a connection of the pod.
     pub sent: Instant,
+    /// The head of the answer was there.
+    pub answered: Instant,
 }
 
 /// Adds to `headers` what the wait was made of: each phase with the milliseconds since the request
@@ -32,8 +34,9 @@ pub(crate) fn append(headers: &mut HeaderMap, moments: &Moments, start: &Start) 
         ("rouse-address", start.addressed),
         ("rouse-listen", start.listening),
         ("rouse-send", Some(moments.sent)),
+        ("rouse-first-byte", Some(moments.answered)),
     ];
-    let mut text = String::with_capacity(160);
+    let mut text = String::with_capacity(192);
     for (name, at) in phases {
         if let Some(since) = at.and_then(|at| at.checked_duration_since(moments.arrived)) {
             let comma = if text.is_empty() { "" } else { ", " };
@@ -63,8 +66,8 @@ mod tests {
             addressed: None,
             listening: Some(at(400)),
         };
-        let moments =
-            Moments { arrived, granted: at(401), sent: arrived + Duration::from_micros(401_250) };
+        let sent = arrived + Duration::from_micros(401_250);
+        let moments = Moments { arrived, granted: at(401), sent, answered: at(409) };
         let mut headers = HeaderMap::new();
         headers.insert(SERVER_TIMING, HeaderValue::from_static("db;dur=3"));
         append(&mut headers, &moments, &start);
@@ -73,7 +76,7 @@ mod tests {
         assert_eq!(
             values[1],
             "rouse-wait;dur=401.0, rouse-created;dur=20.0, rouse-scheduled;dur=25.0, \
-             rouse-listen;dur=400.0, rouse-send;dur=401.2"
+             rouse-listen;dur=400.0, rouse-send;dur=401.2, rouse-first-byte;dur=409.0"
         );
     }
 }

@@ -130,7 +130,10 @@ impl Destination<'_> {
         if let Some(sent_on) = self.sent_on {
             sent_on();
         }
-        request.body_mut().confirmed().await.map_err(|_withdrawn| SendError::Withdrawn)
+        request.body_mut().confirmed().await.map_err(|_withdrawn| {
+            self.permit.note_unsent();
+            SendError::Withdrawn
+        })
     }
 }
 

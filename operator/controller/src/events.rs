@@ -1,11 +1,12 @@
-//! Events on Functions and Triggers: one for each change of what `Ready` says, no others.
+//! Events on Functions and Triggers: one for each change of what `Ready` says, and now and then one
+//! for a change of the number of pods.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use rouse_core::function::names::MANAGER_CONTROLLER;
-use rouse_crds::v1alpha1::ConditionType;
+use rouse_crds::v1alpha1::{ConditionType, ScaleDecision};
 
 use crate::error::chain;
 
@@ -36,6 +37,27 @@ impl Announcer {
         woken: Option<String>,
     ) {
         let Some(event) = event_of(before, after, woken) else { return };
+        if let Err(error) = self.recorder.publish(&event, &object).await {
+            tracing::debug!(name = object.name, error = chain(&error), "event not published");
+        }
+    }
+
+    /// Publishes that the number of pods changed, and `why`.
+    pub async fn announce_scale(
+        &self,
+        object: ObjectReference,
+        decision: &ScaleDecision,
+        why: &str,
+    ) {
+        let ScaleDecision { from, to, .. } = decision;
+        let event = Event {
+            type_: EventType::Normal,
+            reason: if to > from { "ScaledUp" } else { "ScaledDown" }.to_owned(),
+            note: Some(cut(format!("from {from} to {to} pods: {why}"))),
+            // Events of one action are counted in one object, with the note of the first.
+            action: format!("ScaleFrom{from}To{to}"),
+            secondary: None,
+        };
         if let Err(error) = self.recorder.publish(&event, &object).await {
             tracing::debug!(name = object.name, error = chain(&error), "event not published");
         }

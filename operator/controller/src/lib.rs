@@ -25,6 +25,7 @@ mod reports;
 mod run;
 mod schedules;
 mod status;
+mod usage;
 mod watch;
 
 #[cfg(test)]

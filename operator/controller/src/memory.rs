@@ -19,6 +19,10 @@ use crate::index::version;
 /// again.
 const CHANGED_WAIT: Duration = Duration::from_mins(10);
 
+/// Shortest time between two announcements of how many pods a Function has: they explain, but a load
+/// that goes up and down shall not fill the cluster with events.
+const SCALE_PAUSE: Duration = Duration::from_secs(30);
+
 /// The memory of all Functions, by UID.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -31,6 +35,7 @@ struct Entry {
     refusals: HashMap<(ChildKind, String), Refusal>,
     written: Option<Arc<Function>>,
     written_at: Option<Instant>,
+    scale_announced_at: Option<Instant>,
     sighting: Option<Sighting>,
 }
 
@@ -110,6 +115,17 @@ impl Memory {
         let entry = functions.entry(uid.to_owned()).or_default();
         entry.written = Some(Arc::new(function));
         entry.written_at = Some(Instant::now());
+    }
+
+    /// Whether a change of the number of pods may be announced, which counts as done then.
+    pub fn may_announce_scale(&self, uid: &str) -> bool {
+        let mut functions = self.lock();
+        let entry = functions.entry(uid.to_owned()).or_default();
+        let lately = entry.scale_announced_at.is_some_and(|at| at.elapsed() < SCALE_PAUSE);
+        if !lately {
+            entry.scale_announced_at = Some(Instant::now());
+        }
+        !lately
     }
 
     /// When this process last wrote the status.

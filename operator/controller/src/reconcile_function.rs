@@ -18,7 +18,7 @@ use crate::error::{Class, Error, chain};
 use crate::fetch::{Fetched, fetch};
 use crate::index::ObjectKey;
 use crate::propagation::await_routes;
-use crate::status::write_function_status;
+use crate::status::{settle_usage, write_function_status};
 
 /// A look without a reason, in case that a watch failed us. It costs no request.
 const RESYNC: Duration = Duration::from_hours(1);
@@ -59,7 +59,9 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     };
     let retry_at = applied.as_ref().ok().and_then(|applied| applied.retry_at);
     let wait = await_routes(context, &function, &key);
+    let settled = settle_usage(context, &function);
     let mut situation = situation(context, &function, &fetched, (&key, &applied));
+    situation.usage = settled.usage.as_ref();
     situation.unrouted = wait.as_ref().map(|wait| &wait.trouble);
     let status = compute(&situation);
     let held = wait.as_ref().is_some_and(|wait| wait.holds(&status.conditions));
@@ -67,7 +69,7 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
         if held { None } else { write_function_status(context, &function, &status).await? };
     context.memory.succeeded(uid);
     let look_at = wait.map(|wait| wait.again());
-    let next = [retry_at, counts_at, look_at].into_iter().flatten().min();
+    let next = [retry_at, counts_at, look_at, settled.due].into_iter().flatten().min();
     let wait = next.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
     Ok(Action::requeue(wait))
 }
@@ -105,6 +107,7 @@ fn situation<'a>(
         trouble,
         unrouted: None,
         report: fetched.report.as_deref(),
+        usage: None,
         now: Timestamp::now(),
     }
 }

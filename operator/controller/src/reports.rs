@@ -13,10 +13,14 @@ pub(crate) mod routes;
 
 use routes::Routes;
 
+use crate::usage::Books;
+
 /// All reports. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Reports {
     pub routes: Arc<Routes>,
+    /// What Functions used.
+    pub books: Arc<Books>,
     held: Arc<RwLock<HashMap<String, OfFunction>>>,
     membership: watch::Receiver<Membership>,
 }
@@ -49,7 +53,7 @@ pub(crate) type Changed = Vec<(Arc<str>, Arc<str>)>;
 
 impl Reports {
     pub fn new(membership: watch::Receiver<Membership>) -> Self {
-        Self { routes: Arc::default(), held: Arc::default(), membership }
+        Self { routes: Arc::default(), books: Arc::default(), held: Arc::default(), membership }
     }
 
     /// The report on the Function with this UID: the owner's if it has spoken, else the last that
@@ -84,8 +88,25 @@ impl Reports {
                 Changed::new()
             }
             ReportLine::Routed(routed) => self.routes.hear(member, stream, routed),
+            ReportLine::Usage(_) | ReportLine::Process(_) | ReportLine::Farewell(_) => {
+                self.accept_usage(line)
+            }
             ReportLine::Heartbeat => Changed::new(),
         }
+    }
+
+    /// Takes in what a line says of usage, and of nothing else: that counts whoever says it.
+    pub fn accept_usage(&self, line: ReportLine) -> Changed {
+        match line {
+            ReportLine::Usage(report) => {
+                let key = (report.key.namespace.clone(), report.key.name.clone());
+                return if self.books.hear(*report) { vec![key] } else { Changed::new() };
+            }
+            ReportLine::Process(process) => self.books.introduce(process),
+            ReportLine::Farewell(process) => self.books.end(process),
+            _ => {}
+        }
+        Changed::new()
     }
 
     fn accept_report(&self, member: &str, stream: u64, report: FunctionReport) -> Changed {
@@ -141,12 +162,14 @@ impl Reports {
 
     pub fn forget(&self, uid: &str) {
         self.routes.forget(uid);
+        self.books.forget(uid);
         self.held.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Forgets all Functions but those that `is_there`.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.routes.retain(&is_there);
+        self.books.retain(&is_there);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.retain(|uid, _| is_there(uid));
     }
@@ -183,6 +206,7 @@ mod tests {
             revisions: BTreeMap::new(),
             last_activation: None,
             last_error: None,
+            history: rouse_core::history::History::default(),
         }))
     }
 

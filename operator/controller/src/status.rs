@@ -1,9 +1,13 @@
 //! Writes the status of Functions and Triggers: the only writer, and only of what changed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource};
+use rouse_core::explain::why::sentence;
 use rouse_core::function::names::MANAGER_CONTROLLER;
 use rouse_crds::v1alpha1::{Function, FunctionStatus, Trigger, TriggerStatus};
 use serde::Serialize;
@@ -13,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::usage::Settled;
 
 /// How long the numbers of pods may lag: while a Function scales they change many times a second,
 /// and nobody acts on them.
@@ -37,6 +42,10 @@ pub(crate) async fn write_function_status(
     }
     let written = write(context, function, status).await?;
     context.memory.wrote(uid, written);
+    if function.status.as_ref().map(|before| &before.usage) != Some(&status.usage) {
+        context.reports.books.wrote(uid, |pod| is_activator(context, pod));
+    }
+    announce_scale(context, function, status).await;
     let before = function.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let woken = status.last_activation.as_ref().and_then(|activation| activation.listening_millis);
     let note = woken.map(|millis| format!("woken in {millis} ms"));
@@ -44,12 +53,38 @@ pub(crate) async fn write_function_status(
     Ok(None)
 }
 
-/// `status`, with the numbers of pods that `counts` has.
+/// `status`, with the numbers of pods that `counts` has, and why there are so many.
 fn with_counts_of(counts: &FunctionStatus, status: &FunctionStatus) -> FunctionStatus {
     FunctionStatus {
         replicas: counts.replicas,
         desired_replicas: counts.desired_replicas,
+        decisions: counts.decisions.clone(),
         ..status.clone()
+    }
+}
+
+/// What the status of `function` shall say of usage.
+pub(crate) fn settle_usage(context: &Context, function: &Function) -> Settled {
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    let before = function.status.as_ref().and_then(|status| status.usage.as_ref());
+    let is_there = |pod: &str| is_activator(context, pod);
+    context.reports.books.settle(uid, before, is_there, Timestamp::now())
+}
+
+/// Whether an activator has a pod with this UID.
+fn is_activator(context: &Context, uid: &str) -> bool {
+    let of = |pod: &Arc<Pod>| pod.metadata.uid.as_deref() == Some(uid);
+    context.pods.all().iter().any(of)
+}
+
+/// Publishes how many pods there are since this status, and why; not more often than bearable.
+async fn announce_scale(context: &Context, function: &Function, status: &FunctionStatus) {
+    let known = function.status.as_ref().and_then(|before| before.decisions.last());
+    let Some(last) = status.decisions.last().filter(|last| known != Some(last)) else { return };
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
+    if context.memory.may_announce_scale(uid) {
+        let why = sentence(last, &function.spec);
+        context.announcer.announce_scale(function.object_ref(&()), last, &why).await;
     }
 }
 

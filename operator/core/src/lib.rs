@@ -6,8 +6,10 @@
 
 pub mod delivery;
 pub mod event;
+pub mod explain;
 pub mod function;
 pub mod handover;
+pub mod history;
 pub mod membership;
 pub mod peer;
 pub mod reach;
@@ -18,3 +20,4 @@ pub mod schedule;
 pub mod simulation;
 pub mod spread;
 pub mod trigger;
+pub mod usage;

@@ -7,6 +7,8 @@ use rouse_crds::v1alpha1::{Activation, LastError};
 use serde::{Deserialize, Serialize};
 
 use crate::function::FunctionKey;
+use crate::history::History;
+use crate::usage::{Process, UsageReport};
 
 /// Path of the stream of reports on an activator's peer port.
 pub const REPORTS_PATH: &str = "/v1/reports";
@@ -28,6 +30,12 @@ pub enum ReportLine {
     /// What the activator has routes for, whoever owns it. Told early on each stream and whenever
     /// it grows; the latest counts.
     Routed(Routed),
+    /// The process that speaks. Told early on each stream.
+    Process(Process),
+    /// What the activator counted of a Function, whoever owns it; replaces what it said before.
+    Usage(Box<UsageReport>),
+    /// The last line of a process that ends in order: it counted nothing since.
+    Farewell(Process),
     /// Nothing happened for a while; the activator is there.
     Heartbeat,
 }
@@ -70,6 +78,9 @@ pub struct FunctionReport {
     pub last_activation: Option<Activation>,
     /// What last kept a pod from serving; none again once a pod of that revision serves.
     pub last_error: Option<LastError>,
+    /// What happened last, as far as the owner saw it.
+    #[serde(default)]
+    pub history: History,
 }
 
 /// The pods of one revision.

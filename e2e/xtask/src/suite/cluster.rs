@@ -10,7 +10,7 @@ use super::report::Report;
 use super::{Arguments, cargo};
 use crate::cluster::kubectl_for;
 use crate::stage::Stage;
-use crate::{command, folders, helm, image, term};
+use crate::{command, folders, helm, image, programs, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
 const TESTS_AT_ONCE: &str = "4";
@@ -53,10 +53,10 @@ fn steps(
     report.step("installation by the chart", |_| stage.install(archives))?;
     let text = filter.unwrap_or_default();
     let side_by_side = report.step("end-to-end tests", |report| {
-        report.tests(end_to_end(stage, "e2e", text).args(["--test-threads", TESTS_AT_ONCE]))
+        report.tests(end_to_end(stage, "e2e", text)?.args(["--test-threads", TESTS_AT_ONCE]))
     })?;
     let alone = report.step("end-to-end tests that restart the operator", |report| {
-        report.tests(end_to_end(stage, "disruption", text).args(["--test-threads", "1"]))
+        report.tests(end_to_end(stage, "disruption", text)?.args(["--test-threads", "1"]))
     })?;
     ensure!(side_by_side + alone > 0, "no end-to-end test has {text:?} in its name");
     Ok(())
@@ -79,7 +79,7 @@ fn manifest(report: &mut Report, stage: &Stage) -> Result<()> {
         Ok(())
     })?;
     report.step("a Function on it", |report| {
-        let passed = report.tests(&mut end_to_end(stage, "e2e", SMOKE))?;
+        let passed = report.tests(&mut end_to_end(stage, "e2e", SMOKE)?)?;
         ensure!(passed == 1, "{passed} tests are called {SMOKE}, which should be one");
         Ok(())
     })?;
@@ -98,14 +98,16 @@ fn manifest(report: &mut Report, stage: &Stage) -> Result<()> {
 
 /// The end-to-end tests of one program. The whole workspace is named, as in the other steps, so
 /// that cargo chooses the same features and builds nothing twice.
-fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Command {
+fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--no-fail-fast", "--test", program, "--", "--ignored"]);
     if !filter.is_empty() {
         tests.arg(filter);
     }
     stage.tell(&mut tests);
-    tests
+    // Users' questions are asked by the program that the image holds.
+    tests.env("ROUSE_E2E_PROGRAM", programs::path_of("rouse")?);
+    Ok(tests)
 }
 
 /// Prints what the cluster has to say after a failure.

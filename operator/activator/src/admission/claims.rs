@@ -88,7 +88,7 @@ impl Gate {
             state.failure = None;
             state.end_pursuit();
             if state.claims.is_none() {
-                state.slots.retain(|slot| slot.in_flight > 0);
+                state.drop_slots(|slot| slot.in_flight == 0);
             }
         });
     }

@@ -165,6 +165,9 @@ impl State {
         let ledger = &followers.ledger;
         self.elsewhere = ledger.in_flight();
         for slot in &mut self.slots {
+            if slot.in_flight > 0 {
+                slot.advance(Instant::now());
+            }
             let uid = &*slot.pod.uid;
             slot.others =
                 SlotOthers { in_flight: ledger.in_pod(uid), may_send: ledger.may_get(uid) };
@@ -189,6 +192,9 @@ impl State {
         self.followers = None;
         self.elsewhere = 0;
         for slot in &mut self.slots {
+            if slot.in_flight > 0 {
+                slot.advance(Instant::now());
+            }
             slot.others = SlotOthers::default();
         }
     }

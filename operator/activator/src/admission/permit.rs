@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::health::Fault;
 use super::line::UsedLine;
-use super::state::{Answer, Taken};
+use super::state::{Answer, Ended, Taken};
 use super::{Gate, Refusal};
 use crate::exemplar::TraceId;
 use crate::pod::Pod;
@@ -32,15 +32,12 @@ pub struct Permit {
     gate: Arc<Gate>,
     place: Place,
     taken: Taken,
-    /// It tries a suspect pod, and nothing came of that yet.
-    trial: AtomicBool,
     line: UsedLine,
 }
 
 impl Permit {
     pub(super) fn new(gate: &Arc<Gate>, place: Place, taken: Taken) -> Self {
-        let trial = AtomicBool::new(taken.trial);
-        Self { gate: Arc::clone(gate), place, taken, trial, line: UsedLine::default() }
+        Self { gate: Arc::clone(gate), place, taken, line: UsedLine::default() }
     }
 
     /// Says on which connection the request goes out: the slot is free once the pod is done there.
@@ -56,6 +53,16 @@ impl Permit {
     /// Whether the pod serves a number of requests at once and never more.
     pub const fn is_limited(&self) -> bool {
         self.taken.limited
+    }
+
+    /// When the request got the slot.
+    pub const fn granted_at(&self) -> Instant {
+        self.taken.begun
+    }
+
+    /// Says that the pod certainly did not get the request.
+    pub fn note_unsent(&self) {
+        self.taken.unsent.store(true, Ordering::Relaxed);
     }
 
     /// When the request began to wait; none where it had a slot at once.
@@ -82,7 +89,7 @@ impl Permit {
     /// Says that the request failed for the pod's sake. Answers whether the pod is ejected for it.
     pub fn note_fault(&self, fault: Fault) -> bool {
         // Its trial is over: the pod may be tried again before this permit is given back.
-        let trial = self.trial.swap(false, Ordering::Relaxed);
+        let trial = self.taken.trying.swap(false, Ordering::Relaxed);
         self.gate.note_fault(&self.taken.pod, fault, trial)
     }
 
@@ -99,17 +106,20 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let trial = self.trial.load(Ordering::Relaxed);
-        let begun = self.taken.begun;
+        let ended = Ended {
+            trial: self.taken.trying.load(Ordering::Relaxed),
+            since: self.taken.begun,
+            sent: !self.taken.unsent.load(Ordering::Relaxed),
+        };
         match self.line.take() {
-            None => self.gate.release(&self.taken.pod, trial, begun),
+            None => self.gate.release(&self.taken.pod, ended),
             Some(line) => {
                 let (gate, pod) = (Arc::clone(&self.gate), Arc::clone(&self.taken.pod));
                 line.free(Box::new(move |done| {
                     if !done {
                         gate.give_up(&pod.uid);
                     }
-                    gate.release(&pod, trial, begun);
+                    gate.release(&pod, ended);
                 }));
             }
         }

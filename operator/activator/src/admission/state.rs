@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rouse_core::handover::Claims;
 use rouse_core::scaling::Traffic;
+use rouse_core::usage::Used;
+use rouse_core::usage::share::PodMeter;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -65,6 +68,8 @@ pub(super) struct State {
     /// Why nothing is let through ever again.
     pub(super) shut: Option<Refusal>,
     pub(super) activation: Option<ActivationMark>,
+    /// What requests used of pods that are gone, by revision, since it was last asked.
+    pub(super) used: BTreeMap<Arc<str>, Used>,
     /// Wakes the gate when a suspect pod may be tried by somebody who waits.
     pub(super) trials: Option<Trials>,
 }
@@ -82,6 +87,9 @@ pub(super) struct Slot {
     /// What others do with it.
     pub(super) others: SlotOthers,
     pub(super) health: Health,
+    /// What requests use of the pod, counted up to the moment beside it.
+    pub(super) meter: PodMeter,
+    pub(super) metered_at: Instant,
 }
 
 /// What the claims say of a slot.
@@ -104,6 +112,10 @@ pub(super) struct SlotOthers {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) pod: Arc<Pod>,
+    /// It tries a suspect pod, and nothing came of that yet. Here, where there is room for it.
+    pub(super) trying: AtomicBool,
+    /// It did not reach the pod.
+    pub(super) unsent: AtomicBool,
     /// Since when.
     pub(super) begun: Instant,
     /// The request tries a suspect pod.
@@ -112,6 +124,17 @@ pub(super) struct Taken {
     pub(super) limited: bool,
     /// An answer would tell something new of the pod.
     pub(super) proves: bool,
+}
+
+/// What a request says of itself as it gives its slot back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// It tried a suspect pod, and nothing came of that yet.
+    pub(super) trial: bool,
+    /// It had the slot since then.
+    pub(super) since: Instant,
+    /// It went to the pod, as far as is known.
+    pub(super) sent: bool,
 }
 
 #[derive(Debug)]
@@ -169,6 +192,7 @@ impl State {
             delay: None,
             shut: None,
             activation: None,
+            used: BTreeMap::new(),
             trials: None,
         }
     }
@@ -187,7 +211,11 @@ impl State {
         let claims = self.claims.as_ref();
         let mut foreign = 0;
         for slot in &mut self.slots {
-            slot.claim = SlotClaim::of(claims, &slot.pod.uid);
+            let claim = SlotClaim::of(claims, &slot.pod.uid);
+            if claim.foreign != slot.claim.foreign {
+                slot.advance(Instant::now());
+            }
+            slot.claim = claim;
             foreign += slot.claim.foreign;
         }
         let falls = foreign < self.foreign;
@@ -262,32 +290,45 @@ impl State {
 
     pub(super) fn occupy(&mut self, index: usize) -> Taken {
         self.in_flight += 1;
-        let begun = self.stays.begin();
+        let now = Instant::now();
+        self.stays.begin(now);
         let slot = &mut self.slots[index];
+        slot.advance(now);
         slot.in_flight += 1;
+        let (proves, trial) = (slot.health.awaits_answer(), slot.health.begin());
         Taken {
             pod: Arc::clone(&slot.pod),
-            begun,
+            begun: now,
             limited: self.bounds.concurrency.limit.is_some(),
-            proves: slot.health.awaits_answer(),
-            trial: slot.health.begin(),
+            proves,
+            trial,
+            trying: AtomicBool::new(trial),
+            unsent: AtomicBool::new(false),
         }
     }
 
     /// Frees a slot of `pod`; answers whether that was the last request of a closed pod.
-    pub(super) fn vacate(&mut self, pod: &Arc<Pod>, trial: bool, begun: Instant) -> bool {
+    pub(super) fn vacate(&mut self, pod: &Arc<Pod>, ended: Ended) -> bool {
+        let now = Instant::now();
         self.in_flight -= 1;
-        self.stays.end(begun);
-        self.note_idle();
+        self.stays.end(ended.since, now);
+        if self.total() == 0 {
+            self.idle_since = Some(now);
+        }
         let Some(index) = self.slot_of(pod) else { return false };
         let slot = &mut self.slots[index];
+        slot.advance(now);
+        if ended.sent {
+            slot.meter.end(nanos(now, ended.since), slot.load());
+        }
         slot.in_flight -= 1;
-        if trial {
+        if ended.trial {
             slot.health.end_trial();
         }
         let idle_and_closed = slot.in_flight == 0 && !slot.open;
         if slot.in_flight == 0 && slot.retired {
-            self.slots.swap_remove(index);
+            let mut gone = self.slots.swap_remove(index);
+            self.note_used(&mut gone, now);
             self.forget(&pod.uid);
         }
         idle_and_closed
@@ -386,6 +427,40 @@ impl State {
         Answers(waiting.into_values().map(|w| (w.answer, Err(refusal.clone()))).collect())
     }
 
+    /// Forgets the slots of pods that are gone and serve nothing.
+    pub(super) fn drop_retired(&mut self) {
+        self.drop_slots(|slot| slot.retired && slot.in_flight == 0);
+    }
+
+    /// Forgets those slots, but not what was used of them.
+    pub(super) fn drop_slots(&mut self, gone: impl FnMut(&Slot) -> bool) {
+        let now = Instant::now();
+        let (gone, stay): (Vec<Slot>, Vec<Slot>) =
+            std::mem::take(&mut self.slots).into_iter().partition(gone);
+        self.slots = stay;
+        for mut slot in gone {
+            self.note_used(&mut slot, now);
+        }
+    }
+
+    fn note_used(&mut self, slot: &mut Slot, now: Instant) {
+        let used = slot.take_used(now);
+        if used != Used::default() {
+            self.used.entry(Arc::clone(&slot.pod.revision)).or_default().add(&used);
+        }
+    }
+
+    /// What requests used, by revision, since this was last asked; those in flight up to now.
+    pub(super) fn take_used(&mut self) -> BTreeMap<Arc<str>, Used> {
+        let now = Instant::now();
+        let mut slots = std::mem::take(&mut self.slots);
+        for slot in &mut slots {
+            self.note_used(slot, now);
+        }
+        self.slots = slots;
+        std::mem::take(&mut self.used)
+    }
+
     pub(super) fn note_idle(&mut self) {
         if self.total() == 0 {
             self.idle_since = Some(Instant::now());
@@ -403,7 +478,21 @@ impl Slot {
             claim: SlotClaim::of(claims, &pod.uid),
             others: SlotOthers::default(),
             health: Health::default(),
+            meter: PodMeter::default(),
+            metered_at: Instant::now(),
         }
+    }
+
+    /// Counts what requests used up to `now`, before anything changes of how many there are.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let passed = nanos(now, self.metered_at);
+        self.meter.advance(passed, self.in_flight, self.load() - self.in_flight);
+        self.metered_at = now;
+    }
+
+    fn take_used(&mut self, now: Instant) -> Used {
+        self.advance(now);
+        self.meter.take(self.pod.memory)
     }
 
     /// Lets it have requests again, unless it is on its way out. It has answered anew.
@@ -429,6 +518,10 @@ impl Slot {
             failing: self.health.failing(),
         }
     }
+}
+
+fn nanos(now: Instant, since: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl SlotClaim {

@@ -22,18 +22,16 @@ impl Stays {
         Self { origin: Instant::now(), served: 0, served_time, begun }
     }
 
-    /// A request has a slot.
-    pub(super) fn begin(&mut self) -> Instant {
-        let now = Instant::now();
+    /// A request has a slot from `now` on.
+    pub(super) fn begin(&mut self, now: Instant) {
         self.begun += now.saturating_duration_since(self.origin);
-        now
     }
 
-    /// One that has had it since `begun` gives it back.
-    pub(super) fn end(&mut self, begun: Instant) {
+    /// One that has had it since `begun` gives it back `now`.
+    pub(super) fn end(&mut self, begun: Instant, now: Instant) {
         self.begun = self.begun.saturating_sub(begun.saturating_duration_since(self.origin));
         self.served += 1;
-        self.served_time += begun.elapsed();
+        self.served_time += now.saturating_duration_since(begun);
     }
 
     /// The counts, after so many requests came and while so many are in flight.
@@ -55,16 +53,18 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut stays = Stays::new();
         advance(seconds(5)).await;
-        let first = stays.begin();
+        let first = Instant::now();
+        stays.begin(first);
         advance(seconds(2)).await;
-        let second = stays.begin();
+        let second = Instant::now();
+        stays.begin(second);
         advance(seconds(1)).await;
         assert_eq!(stays.traffic(2, 2).age, seconds(4));
-        stays.end(first);
+        stays.end(first, Instant::now());
         advance(seconds(4)).await;
         let traffic = stays.traffic(2, 1);
         assert_eq!((traffic.served, traffic.served_time, traffic.age), (1, seconds(3), seconds(5)));
-        stays.end(second);
+        stays.end(second, Instant::now());
         assert_eq!(stays.traffic(2, 0).age, Duration::ZERO);
     }
 }

@@ -96,7 +96,7 @@ impl Pursuit {
                     None => slot.open = false,
                 }
             }
-            state.slots.retain(|slot| !slot.retired || slot.in_flight > 0);
+            state.drop_retired();
             for pod in pods {
                 if !state.slots.iter().any(|slot| slot.pod.uid == pod.uid && !slot.retired) {
                     state.slots.push(Slot::new(pod, None));

@@ -25,6 +25,7 @@ fn pod(uid: &str) -> Arc<Pod> {
         revision: "r".into(),
         address: ([127, 0, 0, 1], 1).into(),
         protocol: Protocol::Http1,
+        memory: 64 << 20,
         start: Start::default(),
         connections: crate::upstream::Connections::default(),
     })

@@ -19,6 +19,7 @@ use rouse_core::handover::ClaimId;
 use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
 use rouse_core::trigger::{HttpClaim, TriggerKey};
+use rouse_core::usage;
 use rouse_crds::v1alpha1::{Exposure, Function, Protocol, Trigger};
 
 use crate::admission::Bounds;
@@ -168,6 +169,8 @@ pub struct PodSeen {
     pub address: Option<SocketAddr>,
     /// What its container speaks.
     pub protocol: Protocol,
+    /// Memory that it counts for, in bytes.
+    pub memory: u64,
     /// It was told to stop, or has ended.
     pub going: bool,
     /// The kubelet holds it for ready.
@@ -205,6 +208,7 @@ impl PodSeen {
             scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             protocol: if h2c { Protocol::H2c } else { Protocol::Http1 },
+            memory: pod.spec.as_ref().map_or(usage::NOMINAL_MEMORY, usage::memory_of),
             going: meta.deletion_timestamp.is_some()
                 || matches!(phase, Some("Failed" | "Succeeded")),
             ready: status.is_some_and(is_ready),

@@ -46,7 +46,8 @@ impl Inner {
         exchange.note_pod(&permit.pod().name, at, response.headers_mut());
         if permit.waited_since().is_some() {
             let start = &permit.pod().start;
-            let moments = Moments { arrived: exchange.arrived, granted: at, sent };
+            let answered = Instant::now();
+            let moments = Moments { arrived: exchange.arrived, granted: at, sent, answered };
             server_timing::append(response.headers_mut(), &moments, start);
             if start.listening.is_some_and(|listening| listening >= exchange.arrived) {
                 exchange.series.note_activated();

@@ -48,7 +48,7 @@ impl Inner {
                 Err(Denied::Moved) => return Ok(Turn::Again(request, no_owner(exchange))),
                 Err(Denied::Failed(denied)) => return Err(choose(denied, failure)),
             };
-            let at = Instant::now();
+            let at = permit.granted_at();
             let (permit, unsent) = match self.send(permit, request, exchange).await? {
                 Sent::Replied(permit, reply) => {
                     let response = self.respond(reply, Granted::new(permit, at), exchange)?;
@@ -56,6 +56,7 @@ impl Inner {
                 }
                 Sent::Unsent { permit, unsent } => (permit, unsent),
             };
+            permit.note_unsent();
             let refused = matches!(unsent.error, ConnectError::Refused(_));
             let why = Failure::not_sent(&exchange.handle.key, &permit.pod().name, &unsent.error);
             refusals += u32::from(refused);
@@ -86,6 +87,7 @@ impl Inner {
                 self.respond(reply, Granted::new(permit, at), exchange).map(Turn::Answered)
             }
             Sent::Unsent { permit, unsent } => {
+                permit.note_unsent();
                 exchange.series.note_retry();
                 let pod = &permit.pod().name;
                 let why = Failure::not_sent(&exchange.handle.key, pod, &unsent.error);

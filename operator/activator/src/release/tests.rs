@@ -28,6 +28,7 @@ fn pod(uid: &str) -> Arc<Pod> {
         revision: "r".into(),
         address: ([10, 0, 0, 1], 8080).into(),
         protocol: rouse_crds::v1alpha1::Protocol::Http1,
+        memory: 64 << 20,
         start: Start::default(),
         connections: Connections::default(),
     })

@@ -14,8 +14,11 @@ use rouse_core::report::FunctionReport;
 use rouse_core::scaling::{Decision, Reason};
 use rouse_crds::v1alpha1::Activation;
 
+use crate::admission::Gate;
 use crate::exemplar::{TraceId, TracedHistogram, observe};
 use crate::instances::{CallError, PodRef, ScaleError, Scaled};
+use crate::metering::{Meter, Meters};
+use crate::observe::index::FunctionView;
 use crate::release::Released;
 
 /// Bounds of the phases of an activation, in seconds.
@@ -35,6 +38,8 @@ pub struct ControlMetrics {
     replacements: Family<OutcomeLabel, Counter>,
     takeovers: Family<TakeoverLabel, Counter>,
     phases: Phases,
+    /// What Functions use.
+    pub meters: Meters,
     /// Functions that this activator owns.
     pub owned: Gauge,
     /// Functions of others that are sent to straight.
@@ -105,6 +110,7 @@ impl ControlMetrics {
             replacements: Family::default(),
             takeovers: Family::default(),
             phases: Family::new_with_constructor(phases),
+            meters: Meters::register(registry),
             owned: Gauge::default(),
             followed: Gauge::default(),
         };
@@ -172,7 +178,7 @@ impl ControlMetrics {
             namespace: Arc::clone(&key.namespace),
             function: Arc::clone(&key.name),
         };
-        ScalerMetrics { all: self.clone(), labels, desired: None }
+        ScalerMetrics { all: self.clone(), labels, desired: None, meter: None }
     }
 }
 
@@ -182,6 +188,8 @@ pub struct ScalerMetrics {
     all: ControlMetrics,
     labels: FunctionLabels,
     desired: Option<u32>,
+    /// What the Function uses, once it had a pod.
+    meter: Option<Arc<Meter>>,
 }
 
 impl ScalerMetrics {
@@ -197,6 +205,22 @@ impl ScalerMetrics {
                 reason = ?decision.reason,
                 "scaling",
             );
+        }
+    }
+
+    /// These pods are warm: the revision and the memory of each.
+    pub fn keep_warm<'a>(
+        &mut self,
+        function: &FunctionView,
+        gate: &Arc<Gate>,
+        pods: impl Iterator<Item = (&'a Arc<str>, u64)>,
+    ) {
+        let mut pods = pods.peekable();
+        if self.meter.is_none() && pods.peek().is_some() {
+            self.meter = Some(self.all.meters.watch(&function.key, &function.uid, gate));
+        }
+        if let Some(meter) = &self.meter {
+            meter.keep_warm(pods);
         }
     }
 
@@ -280,6 +304,9 @@ impl ScalerMetrics {
 
 impl Drop for ScalerMetrics {
     fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            meter.keep_warm(std::iter::empty());
+        }
         self.all.desired.remove(&self.labels);
         self.all.ready.remove(&self.labels);
     }

@@ -203,6 +203,12 @@ impl Pods {
         self.all.values().filter(|pod| !pod.is_answering()).count()
     }
 
+    /// Revisions and memory of the pods that answer.
+    pub fn answering(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let answering = self.all.values().filter(|pod| pod.is_answering());
+        answering.map(|pod| (&pod.view.seen.revision, pod.view.seen.memory))
+    }
+
     /// Takes in what was observed, and forgets who goes.
     pub fn observe(&mut self, observed: &Observed, gate: &Arc<Gate>) -> Vec<Asking> {
         let mut changes = Vec::new();
@@ -271,6 +277,7 @@ impl Pods {
                 revision: Arc::clone(&view.seen.revision),
                 address,
                 protocol: view.seen.protocol,
+                memory: view.seen.memory,
                 start: start_of(view, at, raise),
                 connections: Connections::default(),
             })

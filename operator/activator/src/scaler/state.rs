@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
+use rouse_core::history::History;
 use rouse_core::scaling::idle::Outlook;
 use rouse_core::scaling::{self, Decision, Moment, Seen};
 use rouse_core::spread::LEASE;
@@ -65,6 +66,9 @@ pub struct Scaler {
     expecting: bool,
     last_error: Option<LastError>,
     last_activation: Option<Activation>,
+    history: History,
+    /// Pods by the last decision.
+    desired: u32,
     publisher: Publisher,
     /// When every other activator that sends to the pods has said so, or has stopped.
     others_known_at: Instant,
@@ -80,7 +84,8 @@ impl Scaler {
         (heir, others, metrics): (Heir, bool, ScalerMetrics),
         now: Instant,
     ) -> Self {
-        let scaling = match found_running(&observed) {
+        let found = found_running(&observed);
+        let scaling = match found {
             0 => scaling::State::default(),
             replicas => scaling::State::found_running(Moment::ZERO, replicas),
         };
@@ -105,6 +110,8 @@ impl Scaler {
             expecting: false,
             last_error: None,
             last_activation: None,
+            history: History::default(),
+            desired: found,
             publisher: Publisher::default(),
             others_known_at: if unknown { now + LEASE } else { now },
             metrics,
@@ -146,7 +153,7 @@ impl Scaler {
         let now = clocks.instant;
         let silent_at = self.gate.expire_followers();
         let mut actions = self.claim();
-        let (load, decision) = self.decide_scale(now);
+        let (load, decision) = self.decide_scale(clocks);
         let (plan, seen) = self.decide_plan(decision.desired, now);
         actions.append(&mut self.ask(&plan));
         actions.extend(self.replace_failing(&load, now));
@@ -160,6 +167,7 @@ impl Scaler {
         self.tell_followers(decision.desired);
         self.note_activation(&load, clocks);
         let wake_at = self.next_moment(&load, &decision, &targets, now);
+        self.metrics.keep_warm(&self.observed.function, &self.gate, self.pods.answering());
         let report = self.report(&plan, &targets, &load);
         let (report, publish_at) = self.publisher.offer(report, now);
         actions.extend(report.map(Action::Publish));
@@ -201,7 +209,8 @@ impl Scaler {
         actions
     }
 
-    fn decide_scale(&mut self, now: Instant) -> (Load, Decision) {
+    fn decide_scale(&mut self, clocks: &Clocks) -> (Load, Decision) {
+        let now = clocks.instant;
         let load = self.gate.take_load();
         let seen = Seen {
             peak: load.peak,
@@ -219,6 +228,10 @@ impl Scaler {
         let moment = now.saturating_duration_since(self.origin);
         let decision = scaling::decide(policy, seen, &mut self.scaling, moment);
         self.metrics.decided(&decision);
+        let from = std::mem::replace(&mut self.desired, decision.desired);
+        if from != decision.desired {
+            self.history.decided(from, &decision, clocks.wall);
+        }
         (load, decision)
     }
 

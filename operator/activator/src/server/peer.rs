@@ -102,6 +102,8 @@ pub struct PeerService {
     pub check: Arc<CheckPeer>,
     /// Answers `GET /v1/reports`.
     pub reports: Arc<Reports>,
+    /// The last lines of each stream of reports, where the server leaves in order.
+    pub last_words: Arc<dyn Fn() -> Bytes + Send + Sync>,
     /// Answers `POST /v1/release`.
     pub release: Arc<ReleaseTo>,
     /// The key of this activator.
@@ -334,7 +336,10 @@ fn until_closing(shared: &Shared, body: ResponseBody) -> ResponseBody {
         // The sender lives as long as the connection; without it there is nobody to report to.
         drop(phase.wait_for(|phase| *phase >= Phase::Closing).await);
     };
-    let frames = body.into_data_stream().map_ok(Frame::data).take_until(closing.boxed());
+    let last_words = Arc::clone(&shared.peers.last_words);
+    let last = futures::stream::once(async move { Ok(last_words()) });
+    let lines = body.into_data_stream().take_until(closing.boxed()).chain(last);
+    let frames = lines.map_ok(Frame::data);
     ResponseBody::stream(StreamBody::new(frames).boxed_unsync())
 }
 

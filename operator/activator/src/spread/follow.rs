@@ -231,6 +231,7 @@ fn build_pod(view: &PodView) -> Option<Arc<Pod>> {
         revision: Arc::clone(&seen.revision),
         address: seen.address?,
         protocol: seen.protocol,
+        memory: seen.memory,
         start: Start::default(),
         connections: Connections::default(),
     }))

@@ -17,8 +17,8 @@ use rouse_core::report::{REPORTS_PATH, ReportLine};
 use rouse_peer::{ConnectError, Protocol};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::delay;
 use crate::context::Shared;
@@ -32,6 +32,8 @@ const ASKS: u32 = 2;
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a stream may be silent: three of the activators' heartbeats.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a member that has left is listened to: it finishes what it serves, and counts that.
+const LAST_WORDS: Duration = Duration::from_mins(15);
 /// Most failures that lengthen the wait, which is then about eight seconds: a member that is there
 /// again is heard soon.
 const MAX_FAILURES: u32 = 5;
@@ -62,21 +64,23 @@ enum StreamError {
 /// Follows all members. Never ends.
 pub(crate) async fn run(context: Shared, mut membership: watch::Receiver<Membership>) {
     let mut streams = JoinSet::new();
-    let mut by_member: BTreeMap<Member, AbortHandle> = BTreeMap::new();
+    let mut by_member: BTreeMap<Member, watch::Sender<bool>> = BTreeMap::new();
     let mut number = 0;
     loop {
         let members = membership.borrow_and_update().members.clone();
-        by_member.retain(|member, stream| {
+        by_member.retain(|member, left| {
             let stays = members.contains(member);
             if !stays {
-                stream.abort();
+                left.send_replace(true);
             }
             stays
         });
         for member in members {
             by_member.entry(member).or_insert_with_key(|member| {
                 number += 1;
-                streams.spawn(follow(context.clone(), member.clone(), number))
+                let (left, leaves) = watch::channel(false);
+                streams.spawn(follow(context.clone(), member.clone(), number, leaves));
+                left
             });
         }
         for (namespace, name) in context.reports.spoken_for() {
@@ -111,25 +115,32 @@ impl Drop for Following<'_> {
 }
 
 /// Follows one member, stream after stream. `first` numbers its streams; members that come later
-/// have greater numbers.
-async fn follow(context: Shared, member: Member, first: u64) {
+/// have greater numbers. From a member that has left nothing is taken but what it goes on to count, and
+/// that only as long as its stream lasts.
+async fn follow(context: Shared, member: Member, first: u64, mut leaves: watch::Receiver<bool>) {
     let mut failures = 0;
     for attempt in 0.. {
         let stream = (first << 32) + attempt;
-        let opened = open(&context, &member).await;
+        let opened = tokio::select! {
+            opened = open(&context, &member) => opened,
+            () = left(&mut leaves) => return,
+        };
         let error = match opened {
             Err(error) => error,
             Ok(body) => {
                 failures = 0;
                 let _following = Following::start(&context, &member, stream);
                 tracing::info!(member = member.name, peer = member.peer, "reports");
-                read(&context, &member, stream, body).await
+                read(&context, &member, stream, (body, &mut leaves)).await
             }
         };
         failures = (failures + 1).min(MAX_FAILURES);
         let wait = delay(Class::Transient, failures, &member.uid);
         tracing::info!(member = member.name, error = chain(&error), "no reports");
-        sleep(wait).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = left(&mut leaves) => return,
+        }
     }
 }
 
@@ -184,11 +195,34 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Waits until the member has left.
+async fn left(leaves: &mut watch::Receiver<bool>) {
+    // Without a sender nobody follows any more.
+    drop(leaves.wait_for(|left| *left).await);
+}
+
 /// Reads reports until the stream ends; why it did.
-async fn read(context: &Shared, member: &Member, stream: u64, mut body: Incoming) -> StreamError {
+async fn read(
+    context: &Shared,
+    member: &Member,
+    stream: u64,
+    (mut body, leaves): (Incoming, &mut watch::Receiver<bool>),
+) -> StreamError {
     let mut lines = Lines::default();
+    let mut last_words_by = None;
     loop {
-        let frame = match timeout(SILENCE, body.frame()).await {
+        let gone = last_words_by.is_some();
+        let silence = Instant::now() + SILENCE;
+        let silence = last_words_by.map_or(silence, |by: Instant| by.min(silence));
+        let frame = tokio::select! {
+            frame = timeout_at(silence, body.frame()) => frame,
+            () = left(leaves), if !gone => {
+                context.reports.end_stream(&member.uid, stream);
+                last_words_by = Some(Instant::now() + LAST_WORDS);
+                continue;
+            }
+        };
+        let frame = match frame {
             Err(_) => return StreamError::Silent,
             Ok(None) => return StreamError::Ended,
             Ok(Some(Err(error))) => return error.into(),
@@ -204,10 +238,17 @@ async fn read(context: &Shared, member: &Member, stream: u64, mut body: Incoming
                 Err(error) => return error.into(),
             };
             match serde_json::from_slice(&line) {
+                Ok(line) if gone => take_usage(context, line).await,
                 Ok(line) => take(context, member, stream, line).await,
                 Err(error) => return error.into(),
             }
         }
+    }
+}
+
+async fn take_usage(context: &Shared, line: ReportLine) {
+    for (namespace, name) in context.reports.accept_usage(line) {
+        context.requests.send(&namespace, &name).await;
     }
 }
 
@@ -218,6 +259,9 @@ async fn take(context: &Shared, member: &Member, stream: u64, line: ReportLine) 
         ReportLine::Synced => "synced",
         ReportLine::Routed(_) => "routed",
         ReportLine::Heartbeat => "heartbeat",
+        ReportLine::Usage(_) => "usage",
+        ReportLine::Process(_) => "process",
+        ReportLine::Farewell(_) => "farewell",
     });
     for (namespace, name) in context.reports.accept(&member.uid, stream, line) {
         context.requests.send(&namespace, &name).await;

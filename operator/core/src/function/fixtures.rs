@@ -99,5 +99,6 @@ pub fn report(serving: Option<&str>, pods: &[(&str, u32, u32, u32)]) -> Function
             .collect(),
         last_activation: None,
         last_error: None,
+        history: crate::history::History::default(),
     }
 }

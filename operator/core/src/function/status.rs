@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use rouse_crds::v1alpha1::{ConditionType, Exposure, FunctionStatus, LastError};
+use rouse_crds::v1alpha1::{ConditionType, Exposure, FunctionStatus, LastError, Usage};
 
 use super::names::FunctionKey;
 use super::plan::{NameHolder, Outlook};
+use crate::history::History;
 use crate::report::FunctionReport;
 
 /// Longest message of a condition, in characters. The API allows more; nobody reads it.
@@ -45,6 +46,8 @@ pub struct Situation<'a> {
     /// What the owner among the activators says; none before the first report, when the status
     /// goes on to say what it said.
     pub report: Option<&'a FunctionReport>,
+    /// What the Function used, as it shall be told.
+    pub usage: Option<&'a Usage>,
     /// The wall clock.
     pub now: Timestamp,
 }
@@ -89,6 +92,7 @@ pub fn compute(situation: &Situation<'_>) -> FunctionStatus {
     let verdict = judge(situation, latest_ready.as_deref(), pods, last_error.as_ref());
     let has_name = situation.outlook.is_none_or(|outlook| outlook.name == NameHolder::Function);
     let public = situation.public_domain.filter(|_| situation.exposure == Exposure::Public);
+    let history = history_of(situation.report, &previous);
     FunctionStatus {
         observed_generation: situation.generation,
         conditions: build_conditions(&verdict, pods, situation, &previous.conditions),
@@ -103,7 +107,21 @@ pub fn compute(situation: &Situation<'_>) -> FunctionStatus {
             .report
             .and_then(|report| report.last_activation.clone())
             .or(previous.last_activation),
+        activations: history.activations,
+        decisions: history.decisions,
+        usage: situation.usage.cloned(),
         last_error,
+    }
+}
+
+fn history_of(report: Option<&FunctionReport>, previous: &FunctionStatus) -> History {
+    let before = History {
+        activations: previous.activations.clone(),
+        decisions: previous.decisions.clone(),
+    };
+    match report {
+        Some(report) => report.history.after(&before),
+        None => before,
     }
 }
 

@@ -39,6 +39,7 @@ fn function(uid: &str) -> FunctionSeen {
 
 fn pod(uid: &str) -> PodSeen {
     PodSeen {
+        memory: 64 << 20,
         uid: uid.into(),
         namespace: "shop".into(),
         name: uid.into(),

@@ -144,6 +144,7 @@ impl Scaler {
         });
         if let Some(activation) = activation {
             self.metrics.activated(&activation, mark.trace);
+            self.history.woken(activation.clone());
             self.last_activation = Some(activation);
         }
         self.gate.end_activation();
@@ -199,6 +200,7 @@ impl Scaler {
             load,
             last_activation: self.last_activation.as_ref(),
             last_error: self.last_error.as_ref(),
+            history: &self.history,
         };
         let report = build_report(&reported);
         self.metrics.report(&report);

@@ -437,6 +437,7 @@ impl Plant {
         state.made += 1;
         let uid: Arc<str> = format!("{revision}-{:04}", state.made).into();
         let seen = PodSeen {
+            memory: 64 << 20,
             uid: Arc::clone(&uid),
             namespace: "shop".into(),
             name: Arc::clone(&uid),

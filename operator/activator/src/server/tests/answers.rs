@@ -206,7 +206,10 @@ async fn an_answer_that_was_waited_for_tells_what_the_wait_was_made_of() {
     let response = answer.await.unwrap();
     let timings: Vec<_> = response.headers().get_all("server-timing").iter().collect();
     assert_eq!(timings[0], "db;dur=1");
-    assert_eq!(timings[1], "rouse-wait;dur=250.0, rouse-listen;dur=250.0, rouse-send;dur=250.0");
+    assert_eq!(
+        timings[1],
+        "rouse-wait;dur=250.0, rouse-listen;dur=250.0, rouse-send;dur=250.0, rouse-first-byte;dur=250.0"
+    );
     assert_eq!(read(response).await, "Hello");
     assert!(rig.load().activation.unwrap().first_byte.is_some());
     assert_eq!(rig.metric("rouse_activated_requests_total{"), Some(1.0));

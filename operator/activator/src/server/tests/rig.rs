@@ -242,6 +242,7 @@ impl Rig {
         let peers = PeerService {
             check: Arc::new(check),
             reports: Arc::new(reports),
+            last_words: Arc::new(Bytes::new),
             release: Arc::new(release),
             key: ServerKey::generate().unwrap(),
             identity,
@@ -453,6 +454,7 @@ pub fn pod(uid: &str, address: SocketAddr, protocol: Protocol) -> Arc<Pod> {
         revision: "r".into(),
         address,
         protocol,
+        memory: 64 << 20,
         start: Start::default(),
         connections: Connections::default(),
     })

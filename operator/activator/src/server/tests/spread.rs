@@ -69,6 +69,7 @@ fn observe(pods: &[u8]) -> Observed {
     let pod = |last: &u8| {
         let uid: Arc<str> = format!("pod-{last}").into();
         let seen = PodSeen {
+            memory: 64 << 20,
             uid: Arc::clone(&uid),
             namespace: "shop".into(),
             name: uid,

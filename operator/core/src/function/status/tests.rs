@@ -52,6 +52,7 @@ impl World {
             trouble: trouble.as_ref(),
             unrouted: self.unrouted.as_ref(),
             report: self.report.as_ref(),
+            usage: None,
             now: Timestamp::from_second(self.second).unwrap(),
         });
         self.status = Some(status.clone());
@@ -316,6 +317,7 @@ fn a_public_function_has_a_public_url() {
             trouble: None,
             unrouted: None,
             report: None,
+            usage: None,
             now: Timestamp::UNIX_EPOCH,
         };
         compute(&situation).public_url
