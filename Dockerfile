@@ -17,10 +17,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
     RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
-    cargo build --locked --release --target "$target" --package "$PACKAGE" && \
+    cargo build --locked --profile dist --target "$target" --package "$PACKAGE" && \
     mkdir -p /image/etc /image/usr/local/bin && \
     mkdir -m 1777 /image/tmp && \
-    cp "target/$target/release/$PROGRAM" /image/usr/local/bin/ && \
+    cp "target/$target/dist/$PROGRAM" /image/usr/local/bin/ && \
     ln -s "$PROGRAM" /image/usr/local/bin/entry && \
     printf 'root:x:0:0:root:/:/\nrouse:x:65532:65532:rouse:/:/\n' > /image/etc/passwd && \
     printf 'root:x:0:\nrouse:x:65532:\n' > /image/etc/group && \

@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
+use crate::programs::{self, Profile};
 use crate::stage::{Stage, StageArguments};
-use crate::{command, hollow, image, programs};
+use crate::{command, hollow, image};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -33,16 +34,16 @@ const MODEL: &str = "--model";
 pub fn run(arguments: &Arguments) -> Result<()> {
     let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
     if HOLLOW.contains(&name) {
-        let mut programs = hollow::Programs::gather()?;
+        let mut programs = hollow::Programs::gather(Profile::Dist)?;
         if name == "proxy" {
             programs = programs.with_yardstick()?;
         }
-        let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
+        let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
         programs.tell(&mut bench);
         return command::run(bench.args(&arguments.bench));
     }
     if arguments.bench.iter().any(|argument| argument == MODEL) {
-        let mut bench = Command::new(programs::build_one("rouse-e2e", "bench")?);
+        let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
         return command::run(bench.args(&arguments.bench));
     }
     on_cluster(arguments)
@@ -50,8 +51,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn on_cluster(arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
-    let archives = image::build()?;
-    let program = programs::build_one("rouse-e2e", "bench")?;
+    let archives = image::build(Profile::Dist)?;
+    let program = programs::build_one(Profile::Release, "rouse-e2e", "bench")?;
     stage.up()?;
     stage.load(&archives)?;
     stage.install(&archives)?;

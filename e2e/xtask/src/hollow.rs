@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::programs::{self, Profile};
 use crate::tools::catalog;
-use crate::{command, folders, packages, programs, tools};
+use crate::{command, folders, packages, tools};
 
 /// Names the folder of the programs to the crate `rouse-e2e`.
 const VARIABLE: &str = "ROUSE_E2E_PROGRAMS";
@@ -19,8 +20,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds and gathers what every run needs, and `rouse` as it is released.
-    pub fn gather() -> Result<Self> {
+    /// Builds and gathers what every run needs, and `rouse`.
+    pub fn gather(profile: Profile) -> Result<Self> {
         packages::require(&[packages::SETPRIV])?;
         tools::ensure(&[&catalog::KUBERNETES, &catalog::ETCD])?;
         let gathered = Self { folder: folders::target().join("hollow") };
@@ -33,14 +34,14 @@ impl Programs {
             gathered.link(program, &tools::path(recipe, program)?)?;
         }
         // A copy: a build while the run goes on would change it.
-        gathered.copy("rouse", &programs::build_one("rouse", "rouse")?)?;
+        gathered.copy("rouse", &programs::build_one(profile, "rouse", "rouse")?)?;
         Ok(gathered)
     }
 
     /// Adds what is measured beside Rouse, and what measures.
     pub fn with_yardstick(self) -> Result<Self> {
         packages::require(&[packages::NGINX, packages::WRK])?;
-        // The build that counts allocations stands where the released one stood, and was copied from.
+        // The build that counts allocations stands where the other stood, and was copied from.
         self.copy("rouse-counting", &programs::build_with("rouse", "rouse", "count-allocations")?)?;
         self.link("nginx", &packages::nginx()?)?;
         self.link("wrk", &command::find("wrk").context("wrk is missing")?)?;

@@ -9,7 +9,8 @@ use clap::Args;
 
 use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
-use crate::{folders, programs, term};
+use crate::programs::{self, Profile};
+use crate::{folders, term};
 
 /// Bytes that the operator's archive may have.
 const LIMIT: u64 = 20_000_000;
@@ -52,7 +53,7 @@ const HELLO: Content = Content {
 
 /// Runs `cargo xtask image`.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let archives = build()?;
+    let archives = build(Profile::Dist)?;
     if arguments.load {
         arguments.root.local()?.load(&archives)?;
         term::note("Imported into the local cluster.");
@@ -61,9 +62,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Builds all images; gives the paths of their archives.
-pub fn build() -> Result<Vec<PathBuf>> {
+pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
     let contents = [&OPERATOR, &HELLO];
-    let programs = programs::build(&contents.map(|content| (content.package, content.program)))?;
+    let named = contents.map(|content| (content.package, content.program));
+    let programs = programs::build(profile, &named)?;
     let folder = folders::target().join("image");
     let mut archives = Vec::new();
     for (content, program) in contents.into_iter().zip(programs) {

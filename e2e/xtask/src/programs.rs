@@ -1,4 +1,4 @@
-//! Release builds of the workspace's programs, all with the same flags, so that they share what is
+//! Optimised builds of the workspace's programs, all with the same flags, so that they share what is
 //! compiled. Must not know what becomes of a program.
 
 use std::path::PathBuf;
@@ -8,20 +8,41 @@ use anyhow::{Context, Result};
 
 use crate::{command, folders};
 
-/// Builds static release programs, each told by its package and name; gives their paths in the same
-/// order.
-pub fn build(programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
-    build_as(programs, None)
+/// How programs are optimised: the profiles of `Cargo.toml`.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    /// For what is tested, and for what tests and measures.
+    Release,
+    /// As it is handed out; what is measured is built like that too.
+    Dist,
 }
 
-/// Builds one static release program with a feature of its package; gives its path, where the next
-/// build without the feature puts its own.
+impl Profile {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
+/// Builds static programs, each told by its package and name; gives their paths in the same order.
+pub fn build(profile: Profile, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+    build_as(profile, programs, None)
+}
+
+/// Builds one static program as it is handed out, but with a feature of its package; gives its path,
+/// where the next build without the feature puts its own.
 pub fn build_with(package: &str, program: &str, feature: &str) -> Result<PathBuf> {
-    let built = build_as(&[(package, program)], Some(feature))?;
+    let built = build_as(Profile::Dist, &[(package, program)], Some(feature))?;
     built.into_iter().next().context("one program was asked for")
 }
 
-fn build_as(programs: &[(&str, &str)], feature: Option<&str>) -> Result<Vec<PathBuf>> {
+fn build_as(
+    profile: Profile,
+    programs: &[(&str, &str)],
+    feature: Option<&str>,
+) -> Result<Vec<PathBuf>> {
     let told = command::output(Command::new("rustc").arg("-vV"))?;
     let target = host(&told).context("`rustc -vV` names no host")?;
     let mut cargo = Command::new(env!("CARGO"));
@@ -31,26 +52,26 @@ fn build_as(programs: &[(&str, &str)], feature: Option<&str>) -> Result<Vec<Path
     cargo.env(flags_variable(target), STATIC_FLAGS);
     // With an explicit target the flags don't reach build scripts and procedural macros, which
     // can't be static.
-    cargo.args(["build", "--release", "--target", target]);
+    cargo.args(["build", "--profile", profile.as_str(), "--target", target]);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
     }
     cargo.args(feature.map(|feature| format!("--features={feature}")));
     command::run(&mut cargo)?;
-    let folder = folders::target().join(target).join("release");
+    let folder = folders::target().join(target).join(profile.as_str());
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
 }
 
-/// Where the static release build of a program is, once it was built.
-pub fn path_of(program: &str) -> Result<PathBuf> {
+/// Where the static build of a program is, once it was built.
+pub fn path_of(profile: Profile, program: &str) -> Result<PathBuf> {
     let told = command::output(Command::new("rustc").arg("-vV"))?;
     let target = host(&told).context("`rustc -vV` names no host")?;
-    Ok(folders::target().join(target).join("release").join(program))
+    Ok(folders::target().join(target).join(profile.as_str()).join(program))
 }
 
-/// Builds one static release program; gives its path.
-pub fn build_one(package: &str, program: &str) -> Result<PathBuf> {
-    let built = build(&[(package, program)])?;
+/// Builds one static program; gives its path.
+pub fn build_one(profile: Profile, package: &str, program: &str) -> Result<PathBuf> {
+    let built = build(profile, &[(package, program)])?;
     built.into_iter().next().context("one program was asked for")
 }
 

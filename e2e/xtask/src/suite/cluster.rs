@@ -9,8 +9,9 @@ use anyhow::{Result, ensure};
 use super::report::Report;
 use super::{Arguments, cargo};
 use crate::cluster::kubectl_for;
+use crate::programs::{self, Profile};
 use crate::stage::Stage;
-use crate::{command, folders, helm, image, programs, term};
+use crate::{command, folders, helm, image, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
 const TESTS_AT_ONCE: &str = "4";
@@ -24,7 +25,7 @@ const STATES: &str = "go-template={{range .items}}{{.kind}} {{.metadata.name}} \
 /// Runs them, and ends the local cluster if it was started here and nobody wants to keep it.
 pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
-    let archives = report.step("images", |_| image::build())?;
+    let archives = report.step("images", |_| image::build(Profile::Release))?;
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&archives))?;
     let filter = arguments.filter.as_deref();
@@ -106,7 +107,7 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     }
     stage.tell(&mut tests);
     // Users' questions are asked by the program that the image holds.
-    tests.env("ROUSE_E2E_PROGRAM", programs::path_of("rouse")?);
+    tests.env("ROUSE_E2E_PROGRAM", programs::path_of(Profile::Release, "rouse")?);
     Ok(tests)
 }
 

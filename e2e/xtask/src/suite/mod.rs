@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use self::report::Report;
+use crate::programs::Profile;
 use crate::stage::StageArguments;
 use crate::tools::{self, catalog::H2SPEC};
 use crate::{command, folders, generate, hollow};
@@ -83,7 +84,8 @@ fn conformance(report: &mut Report) -> Result<()> {
 
 /// Disturbs real activators and looks at how many requests a pod has at once.
 fn exactness(report: &mut Report) -> Result<()> {
-    let programs = report.step("a control plane without nodes", |_| hollow::Programs::gather())?;
+    let programs = report
+        .step("a control plane without nodes", |_| hollow::Programs::gather(Profile::Release))?;
     report
         .step("a hard limit of one, disturbed", |report| {
             let mut test = cargo();
