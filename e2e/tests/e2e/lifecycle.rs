@@ -57,7 +57,9 @@ async fn a_burst_at_zero_is_spread_over_pods_that_never_exceed_their_limit() {
 
         let caller = Caller::new(scope.cluster.activator);
         let host = scope.host("hello");
-        let answers = try_join_all((0..50).map(|_| caller.get(&host, "/?sleep=2000"))).await?;
+        // A few pods come first, until it is seen that these requests take long; they go on for long
+        // enough that the others are there before these are done.
+        let answers = try_join_all((0..50).map(|_| caller.get(&host, "/?sleep=6000"))).await?;
         let mut by_pod: BTreeMap<&str, u64> = BTreeMap::new();
         for answer in &answers {
             assert_eq!(answer.status, 200, "{answer:?}");
