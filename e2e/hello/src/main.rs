@@ -9,6 +9,7 @@
 //! | `/stream?count=N&pause=MILLIS` | N lines, a pause before each |
 //! | `/status/CODE` | that status |
 //! | `/exit/CODE` | none: the process ends |
+//! | `/events` | the events that this pod got so far, one a line: `ce-id ce-time` |
 //!
 //! Every answer says who gave it: `x-hello-pod`, `x-hello-version`, `x-hello-listening-at` (Unix
 //! time in microseconds at which the port was open), `x-hello-in-flight` and
@@ -21,8 +22,8 @@
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -48,7 +49,12 @@ struct Server {
     listening_at: u128,
     in_flight: AtomicU32,
     most_in_flight: AtomicU32,
+    /// Ids and times of the events that came, at most [`MOST_EVENTS`].
+    events: Mutex<Vec<String>>,
 }
+
+/// Events that are remembered.
+const MOST_EVENTS: usize = 10_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
@@ -72,6 +78,7 @@ async fn main() -> std::io::Result<()> {
         listening_at: since_epoch.as_micros(),
         in_flight: AtomicU32::new(0),
         most_in_flight: AtomicU32::new(0),
+        events: Mutex::default(),
     });
     serve(listener, server).await
 }
@@ -135,10 +142,11 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let guard = InFlight::begin(&server);
+    note_event(&server, &request);
     if let Some(millis) = query(&request, "sleep") {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
-    let mut response = route(request, guard);
+    let mut response = route(&server, request, guard);
     let in_flight = server.in_flight.load(Ordering::SeqCst);
     let most = server.most_in_flight.load(Ordering::SeqCst);
     for (name, value) in [
@@ -155,7 +163,18 @@ async fn answer(
     Ok(response)
 }
 
-fn route(request: Request<Incoming>, guard: InFlight) -> Response<Body> {
+/// Remembers the event that the request is, if it is one.
+fn note_event(server: &Server, request: &Request<Incoming>) {
+    let attribute = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if let (Some(id), Some(time)) = (attribute("ce-id"), attribute("ce-time")) {
+        let mut events = server.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() < MOST_EVENTS {
+            events.push(format!("{id} {time}\n"));
+        }
+    }
+}
+
+fn route(server: &Server, request: Request<Incoming>, guard: InFlight) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let mut segments = path.trim_start_matches('/').split('/');
     match (segments.next(), segments.next()) {
@@ -166,6 +185,10 @@ fn route(request: Request<Incoming>, guard: InFlight) -> Response<Body> {
             let mut response = Response::new(held(Full::new(Bytes::new()).map_err(never), guard));
             *response.status_mut() = status;
             response
+        }
+        (Some("events"), None) => {
+            let events = server.events.lock().unwrap_or_else(PoisonError::into_inner).concat();
+            Response::new(held(Full::new(Bytes::from(events)).map_err(never), guard))
         }
         (Some("exit"), Some(code)) => std::process::exit(code.parse().unwrap_or(1)),
         _ => {

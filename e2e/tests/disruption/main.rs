@@ -8,15 +8,17 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, ListParams};
-use rouse_crds::v1alpha1::Function;
+use rouse_crds::v1alpha1::{Function, Trigger};
 use rouse_e2e::cluster::{Cluster, NAMESPACE};
+use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
 use rouse_e2e::steady::{Load, Share};
 use rouse_e2e::{activators, wait};
@@ -181,6 +183,56 @@ fn writes_since(log: &std::path::Path, offset: u64, account: &str) -> anyhow::Re
         }
     }
     Ok(writes)
+}
+
+/// Kills the controller that leads, without any grace.
+async fn kill_the_leader(cluster: &Cluster) -> anyhow::Result<()> {
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let lease = leases.get("rouse-controller").await?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity).context("somebody leads")?;
+    let name = holder.split('_').next().unwrap_or_default();
+    let pods = activators::pods(cluster);
+    pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn schedules_lose_no_tick_when_controllers_are_killed_and_each_has_one_id() {
+    Scope::run("ticks", async |scope| {
+        scope.apply_function("hello", hello(&json!({"scaling": {"min": 1, "max": 1}}))).await?;
+        let spec = json!({"function": "hello", "schedule": {"cron": "@every 2s"}});
+        scope.apply_trigger("often", spec).await?;
+        scope.trigger_is("often", "True", "Scheduled").await?;
+        for _ in 0..3 {
+            kill_the_leader(&scope.cluster).await?;
+            let killed = Timestamp::now();
+            wait::object(&scope.api::<Trigger>(), "often", PATIENCE, |trigger| {
+                let status = trigger.and_then(|trigger| trigger.status.as_ref()?.schedule.as_ref());
+                status.is_some_and(|status| status.settled_until.0 > killed)
+            })
+            .await?;
+        }
+        let events = Caller::new(scope.cluster.activator);
+        let events = events.get(&scope.host("hello"), "/events").await?;
+        let mut ids: BTreeMap<Timestamp, BTreeSet<&str>> = BTreeMap::new();
+        for line in std::str::from_utf8(&events.body)?.lines() {
+            let (id, time) = line.split_once(' ').context("an id and a time")?;
+            ids.entry(time.parse()?).or_default().insert(id);
+        }
+        let times: Vec<_> = ids.keys().collect();
+        assert!(times.len() > 10, "{ids:?}");
+        let gaps = times.windows(2).filter(|pair| pair[1].duration_since(*pair[0]).as_secs() != 2);
+        assert_eq!(gaps.count(), 0, "no tick is lost: {ids:?}");
+        let trigger = scope.api::<Trigger>().get("often").await?;
+        let made = trigger.metadata.creation_timestamp.context("it has an age")?.0;
+        assert_eq!(times[0].duration_since(made).as_secs(), 2, "not the first either: {ids:?}");
+        assert!(ids.values().all(|ids| ids.len() == 1), "each tick has one id: {ids:?}");
+        let distinct: BTreeSet<_> = ids.values().flatten().collect();
+        assert_eq!(distinct.len(), ids.len(), "no two ticks have the same: {ids:?}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -16,3 +16,5 @@ mod names;
 mod peers;
 mod rights;
 mod rollout;
+mod schedules;
+mod tls;

@@ -1,0 +1,53 @@
+//! Functions that the clock calls.
+
+use jiff::Timestamp;
+use kube::api::DeleteParams;
+use rouse_crds::v1alpha1::Trigger;
+use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
+use rouse_e2e::wait;
+use serde_json::json;
+
+fn last_delivered(trigger: &Trigger) -> Option<Timestamp> {
+    Some(trigger.status.as_ref()?.schedule.as_ref()?.last_delivered.as_ref()?.0)
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_function_asleep_is_woken_by_its_schedule_and_sleeps_again() {
+    Scope::run("schedule", async |scope| {
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        scope.asleep("hello", PATIENCE).await?;
+        let spec = json!({"function": "hello", "schedule": {"cron": "@every 20s"}});
+        scope.apply_trigger("often", spec).await?;
+        scope.trigger_is("often", "True", "Scheduled").await?;
+        let mut last = None;
+        for _ in 0..2 {
+            scope.function("hello", PATIENCE, |f| condition(f, "Active") == Some("True")).await?;
+            scope.asleep("hello", PATIENCE).await?;
+            let trigger = wait::object(&scope.api::<Trigger>(), "often", PATIENCE, |trigger| {
+                trigger.is_some_and(|trigger| last_delivered(trigger) > last)
+            })
+            .await?;
+            last = trigger.as_ref().and_then(last_delivered);
+        }
+        scope.api::<Trigger>().delete("often", &DeleteParams::default()).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_schedule_that_can_not_be_kept_says_why() {
+    Scope::run("schedule-bad", async |scope| {
+        let spec = json!({"function": "hello", "schedule": {"cron": "@daily"}});
+        scope.apply_trigger("early", spec).await?;
+        scope.trigger_is("early", "False", "FunctionMissing").await?;
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        scope.trigger_is("early", "True", "Scheduled").await?;
+        let spec = json!({"function": "hello", "schedule": {"cron": "0 0 30 2 *"}});
+        scope.apply_trigger("never", spec).await?;
+        scope.trigger_is("never", "False", "ScheduleInvalid").await
+    })
+    .await;
+}
