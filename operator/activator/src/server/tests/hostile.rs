@@ -37,10 +37,15 @@ pub struct Ports {
 
 impl Ports {
     pub async fn open() -> Self {
-        Self::with(1000).await
+        Self::with(1000, Duration::ZERO).await
     }
 
-    async fn with(most_connections: usize) -> Self {
+    /// Ports of a Function that takes its time for each answer.
+    pub async fn open_with_answers_after(time: Duration) -> Self {
+        Self::with(1000, time).await
+    }
+
+    async fn with(most_connections: usize, answers_after: Duration) -> Self {
         let rig = Rig::owner();
         let reached = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&reached);
@@ -48,6 +53,7 @@ impl Ports {
             seen.lock().unwrap().push(request.uri().path().to_owned());
             async move {
                 let body = http_body_util::BodyExt::collect(request.into_body()).await;
+                tokio::time::sleep(answers_after).await;
                 text(format!("{} bytes", body.map_or(0, |body| body.to_bytes().len())))
             }
             .boxed()

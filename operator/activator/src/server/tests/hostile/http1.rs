@@ -384,7 +384,7 @@ async fn changes_of_protocol_are_asked_for_in_vain() {
 /// Whoever fills a port with connections that say nothing, or never end what they say, goes first.
 #[tokio::test]
 async fn idle_connections_make_room_for_others() {
-    let ports = Ports::with(64).await;
+    let ports = Ports::with(64, Duration::ZERO).await;
     for (port, host) in ports.for_callers() {
         let begun = format!("GET / HTTP/1.1\r\nhost: {host}\r\nx: ");
         let mut idle = Vec::new();
