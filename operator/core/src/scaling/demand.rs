@@ -5,8 +5,8 @@
 //! twenty slots within a second, and a pod that would be up after that is of no use. So requests
 //! that are there, and those that came of late, are counted by how long they take, as measured
 //! (Little's law), against the time that a request may wait. A margin of two roots (square-root
-//! staffing) for what goes on coming keeps waiting rare at any size; more slots than requests were there at once are never
-//! asked for.
+//! staffing) for what goes on coming keeps waiting rare at any size; more slots than requests were
+//! there at once are never asked for.
 
 use std::collections::VecDeque;
 use std::time::Duration;
