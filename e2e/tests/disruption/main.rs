@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -213,6 +213,14 @@ async fn schedules_lose_no_tick_when_controllers_are_killed_and_each_has_one_id(
             })
             .await?;
         }
+        let trigger = scope.api::<Trigger>().get("often").await?;
+        let made = trigger.metadata.creation_timestamp.context("it has an age")?.0;
+        let long_enough = made + SignedDuration::from_secs(24);
+        wait::object(&scope.api::<Trigger>(), "often", PATIENCE, |trigger| {
+            let status = trigger.and_then(|trigger| trigger.status.as_ref()?.schedule.as_ref());
+            status.is_some_and(|status| status.settled_until.0 > long_enough)
+        })
+        .await?;
         let events = Caller::new(scope.cluster.activator);
         let events = events.get(&scope.host("hello"), "/events").await?;
         let mut ids: BTreeMap<Timestamp, BTreeSet<&str>> = BTreeMap::new();
@@ -224,8 +232,6 @@ async fn schedules_lose_no_tick_when_controllers_are_killed_and_each_has_one_id(
         assert!(times.len() > 10, "{ids:?}");
         let gaps = times.windows(2).filter(|pair| pair[1].duration_since(*pair[0]).as_secs() != 2);
         assert_eq!(gaps.count(), 0, "no tick is lost: {ids:?}");
-        let trigger = scope.api::<Trigger>().get("often").await?;
-        let made = trigger.metadata.creation_timestamp.context("it has an age")?.0;
         assert_eq!(times[0].duration_since(made).as_secs(), 2, "not the first either: {ids:?}");
         assert!(ids.values().all(|ids| ids.len() == 1), "each tick has one id: {ids:?}");
         let distinct: BTreeSet<_> = ids.values().flatten().collect();
