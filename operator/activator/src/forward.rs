@@ -6,12 +6,12 @@
 //! owner does not send, nobody has read the request's body, and the request may be passed to another
 //! owner whatever happens to this one; after it, never.
 
+mod asker;
 mod link;
 mod releases;
 mod streams;
 mod token;
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
@@ -42,7 +42,7 @@ pub(crate) use self::link::PeerDialer;
 pub(crate) use self::releases::Releases;
 pub(crate) use self::streams::Streams;
 
-use self::link::Link;
+use self::link::Links;
 use self::token::TokenFile;
 
 /// How much longer than the caller the owner may take to say that a time is over: it knows better
@@ -103,8 +103,7 @@ pub(crate) enum Answer {
 pub(crate) struct Forwarder {
     dialer: PeerDialer,
     token: TokenFile,
-    /// By UID of the activator.
-    links: Mutex<HashMap<String, Arc<Link>>>,
+    links: Links,
     metrics: Arc<RequestMetrics>,
 }
 
@@ -143,7 +142,7 @@ impl Passage<'_> {
 impl Forwarder {
     pub fn new(token_file: PathBuf, dialer: PeerDialer, metrics: Arc<RequestMetrics>) -> Self {
         let token = TokenFile::new(token_file);
-        Self { dialer, token, links: Mutex::default(), metrics }
+        Self { dialer, token, links: Links::default(), metrics }
     }
 
     /// Passes `request` on and waits for the head of the answer.
@@ -352,18 +351,7 @@ impl Forwarder {
     /// A sender to `member`, on a connection that is made if there is none.
     async fn sender(&self, member: &Member) -> Result<h2::client::SendRequest<Bytes>, Refused> {
         let count = || self.metrics.begin_upstream(Target::peer);
-        self.link(member).sender(member, &self.dialer, count).await
-    }
-
-    fn link(&self, member: &Member) -> Arc<Link> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&member.uid) {
-            return Arc::clone(link);
-        }
-        links.retain(|_, link| link.is_open());
-        let link = Arc::<Link>::default();
-        links.insert(member.uid.clone(), Arc::clone(&link));
-        link
+        self.links.to(member).sender(member, &self.dialer, count).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! The connection to one other activator, shared by all requests that are passed to it, and given
 //! up as soon as the other side does not answer any more.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -94,6 +95,22 @@ impl Link {
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+/// The connections to other activators, by UID.
+#[derive(Debug, Default)]
+pub(super) struct Links(Mutex<HashMap<String, Arc<Link>>>);
+
+impl Links {
+    /// That to `member`.
+    pub fn to(&self, member: &Member) -> Arc<Link> {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&member.uid) {
+            return Arc::clone(link);
+        }
+        links.retain(|_, link| link.is_open());
+        Arc::clone(links.entry(member.uid.clone()).or_default())
     }
 }
 
