@@ -88,7 +88,7 @@ impl Gate {
         let unseen = total.saturating_add(peak.saturating_sub(state.elsewhere));
         state.note_peak_of(unseen);
         if busy || peak > 0 {
-            state.note_idle();
+            state.note_idle(Instant::now());
         }
         let tell = unseen > state.alarm || awaited(&state) < before;
         self.finish(state, Answers::default());
@@ -165,12 +165,9 @@ impl State {
         let ledger = &followers.ledger;
         self.elsewhere = ledger.in_flight();
         for slot in &mut self.slots {
-            if slot.in_flight > 0 {
-                slot.advance(Instant::now());
-            }
             let uid = &*slot.pod.uid;
-            slot.others =
-                SlotOthers { in_flight: ledger.in_pod(uid), may_send: ledger.may_get(uid) };
+            let (in_flight, may_send) = (ledger.in_pod(uid), ledger.may_get(uid));
+            slot.follow_others(SlotOthers { in_flight, may_send });
         }
     }
 
@@ -192,10 +189,7 @@ impl State {
         self.followers = None;
         self.elsewhere = 0;
         for slot in &mut self.slots {
-            if slot.in_flight > 0 {
-                slot.advance(Instant::now());
-            }
-            slot.others = SlotOthers::default();
+            slot.follow_others(SlotOthers::default());
         }
     }
 

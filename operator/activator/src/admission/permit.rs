@@ -76,8 +76,8 @@ impl Permit {
     }
 
     /// Whether the pod is suspect, so that it helps to know early that it can be reached.
-    pub const fn is_trial(&self) -> bool {
-        self.taken.trial
+    pub fn is_trial(&self) -> bool {
+        self.taken.trying.load(Ordering::Relaxed)
     }
 
     /// What says that the pod was reached. It holds no slot.

@@ -118,8 +118,6 @@ pub(super) struct Taken {
     pub(super) unsent: AtomicBool,
     /// Since when.
     pub(super) begun: Instant,
-    /// The request tries a suspect pod.
-    pub(super) trial: bool,
     /// The pod takes so many requests at once and never more.
     pub(super) limited: bool,
     /// An answer would tell something new of the pod.
@@ -221,7 +219,7 @@ impl State {
         let falls = foreign < self.foreign;
         self.foreign = foreign;
         if falls {
-            self.note_idle();
+            self.note_idle(Instant::now());
         }
         self.review();
     }
@@ -301,7 +299,6 @@ impl State {
             begun: now,
             limited: self.bounds.concurrency.limit.is_some(),
             proves,
-            trial,
             trying: AtomicBool::new(trial),
             unsent: AtomicBool::new(false),
         }
@@ -312,9 +309,7 @@ impl State {
         let now = Instant::now();
         self.in_flight -= 1;
         self.stays.end(ended.since, now);
-        if self.total() == 0 {
-            self.idle_since = Some(now);
-        }
+        self.note_idle(now);
         let Some(index) = self.slot_of(pod) else { return false };
         let slot = &mut self.slots[index];
         slot.advance(now);
@@ -395,7 +390,7 @@ impl State {
         if self.waiting.is_empty() {
             self.drain_rate.end(Instant::now());
         }
-        self.note_idle();
+        self.note_idle(Instant::now());
     }
 
     /// Takes the load as the peak if it is one.
@@ -422,7 +417,7 @@ impl State {
         if !waiting.is_empty() {
             self.waiting_bytes = 0;
             self.drain_rate.end(Instant::now());
-            self.note_idle();
+            self.note_idle(Instant::now());
         }
         Answers(waiting.into_values().map(|w| (w.answer, Err(refusal.clone()))).collect())
     }
@@ -461,9 +456,9 @@ impl State {
         std::mem::take(&mut self.used)
     }
 
-    pub(super) fn note_idle(&mut self) {
+    pub(super) fn note_idle(&mut self, now: Instant) {
         if self.total() == 0 {
-            self.idle_since = Some(Instant::now());
+            self.idle_since = Some(now);
         }
     }
 }
@@ -488,6 +483,14 @@ impl Slot {
         let passed = nanos(now, self.metered_at);
         self.meter.advance(passed, self.in_flight, self.load() - self.in_flight);
         self.metered_at = now;
+    }
+
+    /// Takes in what others do with it from now on.
+    pub(super) fn follow_others(&mut self, others: SlotOthers) {
+        if self.in_flight > 0 {
+            self.advance(Instant::now());
+        }
+        self.others = others;
     }
 
     fn take_used(&mut self, now: Instant) -> Used {

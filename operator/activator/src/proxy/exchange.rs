@@ -1,6 +1,7 @@
 //! One request on its way: who owns its Function, here or elsewhere, followed until it has its
 //! answer. Ownership may move while it waits; nothing is lost by that, and nothing sent twice.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,17 +195,13 @@ impl Inner {
                 // Whoever passed it on looks again; passing it on further might go in circles.
                 _ if exchange.entry == Entry::peer => return Err(Failure::NotOwner),
                 Owner::Peer(member) => {
-                    let turn = match exchange.handle.shortcut().admit() {
-                        Some(permit) => self.serve_straight(permit, request, &mut exchange).await?,
-                        None => Turn::Again(request, no_owner(&exchange)),
-                    };
-                    match turn {
-                        Turn::Again(request, _) => {
+                    match self.serve_straight(request, &mut exchange).await? {
+                        ControlFlow::Break(response) => return Ok(response),
+                        ControlFlow::Continue(request) => {
                             exchange.handle.shortcut().note_miss(&exchange.handle.uid);
                             // In boxes, as is the waiting: every request would have to keep room.
                             Box::pin(self.forward(&member, request, &mut exchange)).await?
                         }
-                        answered @ Turn::Answered(_) => answered,
                     }
                 }
                 Owner::Nobody => Turn::Again(request, no_owner(&exchange)),

@@ -18,28 +18,16 @@ use crate::problem::Failure;
 use crate::server_timing::{self, Moments};
 use crate::upstream::Reply;
 
-/// A slot, and when the request got it.
-pub(super) struct Granted {
-    permit: Permit,
-    at: Instant,
-}
-
-impl Granted {
-    pub const fn new(permit: Permit, at: Instant) -> Self {
-        Self { permit, at }
-    }
-}
-
 impl Inner {
     /// The answer of a pod.
     pub(super) fn respond(
         &self,
         reply: Reply,
-        granted: Granted,
+        permit: Permit,
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Failure> {
         let Reply { mut response, lease, sent } = reply;
-        let Granted { permit, at } = granted;
+        let at = permit.granted_at();
         permit.note_first_byte(exchange.trace);
         let switched = switched_to(&response);
         headers::sanitise_response(response.headers_mut());

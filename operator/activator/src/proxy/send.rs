@@ -1,21 +1,21 @@
 //! The phase in which a request goes to the pod whose slot it has. What was certainly not sent goes
 //! to another pod; what may have been is never sent again.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONNECTION, UPGRADE};
+use http::{Request, Response};
 use rouse_crds::v1alpha1::Protocol;
 use tokio::time::Instant;
 
 use super::Inner;
 use super::admit::{Denied, admit};
 use super::exchange::{Exchange, Turn, no_owner};
-use super::respond::Granted;
 use crate::admission::{Fault, Gate, Permit};
-use crate::body::RequestBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::headers;
 use crate::problem::Failure;
 use crate::upstream::{ConnectError, Destination, Reply, SendError, SentOn, Unsent};
@@ -48,10 +48,9 @@ impl Inner {
                 Err(Denied::Moved) => return Ok(Turn::Again(request, no_owner(exchange))),
                 Err(Denied::Failed(denied)) => return Err(choose(denied, failure)),
             };
-            let at = permit.granted_at();
             let (permit, unsent) = match self.send(permit, request, exchange).await? {
                 Sent::Replied(permit, reply) => {
-                    let response = self.respond(reply, Granted::new(permit, at), exchange)?;
+                    let response = self.respond(reply, permit, exchange)?;
                     return Ok(Turn::Answered(response));
                 }
                 Sent::Unsent { permit, unsent } => (permit, unsent),
@@ -71,27 +70,26 @@ impl Inner {
         }
     }
 
-    /// Sends a request whose Function another activator owns straight to the pod of `permit`. Where
-    /// the pod does not take it, it goes to the owner.
+    /// Sends a request whose Function another activator owns straight to a pod, where there is a
+    /// slot for it. Gives it back where no pod took it: it goes to the owner.
     pub(super) async fn serve_straight(
         &self,
-        permit: Permit,
         request: Box<Request<RequestBody>>,
         exchange: &mut Exchange,
-    ) -> Result<Turn, Failure> {
-        let at = Instant::now();
+    ) -> Result<ControlFlow<Response<ResponseBody>, Box<Request<RequestBody>>>, Failure> {
+        let Some(permit) = exchange.handle.shortcut().admit() else {
+            return Ok(ControlFlow::Continue(request));
+        };
         match self.send(permit, request, exchange).await? {
             Sent::Replied(permit, reply) => {
                 self.metrics.note_straight();
                 exchange.note_straight();
-                self.respond(reply, Granted::new(permit, at), exchange).map(Turn::Answered)
+                self.respond(reply, permit, exchange).map(ControlFlow::Break)
             }
             Sent::Unsent { permit, unsent } => {
                 permit.note_unsent();
                 exchange.series.note_retry();
-                let pod = &permit.pod().name;
-                let why = Failure::not_sent(&exchange.handle.key, pod, &unsent.error);
-                Ok(Turn::Again(unsent.request, why))
+                Ok(ControlFlow::Continue(unsent.request))
             }
         }
     }
