@@ -7,6 +7,8 @@
 pub mod delivery;
 pub mod event;
 pub mod explain;
+#[cfg(test)]
+mod exploration;
 pub mod function;
 pub mod handover;
 pub mod history;

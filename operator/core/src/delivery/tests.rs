@@ -6,6 +6,7 @@ mod world;
 use world::{Flaw, World};
 
 use super::*;
+use crate::exploration;
 
 /// Runs of the world that sees nothing lost. More by `ROUSE_SEEDS=N`.
 const SEEDS: u64 = 1500;
@@ -24,31 +25,26 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Result<World, String> {
 
 #[test]
 fn nothing_is_lost_or_overtaken_and_nothing_is_acknowledged_early() {
-    let seeds = std::env::var("ROUSE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        match run(seed, None) {
-            Err(what) => panic!("seed {seed}: {what}"),
-            // Every fourth seed has no faults.
-            Ok(world) if seed % 4 == 0 => {
-                assert!(world.gives_up_only_what_is_bad(), "seed {seed}: the good are given up");
-            }
-            Ok(_) => {}
+    exploration::holds(SEEDS, |seed| {
+        let world = run(seed, None)?;
+        // Every fourth seed has no faults.
+        if seed % 4 == 0 && !world.gives_up_only_what_is_bad() {
+            return Err("the good are given up".into());
         }
-    }
+        Ok(())
+    });
 }
 
 #[test]
 fn each_rule_is_needed() {
-    for flaw in [
+    let flaws = [
         Flaw::SentIsDone,
         Flaw::StoreTrusted,
         Flaw::SilenceTrusted,
         Flaw::KeysForgotten,
         Flaw::PositionsMixed,
-    ] {
-        let found = (0..FLAW_SEEDS).find(|&seed| run(seed, Some(flaw)).is_err());
-        assert!(found.is_some(), "{flaw:?} is not noticed");
-    }
+    ];
+    exploration::notices(FLAW_SEEDS, flaws, run);
 }
 
 fn policy(batch: usize) -> Policy {

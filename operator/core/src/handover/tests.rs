@@ -7,6 +7,7 @@ mod world;
 use world::{Flaw, World};
 
 use super::*;
+use crate::exploration;
 
 /// Runs of the world that sees each invariant hold. More by `ROUSE_SEEDS=N`.
 const SEEDS: u64 = 600;
@@ -24,26 +25,19 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
 
 #[test]
 fn no_pod_ever_has_two_senders_or_more_requests_than_its_limit_and_all_are_served_in_the_end() {
-    let seeds = std::env::var("ROUSE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        if let Err(what) = run(seed, None) {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    exploration::holds(SEEDS, |seed| run(seed, None));
 }
 
 #[test]
 fn each_step_of_the_protocol_is_needed() {
-    for flaw in [
+    let flaws = [
         Flaw::ClaimsOverwrite,
         Flaw::CountsIgnored,
         Flaw::SilenceTrusted,
         Flaw::ReleasedKeepSending,
         Flaw::BrokenTrusted,
-    ] {
-        let found = (0..FLAW_SEEDS).find(|&seed| run(seed, Some(flaw)).is_err());
-        assert!(found.is_some(), "{flaw:?} is not noticed");
-    }
+    ];
+    exploration::notices(FLAW_SEEDS, flaws, run);
 }
 
 fn pod(name: &str) -> Arc<str> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::idle::economy::{Economy, Stakes};
 use super::*;
 
-fn policy(target: u32, limit: u32, min: u32, max: u32) -> Policy {
+pub fn policy(target: u32, limit: u32, min: u32, max: u32) -> Policy {
     Policy {
         concurrency: Concurrency {
             target: NonZeroU32::new(target).unwrap(),

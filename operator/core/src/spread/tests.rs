@@ -6,6 +6,7 @@ mod world;
 use world::{Flaw, World};
 
 use super::*;
+use crate::exploration;
 
 /// Runs of the world that sees each invariant hold. More by `ROUSE_SEEDS=N`.
 const SEEDS: u64 = 400;
@@ -23,26 +24,19 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
 
 #[test]
 fn no_pod_goes_while_somebody_who_is_heard_of_has_a_request_there_and_nobody_sends_to_it_later() {
-    let seeds = std::env::var("ROUSE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        if let Err(what) = run(seed, None) {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    exploration::holds(SEEDS, |seed| run(seed, None));
 }
 
 #[test]
 fn each_step_is_needed() {
-    for flaw in [
+    let flaws = [
         Flaw::ToldIsAcknowledged,
         Flaw::CountsIgnored,
         Flaw::BrokenIsGone,
         Flaw::ValidFromHearing,
         Flaw::AcknowledgedBeforeKept,
-    ] {
-        let found = (0..FLAW_SEEDS).find(|&seed| run(seed, Some(flaw)).is_err());
-        assert!(found.is_some(), "{flaw:?} is not noticed");
-    }
+    ];
+    exploration::notices(FLAW_SEEDS, flaws, run);
 }
 
 fn target(target: u32) -> NonZeroU32 {

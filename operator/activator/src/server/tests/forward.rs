@@ -37,12 +37,7 @@ struct Pair {
 }
 
 fn pair() -> Pair {
-    let world = World::default();
-    let near = Rig::new(world.clone());
-    let far = Rig::new(world);
-    let member = far.join("far", rig::address(100));
-    far.own();
-    near.give_to(&member);
+    let (near, far, member) = rig::pair();
     Pair { near, far, member }
 }
 

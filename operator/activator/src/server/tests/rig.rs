@@ -207,6 +207,18 @@ pub fn bounds(limit: u32, requests: u32) -> Bounds {
     }
 }
 
+/// Two activators: one that knows that the other owns the Function, and the owner, which the first
+/// knows as the member.
+pub fn pair() -> (Rig, Rig, Member) {
+    let world = World::default();
+    let near = Rig::new(world.clone());
+    let far = Rig::new(world);
+    let member = far.join("far", address(100));
+    far.own();
+    near.give_to(&member);
+    (near, far, member)
+}
+
 impl Rig {
     /// An activator that owns the Function.
     pub fn owner() -> Self {

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::protocols::{tunnelling, upgrading};
-use super::rig::{self, Rig, World, channel, data, get, read, text};
+use super::rig::{self, Rig, channel, data, get, read, text};
 use crate::admission::{Gate, Refusal};
 use crate::forward::{PeerDialer, Streams};
 use crate::observe::index::{FunctionView, Observed, PodView};
@@ -39,12 +39,7 @@ struct Pair {
 
 /// Pods 1 and 2 exist.
 fn pair() -> Pair {
-    let world = World::default();
-    let near = Rig::new(world.clone());
-    let far = Rig::new(world);
-    let member = far.join("far", rig::address(100));
-    far.own();
-    near.give_to(&member);
+    let (near, far, member) = rig::pair();
     near.handle.shortcut().allow(true);
     let gate = Gate::new(rig::bounds(0, 100));
     gate.shut(Refusal::Moved);

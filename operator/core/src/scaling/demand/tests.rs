@@ -1,26 +1,11 @@
-use std::num::NonZeroU32;
-
 use proptest::prelude::*;
 
-use super::super::idle::{Idle, Outlook};
-use super::super::{Reason, State, decide};
+use super::super::idle::Outlook;
+use super::super::{Reason, State, decide, tests};
 use super::*;
-use crate::function::{Concurrency, ScalingBounds};
 
 fn policy(target: u32, limit: u32, max: u32) -> Policy {
-    Policy {
-        concurrency: Concurrency {
-            target: NonZeroU32::new(target).unwrap(),
-            limit: NonZeroU32::new(limit),
-        },
-        idle: Idle::Fixed,
-        scaling: ScalingBounds {
-            min: 0,
-            max,
-            idle_after: Duration::from_mins(1),
-            stable_window: Duration::from_secs(30),
-        },
-    }
+    tests::policy(target, limit, 0, max)
 }
 
 /// Requests that wait, of a Function whose requests are known to take so long.
