@@ -138,7 +138,7 @@ fn standing_of(
     is_there: impl Fn(&str) -> bool,
 ) -> Standing {
     let pod = Process::pod_of(mark);
-    if ended.iter().any(|process| process.as_str() == mark) {
+    if ended.contains(mark) {
         return Standing::Ended;
     }
     let replaced = speaking.get(pod).is_some_and(|process| process.as_str() != mark);

@@ -10,6 +10,8 @@ mod memory;
 pub mod price;
 pub mod share;
 
+use std::borrow::Borrow;
+
 use rouse_crds::v1alpha1::UsageSums;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +110,13 @@ pub struct UsageReport {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Process(String);
+
+/// A process is found by the text of a mark.
+impl Borrow<str> for Process {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Process {
     /// The process that started at this second of the wall clock in the pod with this UID.

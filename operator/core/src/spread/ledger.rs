@@ -57,25 +57,22 @@ impl Ledger {
 
     /// Takes in what a follower says. Answers whether it is one, by this stream.
     pub fn hear(&mut self, member: &str, stream: StreamId, counts: &Counts, now: Moment) -> bool {
-        let version = self.version;
-        let Some(follower) = self.of(member, stream) else { return false };
+        let Self { version, open, followers, sent, .. } = self;
+        let Some(follower) = of(followers, member, stream) else { return false };
         let before = std::mem::replace(&mut follower.traffic, counts.traffic);
         follower.counts = counted(counts);
         follower.heard = counts.number;
         follower.heard_at = now;
-        if counts.table == version {
-            let open = self.open.clone();
-            if let Some(follower) = self.of(member, stream) {
-                follower.may = open;
-            }
+        if counts.table == *version {
+            follower.may.clone_from(open);
         }
-        add(&mut self.sent, before, counts.traffic);
+        add(sent, before, counts.traffic);
         true
     }
 
     /// Forgets a follower that has said goodbye.
     pub fn leave(&mut self, member: &str, stream: StreamId) {
-        if self.of(member, stream).is_some() {
+        if of(&mut self.followers, member, stream).is_some() {
             self.followers.remove(member);
         }
     }
@@ -152,10 +149,15 @@ impl Ledger {
     pub fn followers(&self) -> usize {
         self.followers.len()
     }
+}
 
-    fn of(&mut self, member: &str, stream: StreamId) -> Option<&mut Follower> {
-        self.followers.get_mut(member).filter(|follower| follower.stream == stream)
-    }
+/// The follower, if that is its stream.
+fn of<'f>(
+    followers: &'f mut BTreeMap<Arc<str>, Follower>,
+    member: &str,
+    stream: StreamId,
+) -> Option<&'f mut Follower> {
+    followers.get_mut(member).filter(|follower| follower.stream == stream)
 }
 
 impl Follower {
