@@ -43,30 +43,32 @@ fn build_as(
     programs: &[(&str, &str)],
     feature: Option<&str>,
 ) -> Result<Vec<PathBuf>> {
-    let told = command::output(Command::new("rustc").arg("-vV"))?;
-    let target = host(&told).context("`rustc -vV` names no host")?;
+    let target = target()?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(folders::workspace());
     // These would replace the flags below, which make the program static.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(flags_variable(target), STATIC_FLAGS);
+    cargo.env(flags_variable(&target), STATIC_FLAGS);
     // With an explicit target the flags don't reach build scripts and procedural macros, which
     // can't be static.
-    cargo.args(["build", "--profile", profile.as_str(), "--target", target]);
+    cargo.args(["build", "--profile", profile.as_str(), "--target", &target]);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
     }
     cargo.args(feature.map(|feature| format!("--features={feature}")));
     command::run(&mut cargo)?;
-    let folder = folders::target().join(target).join(profile.as_str());
+    let folder = folder(profile, &target);
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
 }
 
 /// Where the static build of a program is, once it was built.
 pub fn path_of(profile: Profile, program: &str) -> Result<PathBuf> {
-    let told = command::output(Command::new("rustc").arg("-vV"))?;
-    let target = host(&told).context("`rustc -vV` names no host")?;
-    Ok(folders::target().join(target).join(profile.as_str()).join(program))
+    Ok(folder(profile, &target()?).join(program))
+}
+
+/// Where programs that are built for `target` are put.
+fn folder(profile: Profile, target: &str) -> PathBuf {
+    folders::target().join(target).join(profile.as_str())
 }
 
 /// Builds one static program; gives its path.
@@ -79,6 +81,12 @@ pub fn build_one(profile: Profile, package: &str, program: &str) -> Result<PathB
 /// function at run time is not possible in one.
 const STATIC_FLAGS: &str =
     "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
+
+/// What is built for: this machine.
+fn target() -> Result<String> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    Ok(host(&told).context("`rustc -vV` names no host")?.to_owned())
+}
 
 fn host(told: &str) -> Option<&str> {
     told.lines().find_map(|line| line.strip_prefix("host: "))

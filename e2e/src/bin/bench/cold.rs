@@ -4,17 +4,17 @@
 //! scaled by hand, in turn.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::Context;
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
 use serde_json::{Value, json};
 
+use crate::bare::{self, Millis, ask_until_it_answers, listening_at, wall_clock};
 use crate::report::{Bar, Report, Row, distributions, quantile};
 
 const FUNCTION: &str = "cold";
@@ -32,7 +32,7 @@ pub async fn run(starts: usize) -> anyhow::Result<Report> {
 async fn measure(scope: &Scope, starts: usize) -> anyhow::Result<Report> {
     scope.apply_function(FUNCTION, hello(&json!({"scaling": {"idle": {"after": "1s"}}}))).await?;
     scope.asleep(FUNCTION, PATIENCE).await?;
-    make_bare(scope).await?;
+    bare::make(scope, FUNCTION, BARE, json!({})).await?;
     let mut rouse = Vec::new();
     let mut bare = Vec::new();
     for start in 0..starts {
@@ -47,13 +47,6 @@ async fn measure(scope: &Scope, starts: usize) -> anyhow::Result<Report> {
         }
     }
     Ok(build_report(&rouse, &bare))
-}
-
-/// A moment on the wall clock, which all processes of a machine share, in milliseconds.
-type Millis = f64;
-
-fn wall_clock() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0
 }
 
 /// A start through Rouse. All moments are milliseconds after the caller sent its request, but for
@@ -118,7 +111,7 @@ async fn start_bare(scope: &Scope) -> anyhow::Result<BareStart> {
         anyhow::Ok(wall_clock())
     };
     let (written, (visible, ip)) = tokio::try_join!(scaled, address)?;
-    let answer = ask_until_it_answers(&ip).await?;
+    let answer = ask_until_it_answers(&ip, Duration::from_millis(5), 2000).await?;
     deployments.patch_scale(BARE, &params, &scale(0)).await?;
     Ok(BareStart {
         address_visible: visible - written,
@@ -141,26 +134,6 @@ async fn watch_address(scope: &Scope, selector: String) -> anyhow::Result<(Milli
     anyhow::bail!("the watch of {selector} ended")
 }
 
-async fn ask_until_it_answers(ip: &str) -> anyhow::Result<Answer> {
-    let caller = Caller::new(format!("{ip}:8080").parse()?);
-    let mut pause = tokio::time::interval(Duration::from_millis(5));
-    let mut last = None;
-    for _ in 0..2000 {
-        pause.tick().await;
-        match caller.get(BARE, "/").await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.context("never asked")?)
-}
-
-fn listening_at(answer: &Answer) -> anyhow::Result<Millis> {
-    let text =
-        answer.header("x-hello-listening-at").context("the answer tells when it listened")?;
-    Ok(text.parse::<f64>()? / 1000.0)
-}
-
 /// The phases of `Server-Timing`, in milliseconds since the activator received the request.
 fn phases(answer: &Answer) -> BTreeMap<String, Millis> {
     answer
@@ -175,27 +148,6 @@ fn phases(answer: &Answer) -> BTreeMap<String, Millis> {
             Some((name.to_owned(), millis.parse().ok()?))
         })
         .collect()
-}
-
-/// A Deployment of the pod template that Rouse made, but for the values of Rouse's labels: with
-/// those its pods would be taken for the Function's.
-async fn make_bare(scope: &Scope) -> anyhow::Result<()> {
-    let made = scope.deployments(FUNCTION, PATIENCE, |all| all.len() == 1).await?;
-    let made = serde_json::to_value(made.first().context("Rouse made a Deployment")?)?;
-    let mut template = made["spec"]["template"].clone();
-    template["metadata"]["labels"] = json!({"bench": BARE});
-    let bare = json!({
-        "metadata": {"name": BARE},
-        "spec": {
-            "replicas": 0,
-            "revisionHistoryLimit": made["spec"]["revisionHistoryLimit"],
-            "selector": {"matchLabels": {"bench": BARE}},
-            "template": template,
-        },
-    });
-    let params = PostParams::default();
-    scope.api::<Deployment>().create(&params, &serde_json::from_value(bare)?).await?;
-    Ok(())
 }
 
 fn build_report(rouse: &[RouseStart], bare: &[BareStart]) -> Report {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "the output is what this program is for")]
 
+mod bare;
 mod cold;
 mod exact;
 mod proxy;

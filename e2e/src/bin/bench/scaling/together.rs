@@ -1,24 +1,28 @@
 //! Many Functions woken in the same moment, against a bare script that scales as many Deployments
 //! of the same pods, in turn.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::TryStreamExt;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use rouse_e2e::http::{Answer, Caller};
+use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
+use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{Scope, hello};
 use rouse_e2e::wait;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::bare::{self, ask_until_it_answers, listening_at, wall_clock};
 use crate::report::{Bar, Report, Row, distributions, quantile};
 
 /// A hundred pods of one node take a while to come and go.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// How often a pod is asked, and how many times at most.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+const MOST_ASKED: u32 = 1500;
 const MOST: f64 = 1.25;
 const SHARE: f64 = 0.95;
 
@@ -35,7 +39,9 @@ pub async fn run(
     let spec = hello(&json!({"scaling": {"idle": {"after": "60s"}}}));
     try_join_all(functions.iter().map(|name| scope.apply_function(name, spec.clone()))).await?;
     try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
-    try_join_all(functions.iter().zip(&bare).map(|(of, name)| make_bare(scope, of, name))).await?;
+    let labels = json!({"bench-group": group_name(count)});
+    let made = functions.iter().zip(&bare);
+    try_join_all(made.map(|(of, name)| bare::make(scope, of, name, labels.clone()))).await?;
     let (mut ours, mut theirs, mut failed) = (Vec::new(), Vec::new(), 0);
     for round in 0..rounds {
         eprintln!("{count} at once, round {} of {rounds}", round + 1);
@@ -97,14 +103,14 @@ async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, 
 /// Scales all of them to one, and to zero again: how long each took until its process listened and
 /// its address was visible, in milliseconds.
 async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>> {
-    let group = group(names);
+    let group = format!("bench-group={}", group_name(names.len()));
     let deployments = scope.api::<Deployment>();
     let (params, zero) = (PatchParams::default(), Patch::Merge(json!({"spec": {"replicas": 0}})));
     let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
     wait::list(&scope.api::<Pod>(), &group, PATIENCE, <[Pod]>::is_empty).await?;
     let watch = WatchParams::default().labels(&group);
     let mut changes = Box::pin(scope.api::<Pod>().watch(&watch, "0").await?);
-    let begun = wall_millis();
+    let begun = wall_clock();
     let scaling =
         try_join_all(names.iter().map(|name| deployments.patch_scale(name, &params, &one)));
     let watching = async {
@@ -115,9 +121,10 @@ async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>>
             let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = change else { continue };
             let Some(ip) = pod.status.and_then(|status| status.pod_ip) else { continue };
             if seen.insert(ip.clone()) {
-                let visible = wall_millis();
+                let visible = wall_clock();
                 asked.spawn(async move {
-                    let listening = listening_at(&ask_until_it_answers(&ip).await?)?;
+                    let listening =
+                        listening_at(&ask_until_it_answers(&ip, ASK_EVERY, MOST_ASKED).await?)?;
                     anyhow::Ok(visible.max(listening) - begun)
                 });
             }
@@ -131,50 +138,6 @@ async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>>
     times.into_iter().collect()
 }
 
-fn group(names: &[String]) -> String {
-    format!("bench-group=g{}", names.len())
-}
-
-async fn ask_until_it_answers(ip: &str) -> anyhow::Result<Answer> {
-    let caller = Caller::new(format!("{ip}:8080").parse()?);
-    let mut pause = tokio::time::interval(Duration::from_millis(20));
-    let mut last = None;
-    for _ in 0..1500 {
-        pause.tick().await;
-        match caller.get("bare", "/").await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.context("never asked")?)
-}
-
-fn listening_at(answer: &Answer) -> anyhow::Result<f64> {
-    let text =
-        answer.header("x-hello-listening-at").context("the answer tells when it listened")?;
-    Ok(text.parse::<f64>()? / 1000.0)
-}
-
-fn wall_millis() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0
-}
-
-/// A Deployment of the pod template that Rouse made for the Function `of`, but for the labels.
-async fn make_bare(scope: &Scope, of: &str, name: &str) -> anyhow::Result<()> {
-    let made = scope.deployments(of, PATIENCE, |all| all.len() == 1).await?;
-    let made = serde_json::to_value(made.first().context("Rouse made a Deployment")?)?;
-    let mut template = made["spec"]["template"].clone();
-    let count = name.split('-').nth(1).context("the name tells the group")?;
-    template["metadata"]["labels"] = json!({"bench": name, "bench-group": format!("g{count}")});
-    let bare = json!({
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"bench": name}},
-            "template": template,
-        },
-    });
-    let params = PostParams::default();
-    scope.api::<Deployment>().create(&params, &serde_json::from_value(bare)?).await?;
-    Ok(())
+fn group_name(count: usize) -> String {
+    format!("g{count}")
 }
