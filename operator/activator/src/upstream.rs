@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout};
 
 pub use dial::{Dialer, Stream};
 use kept::{Kept, is_refused};
-use line::Ending;
-pub(crate) use line::Line;
+pub(crate) use line::Turn;
+use line::{Ending, Line};
 pub(crate) use pool::Lease;
 pub use pool::{Connections, Shard};
 use pool::{Http1, Pool};
@@ -188,8 +188,7 @@ impl Upstream {
             };
             to.commit(&mut request).await?;
             if let Some(line) = &connection.line {
-                line.begin();
-                to.permit.use_line(line);
+                to.permit.use_line(line.begin());
             }
             let sent = Instant::now();
             match connection.sender.try_send_request(*request).await {

@@ -4,18 +4,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Gate;
-use crate::upstream::Line;
+use crate::upstream::Turn;
 
 /// The connection, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct UsedLine(Mutex<Option<Arc<Line>>>);
+pub(super) struct UsedLine(Mutex<Option<Turn>>);
 
 impl UsedLine {
-    pub fn set(&self, line: &Arc<Line>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(line));
+    pub fn set(&self, turn: Turn) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
     }
 
-    pub fn take(&mut self) -> Option<Arc<Line>> {
+    pub fn take(&mut self) -> Option<Turn> {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -15,7 +15,7 @@ use super::state::{Answer, Ended, Taken};
 use super::{Gate, Refusal};
 use crate::exemplar::TraceId;
 use crate::pod::Pod;
-use crate::upstream::Line;
+use crate::upstream::Turn;
 
 /// A request's place among those that came to a gate.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,8 @@ impl Permit {
     }
 
     /// Says on which connection the request goes out: the slot is free once the pod is done there.
-    pub(crate) fn use_line(&self, line: &Arc<Line>) {
-        self.line.set(line);
+    pub(crate) fn use_line(&self, turn: Turn) {
+        self.line.set(turn);
     }
 
     /// The pod.
@@ -113,9 +113,9 @@ impl Drop for Permit {
         };
         match self.line.take() {
             None => self.gate.release(&self.taken.pod, ended),
-            Some(line) => {
+            Some(turn) => {
                 let (gate, pod) = (Arc::clone(&self.gate), Arc::clone(&self.taken.pod));
-                line.free(Box::new(move |done| {
+                turn.free(Box::new(move |done| {
                     if !done {
                         gate.give_up(&pod.uid);
                     }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,7 +27,22 @@ pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
 
 /// A connection that one request after the other is on.
 #[derive(Default)]
-pub(crate) struct Line(Mutex<State>);
+pub(crate) struct Line(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Requests that have gone out on it.
+    turns: u64,
+    state: State,
+}
+
+/// One request's use of a [`Line`]. Its slot may be freed after the next request has gone out, which
+/// another thread may be quick to send.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    line: Arc<Line>,
+    number: u64,
+}
 
 #[derive(Default)]
 enum State {
@@ -50,60 +65,50 @@ impl fmt::Debug for Line {
 
 impl Line {
     /// A request is about to go out on it.
-    pub(super) fn begin(&self) {
-        self.change(|state| match state {
-            State::Free => State::Busy,
-            other => other,
-        });
+    pub(super) fn begin(self: &Arc<Self>) -> Turn {
+        let mut inner = self.lock();
+        inner.turns += 1;
+        if matches!(inner.state, State::Free) {
+            inner.state = State::Busy;
+        }
+        Turn { line: Arc::clone(self), number: inner.turns }
     }
 
     /// The answer to the request was read to its end, or the request did not go out.
     pub(super) fn end(&self) {
-        self.change(|state| match state {
-            State::Busy => State::Free,
-            other => other,
-        });
-    }
-
-    /// Frees the slot of the request on it as soon as the pod is done with that: now, where it is.
-    pub(crate) fn free(&self, release: Release) {
-        let mut now = Some(release);
-        self.change(|state| match (state, now.take()) {
-            (State::Busy, Some(release)) => State::Owed(release),
-            (other, release) => {
-                now = release;
-                other
-            }
-        });
-        if let Some(release) = now {
-            release(true);
+        let mut inner = self.lock();
+        if matches!(inner.state, State::Busy) {
+            inner.state = State::Free;
         }
     }
 
     fn over(&self, done: bool) {
-        let mut owed = None;
-        self.change(|state| {
-            if let State::Owed(release) = state {
-                owed = Some(release);
-            }
-            State::Over
-        });
-        if let Some(release) = owed {
+        let before = std::mem::replace(&mut self.lock().state, State::Over);
+        if let State::Owed(release) = before {
             release(done);
         }
     }
 
     fn is_free(&self) -> bool {
-        matches!(*self.lock(), State::Free)
+        matches!(self.lock().state, State::Free)
     }
 
-    fn change(&self, change: impl FnOnce(State) -> State) {
-        let mut state = self.lock();
-        *state = change(std::mem::take(&mut *state));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Frees the slot of the request as soon as the pod is done with it: now, where it is.
+    pub(crate) fn free(self, release: Release) {
+        {
+            let mut inner = self.line.lock();
+            if inner.turns == self.number && matches!(inner.state, State::Busy) {
+                inner.state = State::Owed(release);
+                return;
+            }
+        }
+        release(true);
     }
 }
 
@@ -224,11 +229,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slot_whose_answer_was_read_is_free_at_once() {
-        let (line, releases) = (Line::default(), Releases::default());
-        line.begin();
+        let (line, releases) = (Arc::<Line>::default(), Releases::default());
+        let turn = line.begin();
         line.end();
-        line.free(releases.one());
+        turn.free(releases.one());
         assert_eq!(releases.counts(), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_whose_connection_has_gone_to_another_request_is_free_at_once() {
+        let (line, releases) = (Arc::<Line>::default(), Releases::default());
+        let first = line.begin();
+        line.end();
+        // Another thread has taken the connection before the first has freed its slot.
+        let second = line.begin();
+        first.free(releases.one());
+        assert_eq!(releases.counts(), (1, 0));
+        second.free(releases.one());
+        assert_eq!(releases.counts(), (1, 0), "the second is still on it");
+        line.over(true);
+        assert_eq!(releases.counts(), (2, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,14 +257,13 @@ mod tests {
             let (line, releases) = (Arc::<Line>::default(), Releases::default());
             let (near, mut far) = duplex(64);
             let io = Ending::new(Box::new(near), &line);
-            line.begin();
+            let mut turn = Some(line.begin());
+            let mut free = || turn.take().map(|turn| turn.free(releases.one()));
             if slot_first {
-                line.free(releases.one());
+                free();
             }
             drop(io);
-            if !slot_first {
-                line.free(releases.one());
-            }
+            free();
             assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0, "the pod hears of it");
             far.write_all(&[7; 200]).await.unwrap();
             sleep(Duration::from_secs(5)).await;
@@ -260,8 +279,7 @@ mod tests {
         let (line, releases) = (Arc::<Line>::default(), Releases::default());
         let (near, _far) = duplex(64);
         let io = Ending::new(Box::new(near), &line);
-        line.begin();
-        line.free(releases.one());
+        line.begin().free(releases.one());
         drop(io);
         sleep(LINGER + Duration::from_secs(1)).await;
         assert_eq!(releases.counts(), (0, 1));
