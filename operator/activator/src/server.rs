@@ -3,6 +3,7 @@
 
 mod client;
 mod drain;
+mod linger;
 mod peer;
 mod presence;
 mod tls;

@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::client::leave;
 use super::drain::Phase;
+use super::linger::Lent;
 use super::tls;
 use crate::body::{Asked, PeerBody, RequestBody, ResponseBody, pump};
 use crate::headers;
@@ -123,6 +124,7 @@ pub(super) async fn serve<I>(shared: &Arc<Shared>, io: I, seat: Occupied)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (io, back) = Lent::new(io);
     let Some(io) = tls::greet(&shared.peers.key.acceptor(), io, &seat).await else { return };
     let protocol = Protocol::of(io.get_ref().1);
     let io = Seated::new(io, seat);
@@ -137,6 +139,8 @@ where
     if let Err(error) = served {
         tracing::debug!(error, "connection of a peer");
     }
+    // Answers that it has not read yet would be lost with what it still says.
+    back.linger().await;
 }
 
 async fn serve_http1<I>(shared: &Arc<Shared>, io: I, seat: &Arc<Seat>) -> Result<(), String>

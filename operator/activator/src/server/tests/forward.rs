@@ -348,6 +348,27 @@ async fn an_owner_sends_nothing_before_it_has_the_word() {
     pair.at_rest().await;
 }
 
+/// Else what it has not read yet is lost, and with it the answers to what it passed on.
+#[tokio::test(start_paused = true)]
+async fn an_activator_may_go_on_writing_after_the_owner_has_said_its_last_word() {
+    let pair = pair();
+    let mut io = pair.near.world.call(rig::address(100), Spoken::Http2).await;
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let data_on_stream_0 = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    io.write_all(&[settings, data_on_stream_0].concat()).await.unwrap();
+    io.flush().await.unwrap();
+    let mut heard = Vec::new();
+    io.read_to_end(&mut heard).await.unwrap();
+    assert!(heard.windows(4).any(|bytes| bytes == [0, 0, 8, 7]), "it says that it goes: {heard:?}");
+    for _ in 0..2 {
+        io.write_all(&settings).await.unwrap();
+        io.flush().await.unwrap();
+    }
+    drop(io);
+    pair.at_rest().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_activator_that_freezes_gives_back_what_it_holds_at_the_owner() {
     let pair = pair();
