@@ -68,13 +68,28 @@ fn document(event: &CloudEvent) -> Result<Value, Invalid> {
         }
         Data::Bytes { content_type, bytes } => {
             document.insert("datacontenttype".into(), json!(content_type));
-            match std::str::from_utf8(bytes) {
-                Ok(text) => document.insert("data".into(), json!(text)),
-                Err(_) => document.insert("data_base64".into(), json!(base64(bytes))),
-            };
+            let (name, value) = member(content_type, bytes);
+            document.insert(name.into(), value);
         }
     }
     Ok(Value::Object(document))
+}
+
+/// The member of a document that holds `bytes`. Data of a JSON type must be JSON there, since readers
+/// take a string for a document that is a string; what only claims to be JSON stays as it is.
+fn member(content_type: &str, bytes: &[u8]) -> (&'static str, Value) {
+    let text = if is_json(content_type) {
+        serde_json::from_slice(bytes).ok()
+    } else {
+        std::str::from_utf8(bytes).ok().map(Value::from)
+    };
+    text.map_or_else(|| ("data_base64", json!(base64(bytes))), |value| ("data", value))
+}
+
+/// Whether a content type is `*/json` or `*/*+json`.
+fn is_json(content_type: &str) -> bool {
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media.ends_with("/json") || media.ends_with("+json")
 }
 
 /// The attributes of an event that is as the specification wants it, but for the type of its data.

@@ -100,6 +100,24 @@ fn a_batch_is_a_list_of_documents() {
 }
 
 #[test]
+fn bytes_of_a_json_type_are_json_in_a_document() {
+    let document = |content_type: &str, bytes: &[u8]| {
+        let data = Data::Bytes { content_type: content_type.into(), bytes: bytes.to_vec() };
+        let message = to_structured(&CloudEvent { data, ..event() }).unwrap();
+        let document: Value = serde_json::from_slice(&message.body).unwrap();
+        assert_eq!(document["datacontenttype"], content_type);
+        (document.get("data").cloned(), document.get("data_base64").cloned())
+    };
+    for json in ["application/json", "application/JSON; charset=utf-8", "application/vnd.a+json"] {
+        assert_eq!(document(json, br#"{"a": [1]}"#), (Some(json!({"a": [1]})), None), "{json}");
+        assert_eq!(document(json, br#""text""#), (Some(json!("text")), None), "{json}");
+        assert_eq!(document(json, b"{broken"), (None, Some(json!("e2Jyb2tlbg=="))), "{json}");
+    }
+    assert_eq!(document("text/plain", b"{}"), (Some(json!("{}")), None));
+    assert_eq!(document("text/plain", &[0xff]), (None, Some(json!("/w=="))));
+}
+
+#[test]
 fn lambda_gets_a_scheduled_event_of_event_bridge() {
     let message = to_event_bridge(&event(), "shop/nightly").unwrap();
     insta::assert_snapshot!(shown(&message), @r#"
