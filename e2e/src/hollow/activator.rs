@@ -75,6 +75,11 @@ impl Controller {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         self.role.process.signal(signal)
     }
+
+    /// What the kernel counts of it.
+    pub fn figures(&self) -> anyhow::Result<Figures> {
+        self.role.process.figures()
+    }
 }
 
 /// An activator.

@@ -1,4 +1,4 @@
-//! Reads what Rouse's processes count of themselves.
+//! Reads what processes count of themselves.
 
 use std::net::SocketAddr;
 
@@ -12,31 +12,54 @@ pub struct Metrics {
     text: String,
 }
 
+/// One series, and its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Series<'a> {
+    labels: &'a str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl<'a> Series<'a> {
+    /// The value of a label, as it is written.
+    pub fn label(&self, name: &str) -> Option<&'a str> {
+        let labels = self.labels.strip_prefix('{')?.strip_suffix('}')?;
+        labels.split("\",").find_map(|label| {
+            let value = label.strip_prefix(name)?.strip_prefix("=\"")?;
+            Some(value.strip_suffix('"').unwrap_or(value))
+        })
+    }
+}
+
 impl Metrics {
+    /// Those that `text` tells of.
+    pub const fn of(text: String) -> Self {
+        Self { text }
+    }
+
     /// Reads them from an admin port.
     pub async fn fetch(admin: SocketAddr) -> anyhow::Result<Self> {
         let answer = Caller::new(admin).get("admin", "/metrics").await?;
         anyhow::ensure!(answer.status == 200, "{answer:?}");
         let text = String::from_utf8(answer.body.to_vec()).context("metrics are text")?;
-        Ok(Self { text })
+        Ok(Self::of(text))
+    }
+
+    /// The series `name`.
+    pub fn series<'a>(&'a self, name: &str) -> impl Iterator<Item = Series<'a>> {
+        self.text.lines().filter_map(move |line| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ').map(split)?;
+            let is_named = labels.is_empty() || labels.starts_with('{');
+            Some(Series { labels, value: value.parse().ok().filter(|_| is_named)? })
+        })
     }
 
     /// The sum of the series `name` whose labels have all of these values.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let wanted: Vec<String> =
-            labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
-        self.text
-            .lines()
-            .filter_map(|line| {
-                let (series, rest) = line.strip_prefix(name)?.rsplit_once(' ').map(split)?;
-                let labels = match series {
-                    "" => "",
-                    _ => series.strip_prefix('{')?,
-                };
-                wanted.iter().all(|wanted| labels.contains(wanted.as_str())).then_some(rest)
-            })
-            .filter_map(|value| value.parse::<f64>().ok())
-            .sum()
+        let wanted = |series: &Series<'_>| {
+            labels.iter().all(|(label, value)| series.label(label) == Some(*value))
+        };
+        self.series(name).filter(wanted).map(|series| series.value).sum()
     }
 }
 

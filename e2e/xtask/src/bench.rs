@@ -24,45 +24,78 @@ pub struct Arguments {
     bench: Vec<OsString>,
 }
 
-/// Benchmarks that need no cluster, only a control plane of their own.
-const HOLLOW: &[&str] = &["proxy", "exact"];
+/// What a benchmark needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Needs {
+    /// A cluster with Rouse in it.
+    cluster: bool,
+    /// The programs of a control plane without nodes.
+    hollow: bool,
+}
 
-/// Asks a benchmark for what needs neither.
-const MODEL: &str = "--model";
+/// What `bench` needs: its name, then its arguments.
+fn needs(bench: &[OsString]) -> Needs {
+    let name = bench.first().and_then(|name| name.to_str()).unwrap_or_default();
+    let chosen = |option: &str| bench.iter().any(|argument| argument == option);
+    match name {
+        "proxy" | "exact" => Needs { cluster: false, hollow: true },
+        "scaling" => {
+            let all = !["--model", "--sleeping", "--cluster"].into_iter().any(chosen);
+            Needs { cluster: all || chosen("--cluster"), hollow: all || chosen("--sleeping") }
+        }
+        _ => Needs { cluster: true, hollow: false },
+    }
+}
 
 /// Runs `cargo xtask bench`.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
-    if HOLLOW.contains(&name) {
-        let mut programs = hollow::Programs::gather(Profile::Dist)?;
-        if name == "proxy" {
-            programs = programs.with_yardstick()?;
-        }
-        let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    let needs = needs(&arguments.bench);
+    let mut programs = None;
+    if needs.hollow {
+        let gathered = hollow::Programs::gather(Profile::Dist)?;
+        let is_proxy = arguments.bench.first().is_some_and(|name| name == "proxy");
+        programs = Some(if is_proxy { gathered.with_yardstick()? } else { gathered });
+    }
+    let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    bench.args(&arguments.bench);
+    if let Some(programs) = &programs {
         programs.tell(&mut bench);
-        return command::run(bench.args(&arguments.bench));
     }
-    if arguments.bench.iter().any(|argument| argument == MODEL) {
-        let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
-        return command::run(bench.args(&arguments.bench));
-    }
-    on_cluster(arguments)
+    if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
 }
 
-fn on_cluster(arguments: &Arguments) -> Result<()> {
+fn on_cluster(arguments: &Arguments, mut bench: Command) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = image::build(Profile::Dist)?;
-    let program = programs::build_one(Profile::Release, "rouse-e2e", "bench")?;
     stage.up()?;
     stage.load(&archives)?;
     stage.install(&archives)?;
-    let mut bench = Command::new(program);
     stage.tell(&mut bench);
-    let outcome = command::run(bench.args(&arguments.bench));
+    let outcome = command::run(&mut bench);
     if arguments.keep {
         stage.leave();
     } else {
         stage.close()?;
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaling_needs_what_is_chosen_of_it_or_everything() {
+        let of = |line: &str| {
+            let Needs { cluster, hollow } =
+                needs(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+            (cluster, hollow)
+        };
+        assert_eq!(of("cold --starts 3"), (true, false));
+        assert_eq!(of("exact"), (false, true));
+        assert_eq!(of("scaling --seeds 3"), (true, true));
+        assert_eq!(of("scaling --model"), (false, false));
+        assert_eq!(of("scaling --sleeping --model"), (false, true));
+        assert_eq!(of("scaling --cluster --rounds 3"), (true, false));
+    }
 }

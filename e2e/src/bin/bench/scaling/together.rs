@@ -14,6 +14,7 @@ use rouse_e2e::scope::{Scope, hello};
 use rouse_e2e::wait;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::bare::{self, ask_until_it_answers, listening_at, wall_clock};
 use crate::report::{Bar, Report, Row, distributions, quantile};
@@ -23,6 +24,10 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// How often a pod is asked, and how many times at most.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 const MOST_ASKED: u32 = 1500;
+/// Before each measurement the controllers of Deployments rest for so long: they may ask the API
+/// server 20 times a second, and 30 times at once only after a rest. Whoever came while they are
+/// still busy with what was before would wait for that.
+const REST: Duration = Duration::from_secs(5);
 const MOST: f64 = 1.25;
 const SHARE: f64 = 0.95;
 
@@ -80,6 +85,7 @@ pub async fn run(
 /// One request to each at once: how long each took, in milliseconds, and how many failed.
 async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, u32)> {
     try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
+    rest(scope).await?;
     let calls: Vec<(Caller, String)> = functions
         .iter()
         .map(|name| (Caller::new(scope.cluster.activator), scope.host(name)))
@@ -108,6 +114,7 @@ async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>>
     let (params, zero) = (PatchParams::default(), Patch::Merge(json!({"spec": {"replicas": 0}})));
     let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
     wait::list(&scope.api::<Pod>(), &group, PATIENCE, <[Pod]>::is_empty).await?;
+    rest(scope).await?;
     let watch = WatchParams::default().labels(&group);
     let mut changes = Box::pin(scope.api::<Pod>().watch(&watch, "0").await?);
     let begun = wall_clock();
@@ -136,6 +143,22 @@ async fn scale_bare(scope: &Scope, names: &[String]) -> anyhow::Result<Vec<f64>>
     try_join_all(names.iter().map(|name| deployments.patch_scale(name, &params, &zero))).await?;
     wait::list(&scope.api::<Pod>(), &group, PATIENCE, <[Pod]>::is_empty).await?;
     times.into_iter().collect()
+}
+
+/// Waits until all that was asked of the controllers of Deployments is done, and a while longer.
+async fn rest(scope: &Scope) -> anyhow::Result<()> {
+    let is_done = |deployment: &Deployment| {
+        let (meta, spec, status) = (&deployment.metadata, &deployment.spec, &deployment.status);
+        status.as_ref().is_some_and(|status| {
+            status.observed_generation == meta.generation
+                && status.replicas.unwrap_or_default() == spec.replicas.unwrap_or_default()
+                && status.unavailable_replicas.unwrap_or_default() == 0
+        })
+    };
+    let all_done = |all: &[Deployment]| all.iter().all(is_done);
+    wait::list(&scope.api::<Deployment>(), "", PATIENCE, all_done).await?;
+    sleep(REST).await;
+    Ok(())
 }
 
 fn group_name(count: usize) -> String {
