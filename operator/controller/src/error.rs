@@ -5,6 +5,8 @@ use std::error::Error as _;
 use kube::core::Status;
 use rouse_core::function::plan::ChildKind;
 
+pub(crate) use rouse_peer::chain;
+
 use crate::fence::FenceFallen;
 
 /// Why a reconcile did not end well.
@@ -130,29 +132,6 @@ fn is_fence(error: &kube::Error) -> bool {
         source = cause.source();
     }
     matches!(error, kube::Error::Service(cause) if cause.is::<FenceFallen>())
-}
-
-/// An error with all its causes in one line, for logs.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = words(error);
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = words(cause);
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// What kube says of an answer repeats it three times; the API server's own words are enough.
-fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let api = error.downcast_ref::<kube::Error>().and_then(api_status);
-    let boxed = || error.downcast_ref::<Box<Status>>().map(AsRef::as_ref);
-    let status = api.or_else(boxed);
-    status.map_or_else(|| error.to_string(), |status| status.message.clone())
 }
 
 #[cfg(test)]

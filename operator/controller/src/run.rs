@@ -12,7 +12,7 @@ use kube::runtime::{Controller, controller};
 use rouse_core::membership::Membership;
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::Function;
-use rouse_peer::{Connector, TlsError};
+use rouse_peer::{Activators, Connector, TlsError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -23,7 +23,7 @@ use crate::index::Index;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reports::{Reports, collector};
-use crate::schedules::{self, Activators, Outside};
+use crate::schedules::{self, Outside};
 use crate::{members, reconcile_function, reconcile_trigger, watch as watches};
 
 /// Functions that are reconciled at once: each holds at most one request to the API server.

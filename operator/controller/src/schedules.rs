@@ -2,7 +2,6 @@
 //! leads next goes on from the progress that the status holds; what the former leader sent and did
 //! not note is sent again with the same ids.
 
-mod call;
 mod keeper;
 mod progress;
 
@@ -13,12 +12,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rouse_core::schedule::ValidatedSchedule;
+use rouse_peer::Call;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::context::Shared;
-
-pub(crate) use call::{Activators, Call};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(50);

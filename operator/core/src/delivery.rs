@@ -10,9 +10,11 @@
 //! A delivery of several events that fails as a whole is split, until what fails stands alone.
 //! Splitting is no attempt: the companions of a bad event are not given up for it.
 
+mod answer;
 mod backoff;
 mod machine;
 mod settings;
+mod target;
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -22,6 +24,7 @@ use std::time::Duration;
 pub use backoff::Backoff;
 pub use machine::Machine;
 pub use settings::Settings;
+pub use target::Target;
 
 use crate::scaling::Moment;
 

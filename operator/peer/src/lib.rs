@@ -1,4 +1,5 @@
-//! Connections to the port for peers of activators, and the proof of who is at the other end.
+//! Connections to activators: to their port for peers, with the proof of who is at the other end, and
+//! calls of Functions at their port for the cluster.
 //!
 //! An activator makes a key when it starts, and asks the API server for a token of its own
 //! ServiceAccount that is bound to its pod and whose audience names the key. Whoever connects takes
@@ -8,6 +9,8 @@
 //!
 //! The callers' own proof is a token that they send with each request; the activator checks it.
 
+mod call;
+mod chain;
 mod connect;
 mod identity;
 mod key;
@@ -18,6 +21,8 @@ mod review;
 pub mod testing;
 mod tls;
 
+pub use call::{Activators, Call};
+pub use chain::chain;
 pub use connect::{ConnectError, Connector};
 pub use identity::{Identity, IdentityConfig, IdentityKeeper};
 pub use key::{ServerKey, TlsError};

@@ -7,10 +7,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rouse_core::delivery::Outcome;
 use rouse_core::event::Message;
+use rouse_peer::Call;
 use tokio::time::Instant;
 
 use super::*;
-use crate::schedules::{self, Call, Outside};
+use crate::schedules::{self, Outside};
 
 /// When the stories begin.
 const BEGINNING: &str = "2026-01-01T00:00:00Z";

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use rouse_core::delivery::{Action, Event, Farewell, Machine, Outcome};
+use rouse_core::delivery::{Action, Event, Farewell, Machine, Outcome, Target};
 use rouse_core::event::Message;
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
-use rouse_core::scaling::{Moment, Policy};
+use rouse_core::scaling::Moment;
 use rouse_core::schedule::{Timetable, ValidatedSchedule};
 use rouse_crds::v1alpha1::{Function, Trigger};
 use tokio::task::{AbortHandle, JoinSet};
@@ -27,8 +27,6 @@ use crate::error::chain;
 const LOOK: Duration = Duration::from_secs(15);
 /// Ticks that are under way at most, whatever the Function may run.
 const MOST_IN_FLIGHT: u32 = 100;
-/// What a call may take longer than the activator lets it: it always answers.
-const MARGIN: Duration = Duration::from_secs(10);
 /// What moments are counted from lies so long ago, so that the oldest tick has one.
 const BEGINNING: Duration = Duration::from_hours(100 * 8784);
 
@@ -102,7 +100,7 @@ impl Keeper {
         let mut next_tick = None;
         // Nobody is there to call until there is a Function: its ticks wait.
         if let Some(function) = &function {
-            self.machine.set_bound(may_run(function));
+            self.machine.set_bound(Target::of(function, MOST_IN_FLIGHT).in_flight);
             self.start(now, moment);
             next_tick = self.timetable.next_at();
         }
@@ -209,10 +207,8 @@ impl Keeper {
         message: Message,
         function: Option<&ValidatedFunction>,
     ) -> futures::future::BoxFuture<'static, Outcome> {
-        let own = function.map_or(Duration::ZERO, |function| {
-            function.timeouts.activation + function.timeouts.request
-        });
-        let limit = self.schedule.settings.timeout.unwrap_or(own + MARGIN);
+        let own = function.map_or(Target::NONE, |function| Target::of(function, MOST_IN_FLIGHT));
+        let limit = self.schedule.settings.timeout.unwrap_or(own.limit);
         self.outside.caller.call(key, message, limit)
     }
 
@@ -259,13 +255,6 @@ impl Keeper {
         let reference = ObjectRef::<Function>::new(&key.name).within(&key.namespace);
         validate(&*self.context.functions.get(&reference)?).ok()
     }
-}
-
-/// What the Function may run at once, as far as ticks go.
-fn may_run(function: &ValidatedFunction) -> usize {
-    let pods = function.scaling.max.max(1);
-    let requests = Policy::of(function).per_pod().saturating_mul(pods);
-    usize::try_from(requests.min(MOST_IN_FLIGHT)).unwrap_or(1)
 }
 
 /// The next that is over, but for what was stopped; waits for ever while nothing is under way.

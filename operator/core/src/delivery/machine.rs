@@ -100,6 +100,12 @@ impl<B> Machine<B> {
         self.deliveries.len()
     }
 
+    /// Events with which nobody is done, in the order in which they came.
+    pub fn open(&self) -> impl Iterator<Item = &Arc<Event<B>>> {
+        let open = self.events.values().filter(|held| held.state != State::Done);
+        open.map(|held| &held.event)
+    }
+
     /// Takes in what the source brought. What is here already is not taken twice.
     pub fn take(&mut self, events: impl IntoIterator<Item = Event<B>>) {
         for event in events {
@@ -258,8 +264,7 @@ impl<B> Machine<B> {
         let every = self.policy.patience? / 3;
         if now >= self.extended + every {
             self.extended = now;
-            let open = self.events.values().filter(|held| held.state != State::Done);
-            let open: Vec<_> = open.map(|held| held.event.clone()).collect();
+            let open: Vec<_> = self.open().cloned().collect();
             if !open.is_empty() {
                 self.actions.push(Action::Extend(open));
             }

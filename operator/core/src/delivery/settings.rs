@@ -13,6 +13,8 @@ use crate::function::{FunctionKey, Invalid, parse_duration};
 pub struct Settings {
     /// When events are sent again, and given up.
     pub policy: Policy,
+    /// How long events wait for others to be sent with.
+    pub window: Duration,
     /// How long an attempt may take; none where the Function's own timeouts are enough.
     pub timeout: Option<Duration>,
     /// The Function that gets dead letters.
@@ -22,8 +24,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of a Trigger in `namespace` whose source brings single events and waits for as
-    /// long as it is told nothing.
+    /// The settings of a Trigger in `namespace` whose source takes acknowledgements of single events
+    /// and waits for them as long as it is told nothing.
     pub fn of(namespace: &str, delivery: &Delivery) -> Result<Self, Invalid> {
         let Delivery { attempts, backoff, timeout, max_age, dead_letter, format } = delivery;
         let positive = |field, text| {
@@ -47,6 +49,7 @@ impl Settings {
                 acks: Acks::Each,
                 given_up: if dead_letter.is_some() { GivenUp::Stored } else { GivenUp::Dropped },
             },
+            window: Duration::ZERO,
             timeout: positive("spec.delivery.timeout", timeout)?,
             dead_letter,
             format: *format,

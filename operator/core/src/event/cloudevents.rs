@@ -46,8 +46,8 @@ pub fn to_structured(event: &CloudEvent) -> Result<Message, Invalid> {
 
 /// Several events as a JSON array. To be used only where it was asked for: receivers may take a
 /// batch for one event.
-pub fn to_batch(events: &[CloudEvent]) -> Result<Message, Invalid> {
-    let documents = events.iter().map(document).collect::<Result<Vec<_>, _>>()?;
+pub fn to_batch(events: &[&CloudEvent]) -> Result<Message, Invalid> {
+    let documents = events.iter().map(|event| document(event)).collect::<Result<Vec<_>, _>>()?;
     let body = serde_json::to_vec(&documents)?;
     Ok(json_message("application/cloudevents-batch+json; charset=utf-8", body))
 }

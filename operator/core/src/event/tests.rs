@@ -71,7 +71,7 @@ fn a_batch_is_a_list_of_documents() {
     let bytes = Data::Bytes { content_type: "image/png".into(), bytes: vec![0x89, 0x50] };
     let text = Data::Bytes { content_type: "text/plain".into(), bytes: b"hi".to_vec() };
     let events = [bytes, text].map(|data| CloudEvent { data, subject: None, ..event() });
-    insta::assert_snapshot!(shown(&to_batch(&events).unwrap()), @r#"
+    insta::assert_snapshot!(shown(&to_batch(&events.each_ref()).unwrap()), @r#"
     content-type: application/cloudevents-batch+json; charset=utf-8
 
     [
@@ -146,7 +146,7 @@ fn what_is_malformed_is_not_sent() {
         change(&mut event);
         let binary = to_binary(&event).unwrap_err().to_string();
         assert_eq!(to_structured(&event).unwrap_err().to_string(), binary);
-        assert_eq!(to_batch(&[event]).unwrap_err().to_string(), binary);
+        assert_eq!(to_batch(&[&event]).unwrap_err().to_string(), binary);
         binary
     };
     assert_eq!(told(&|event| event.id.clear()), "the event has no id");

@@ -1,6 +1,7 @@
 //! Calls a Function through the activators, at the port for callers in the cluster, as anybody
 //! there would.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::{HOST, RETRY_AFTER};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -17,17 +18,17 @@ use rouse_core::event::Message;
 use rouse_core::function::FunctionKey;
 use tokio::time::timeout;
 
-use crate::error::chain;
+use crate::chain::chain;
 
 /// How long connecting to the activators may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody uses: less than activators do.
 const IDLE: Duration = Duration::from_secs(30);
-/// What is read of an answer to keep its connection; nobody needs it.
-const ANSWER: usize = 64 << 10;
+/// What is read of an answer: enough for the names of a thousand events.
+const ANSWER: usize = 256 << 10;
 
 /// Calls Functions.
-pub(crate) trait Call: Send + Sync {
+pub trait Call: Send + Sync {
     /// Sends `message` to `function`, and says what became of it within `limit`.
     fn call(
         &self,
@@ -37,10 +38,11 @@ pub(crate) trait Call: Send + Sync {
     ) -> BoxFuture<'static, Outcome>;
 }
 
-/// Calls Functions by way of the activators.
-pub(crate) struct Activators {
+/// Calls Functions by way of the activators. Cheap to clone.
+#[derive(Clone)]
+pub struct Activators {
     client: Client<HttpConnector, Full<Bytes>>,
-    uri: Result<Uri, http::Error>,
+    uri: Result<Uri, Arc<http::Error>>,
 }
 
 impl Activators {
@@ -54,7 +56,7 @@ impl Activators {
             .pool_idle_timeout(IDLE)
             .build(connector);
         let uri = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
-        Self { client, uri }
+        Self { client, uri: uri.map_err(Arc::new) }
     }
 
     fn request(
@@ -88,11 +90,16 @@ impl Call for Activators {
             match answer {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
-                    // What can't be read to its end costs its connection.
-                    let _ = Limited::new(body, ANSWER).collect().await;
+                    // What can't be read to its end costs its connection, and says nothing.
+                    let body = Limited::new(body, ANSWER).collect().await;
+                    let body = body.map(Collected::to_bytes).unwrap_or_default();
                     let after = head.headers.get(RETRY_AFTER);
                     let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
-                    let outcome = Outcome::of(head.status.as_u16(), after.map(Duration::from_secs));
+                    let outcome = Outcome::of_answer(
+                        head.status.as_u16(),
+                        after.map(Duration::from_secs),
+                        &body,
+                    );
                     if outcome != Outcome::Done {
                         tracing::debug!(%function, status = %head.status, "an event was not taken");
                     }

@@ -1,0 +1,22 @@
+//! The sources of Rouse: what brings the events of brokers, buckets and databases to Functions, by
+//! way of the activators.
+//!
+//! A [`Source`] speaks to one server: it brings events, in the order of the server, and carries out
+//! what it is told to acknowledge. A [`Runner`] stands between it and one Function: it asks for no
+//! more than the Function may run, lets `rouse-core` decide what becomes of each event, and
+//! connects again. Nothing here is kept: what was not acknowledged is brought again.
+
+pub mod credentials;
+mod failure;
+mod link;
+mod metrics;
+mod runner;
+#[cfg(test)]
+mod scripted;
+mod source;
+
+pub use failure::Failure;
+pub use link::{Batch, Link, Next, Order, Progress, Room};
+pub use metrics::{Metrics, TriggerMetrics};
+pub use runner::{Bury, Outlook, Trouble, Wires, Work, run};
+pub use source::{Brought, Source, Terms};
