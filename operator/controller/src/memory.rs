@@ -23,10 +23,19 @@ const CHANGED_WAIT: Duration = Duration::from_mins(10);
 /// that goes up and down shall not fill the cluster with events.
 const SCALE_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a status may lag behind how its Function runs: a waking is told in one write.
+const LAG: Duration = Duration::from_secs(1);
+
+/// Time from one such write to the next, of whatever Function: 20 a second. They stay a small part
+/// of what an API server bears, even while thousands of Functions wake and sleep.
+const PACE: Duration = Duration::from_millis(50);
+
 /// The memory of all Functions, by UID.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     functions: Mutex<HashMap<String, Entry>>,
+    /// The last turn that was given.
+    last_turn: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +43,7 @@ struct Entry {
     failures: u32,
     refusals: HashMap<(ChildKind, String), Refusal>,
     written: Option<Arc<Function>>,
-    written_at: Option<Instant>,
+    turn: Option<Instant>,
     scale_announced_at: Option<Instant>,
     sighting: Option<Sighting>,
 }
@@ -114,7 +123,7 @@ impl Memory {
         let mut functions = self.lock();
         let entry = functions.entry(uid.to_owned()).or_default();
         entry.written = Some(Arc::new(function));
-        entry.written_at = Some(Instant::now());
+        entry.turn = None;
     }
 
     /// Whether a change of the number of pods may be announced, which counts as done then.
@@ -128,9 +137,26 @@ impl Memory {
         !lately
     }
 
-    /// When this process last wrote the status.
-    pub fn written_at(&self, uid: &str) -> Option<Instant> {
-        self.lock().get(uid)?.written_at
+    /// When how a Function runs may be written to its status. It has one turn until then.
+    pub fn turn(&self, uid: &str) -> Instant {
+        let mut functions = self.lock();
+        let entry = functions.entry(uid.to_owned()).or_default();
+        *entry.turn.get_or_insert_with(|| self.next_turn())
+    }
+
+    /// There is nothing to write any more.
+    pub fn forgo_turn(&self, uid: &str) {
+        if let Some(entry) = self.lock().get_mut(uid) {
+            entry.turn = None;
+        }
+    }
+
+    fn next_turn(&self) -> Instant {
+        let mut last = self.last_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let soonest = Instant::now() + LAG;
+        let turn = last.map_or(soonest, |last| soonest.max(last + PACE));
+        *last = Some(turn);
+        turn
     }
 
     /// When the present generation of `function` was first seen.
@@ -226,6 +252,20 @@ mod tests {
         assert!(second > first);
         memory.accept("u", &write("a"));
         assert!(memory.refuse("u", &write("a"), Some(trouble())).until - Instant::now() < second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_after_a_second_and_at_a_pace() {
+        let memory = Memory::default();
+        let now = Instant::now();
+        assert_eq!(memory.turn("u"), now + LAG);
+        assert_eq!(memory.turn("v"), now + LAG + PACE);
+        tokio::time::advance(LAG / 2).await;
+        assert_eq!(memory.turn("u"), now + LAG, "it has a turn");
+        tokio::time::advance(LAG * 2).await;
+        assert_eq!(memory.turn("w"), Instant::now() + LAG, "nobody is before it");
+        memory.forgo_turn("u");
+        assert_eq!(memory.turn("u"), Instant::now() + LAG + PACE);
     }
 
     #[test]

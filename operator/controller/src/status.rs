@@ -1,15 +1,15 @@
 //! Writes the status of Functions and Triggers: the only writer, and only of what changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource};
 use rouse_core::explain::why::sentence;
 use rouse_core::function::names::MANAGER_CONTROLLER;
-use rouse_crds::v1alpha1::{Function, FunctionStatus, Trigger, TriggerStatus};
+use rouse_crds::v1alpha1::{ConditionType, Function, FunctionStatus, Trigger, TriggerStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -19,25 +19,25 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::usage::Settled;
 
-/// How long the numbers of pods may lag: while a Function scales they change many times a second,
-/// and nobody acts on them.
-const COUNTS_LAG: Duration = Duration::from_secs(1);
-
-/// Writes the status of `function` if it differs from `status`. Where it differs in the numbers of
-/// pods only and was written a moment ago, it says when to come back instead.
+/// Writes the status of `function` if it differs from `status`. Where it differs only in how the
+/// Function runs, it waits for its turn and says when that is: while Functions wake, scale and
+/// sleep that changes many times a second, and nobody acts on it.
 pub(crate) async fn write_function_status(
     context: &Context,
     function: &Function,
     status: &FunctionStatus,
 ) -> Result<Option<Instant>, Error> {
+    let uid = function.metadata.uid.as_deref().unwrap_or_default();
     if is_same(function.status.as_ref(), status)? {
+        context.memory.forgo_turn(uid);
         return Ok(None);
     }
-    let uid = function.metadata.uid.as_deref().unwrap_or_default();
-    if let (Some(before), Some(at)) = (&function.status, context.memory.written_at(uid)) {
-        let due = at + COUNTS_LAG;
-        if Instant::now() < due && is_same(Some(&with_counts_of(before, status)), before)? {
-            return Ok(Some(due));
+    if let Some(before) = &function.status
+        && is_same(Some(&running_as(before, status)), before)?
+    {
+        let turn = context.memory.turn(uid);
+        if Instant::now() < turn {
+            return Ok(Some(turn));
         }
     }
     let written = write(context, function, status).await?;
@@ -53,14 +53,31 @@ pub(crate) async fn write_function_status(
     Ok(None)
 }
 
-/// `status`, with the numbers of pods that `counts` has, and why there are so many.
-fn with_counts_of(counts: &FunctionStatus, status: &FunctionStatus) -> FunctionStatus {
+/// `status`, but with what `before` says of how the Function runs: its pods, its last wakings and
+/// why, and, as long as it is ready, whether it is asleep.
+fn running_as(before: &FunctionStatus, status: &FunctionStatus) -> FunctionStatus {
+    let as_before = |condition: &Condition| {
+        let before = before.conditions.iter().find(|before| before.type_ == condition.type_);
+        let is_active = condition.type_ == ConditionType::Active.as_str();
+        let told = |before: &&Condition| is_active || stays_ready(before, condition);
+        before.filter(told).unwrap_or(condition).clone()
+    };
+    let conditions = status.conditions.iter().map(as_before);
     FunctionStatus {
-        replicas: counts.replicas,
-        desired_replicas: counts.desired_replicas,
-        decisions: counts.decisions.clone(),
+        conditions: conditions.collect(),
+        replicas: before.replicas,
+        desired_replicas: before.desired_replicas,
+        last_activation: before.last_activation.clone(),
+        activations: before.activations.clone(),
+        decisions: before.decisions.clone(),
         ..status.clone()
     }
+}
+
+/// Whether both say that the same generation is ready, if for different reasons.
+fn stays_ready(before: &Condition, after: &Condition) -> bool {
+    let ready = |c: &Condition| c.type_ == ConditionType::Ready.as_str() && c.status == "True";
+    ready(before) && ready(after) && before.observed_generation == after.observed_generation
 }
 
 /// What the status of `function` shall say of usage.

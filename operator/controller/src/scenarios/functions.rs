@@ -65,14 +65,14 @@ async fn nothing_is_written_twice_though_watches_lag() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbers_of_pods_may_lag_and_nothing_else() {
+async fn how_it_runs_may_lag_and_nothing_else() {
     let (mut rig, r) = proven().await;
     for ready in 1..=20 {
         rig.report(report(Some(&r), &[(&r, [20, ready, 0])])).await;
         sleep(Duration::from_millis(10)).await;
     }
     let lines = rig.settled_lines().await;
-    assert_eq!(lines.len(), 2, "the first, and one for the rest: {lines:#?}");
+    assert_eq!(lines.len(), 1, "one for all: {lines:#?}");
     assert_eq!(rig.status()["replicas"], json!(20));
     rig.report(report(Some(&r), &[(&r, [21, 20, 0])])).await;
     sleep(Duration::from_millis(10)).await;
@@ -320,11 +320,7 @@ async fn a_refused_template_is_told_and_tried_again_with_care() {
 
     rig.report(report(Some(&old), &[(&old, [1, 1, 1])])).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(
-        rig.api.lines(),
-        ["PATCH functions/hello/status by rouse-controller"],
-        "a report is no reason to try again"
-    );
+    assert_eq!(rig.api.lines(), [""; 0], "a report is no reason to try again");
     sleep(Duration::from_hours(1)).await;
     let tries = rig.api.lines().len();
     assert!((10..=30).contains(&tries), "with growing waits: {tries}");
