@@ -38,6 +38,9 @@ pub enum BodyError {
     /// The connection to the client, the pod or the peer failed.
     #[error("passing on a body")]
     Connection(#[from] hyper::Error),
+    /// The pod's connection failed, or ended before its answer.
+    #[error("passing on an answer: {0}")]
+    Answer(#[from] std::io::Error),
     /// The stream to or from a peer failed.
     #[error("passing on a body between activators")]
     Stream(#[from] h2::Error),

@@ -4,6 +4,7 @@
 mod dial;
 mod kept;
 mod line;
+mod plain;
 mod pool;
 
 use std::io;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +23,7 @@ pub use dial::{Dialer, Stream};
 use kept::{Kept, is_refused};
 pub(crate) use line::Turn;
 use line::{Ending, Line};
+pub(crate) use plain::PlainBody;
 pub(crate) use pool::Lease;
 pub use pool::{Connections, Shard};
 use pool::{Http1, Pool};
@@ -30,7 +33,7 @@ use crate::admission::Permit;
 use crate::body::RequestBody;
 use crate::headers;
 use crate::pod::Pod;
-use crate::request_metrics::{RequestMetrics, Target};
+use crate::request_metrics::{Counted, RequestMetrics, Target};
 
 /// How long a connection may take to be made. Within a cluster it takes less than a millisecond;
 /// a lost packet costs a second.
@@ -91,20 +94,47 @@ pub enum SendError {
     /// It was certainly not sent: it may go elsewhere.
     Unsent(Box<Unsent>),
     /// It may have been sent: it must not be sent again.
-    Broken(hyper::Error),
+    Broken(BrokenOff),
     /// It was not sent: who passed it on does not stand by it any more.
     Withdrawn,
+}
+
+/// What broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenOff {
+    /// An exchange that was left to `hyper`.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// A plain one.
+    #[error("waiting for the answer: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl BrokenOff {
+    /// Whether it is the request that broke off, not the connection.
+    pub fn is_of_request(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_user())
+    }
 }
 
 /// The head of a pod's answer.
 #[derive(Debug)]
 pub struct Reply {
     /// The answer.
-    pub response: Response<Incoming>,
+    pub(crate) response: Response<PodBody>,
     /// The connection, where it can serve another request after this one.
     pub(crate) lease: Option<Lease>,
     /// When the request was given to the connection.
     pub sent: Instant,
+}
+
+/// The body of a pod's answer.
+#[derive(Debug)]
+pub(crate) enum PodBody {
+    /// Of any answer.
+    Http(Incoming),
+    /// Of a plain one. It gives its connection back itself.
+    Plain(Box<PlainBody>),
 }
 
 /// Says to who passed a request on that it is about to be sent.
@@ -176,6 +206,13 @@ impl Upstream {
         to: &Destination<'_>,
         mut request: Box<Request<RequestBody>>,
     ) -> Result<Reply, SendError> {
+        // The slots of a limited pod hang on its connections; see `line`.
+        if !to.limited
+            && to.pod.connections.is_plain()
+            && let Some(head) = plain::write(&request)
+        {
+            return self.send_plain(to, request, &head).await;
+        }
         let shard = if to.limited { self.shard.first() } else { self.shard };
         let pool = to.pod.connections.of(shard);
         loop {
@@ -193,6 +230,10 @@ impl Upstream {
             let sent = Instant::now();
             match connection.sender.try_send_request(*request).await {
                 Ok(response) => {
+                    if response.body().size_hint().exact().is_none() {
+                        to.pod.connections.note_odd();
+                    }
+                    let response = response.map(PodBody::Http);
                     let lease = Some(Lease::new(Arc::clone(to.pod), shard, connection));
                     return Ok(Reply { response, lease, sent });
                 }
@@ -203,7 +244,7 @@ impl Upstream {
                         let error = ConnectError::Handshake(failed.into_error());
                         return Err(unsent(Box::new(again), error));
                     }
-                    None => return Err(SendError::Broken(failed.into_error())),
+                    None => return Err(SendError::Broken(failed.into_error().into())),
                 },
             }
         }
@@ -227,7 +268,10 @@ impl Upstream {
             let sent = Instant::now();
             let (kept, sending) = Kept::of(*request);
             match sender.try_send_request(sending).await {
-                Ok(response) => return Ok(Reply { response, lease: None, sent }),
+                Ok(response) => {
+                    let response = response.map(PodBody::Http);
+                    return Ok(Reply { response, lease: None, sent });
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(again) => {
                         pool.forget_shared();
@@ -249,19 +293,8 @@ impl Upstream {
         if let Some(line) = &line {
             stream = Box::new(Ending::new(stream, line));
         }
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_AHEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(ConnectError::Handshake)?;
         let counted = self.metrics.begin_upstream(Target::pod);
-        tokio::spawn(async move {
-            let _counted = counted;
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to a pod");
-            }
-        });
-        Ok(Http1 { sender, line })
+        handshake(stream, line, counted).await.map_err(ConnectError::Handshake)
     }
 
     /// Makes the one connection that all requests to the pod share, once at a time.
@@ -309,6 +342,23 @@ impl Upstream {
     }
 }
 
+/// Gives a connection to `hyper`.
+async fn handshake(
+    stream: Stream,
+    line: Option<Arc<Line>>,
+    counted: Counted,
+) -> hyper::Result<Http1> {
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        let _counted = counted;
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a pod");
+        }
+    });
+    Ok(Http1 { sender, line })
+}
+
 /// A connection that can serve a request now. A pod that is limited has one more often than it
 /// seems: the connection of the answer before, which another thread may not have seen the end of.
 async fn take_idle(pool: &Pool, limited: bool) -> Option<Http1> {
@@ -325,7 +375,7 @@ async fn take_idle(pool: &Pool, limited: bool) -> Option<Http1> {
 fn refused_or_broken(kept: Kept, error: hyper::Error) -> SendError {
     match kept.take_back().filter(|_| is_refused(&error)) {
         Some(request) => unsent(Box::new(request), ConnectError::Refused(error)),
-        None => SendError::Broken(error),
+        None => SendError::Broken(error.into()),
     }
 }
 

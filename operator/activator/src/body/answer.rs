@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{AbortOnDrop, BodyError, PeerBody};
 use crate::admission::Permit;
 use crate::request_metrics::InFlight;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, PodBody};
 
 /// Answers of at most this many bytes fit into the buffers of an HTTP/1.1 connection, so that a
 /// client that stops reading can't keep their slot.
@@ -24,7 +23,7 @@ const FITS_BUFFERS: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A pod.
-    Pod(Incoming),
+    Pod(PodBody),
     /// Another activator.
     Peer(PeerBody),
 }
@@ -35,21 +34,26 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Pod(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Pod(PodBody::Http(body)) => {
+                Pin::new(body).poll_frame(cx).map_err(BodyError::from)
+            }
+            Self::Pod(PodBody::Plain(body)) => body.poll_frame(cx).map_err(BodyError::from),
             Self::Peer(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Pod(body) => body.is_end_stream(),
+            Self::Pod(PodBody::Http(body)) => body.is_end_stream(),
+            Self::Pod(PodBody::Plain(body)) => body.is_end_stream(),
             Self::Peer(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Pod(body) => body.size_hint(),
+            Self::Pod(PodBody::Http(body)) => body.size_hint(),
+            Self::Pod(PodBody::Plain(body)) => body.size_hint(),
             Self::Peer(body) => body.size_hint(),
         }
     }
@@ -107,10 +111,15 @@ impl Serving {
     /// Gives back all that the request holds. The connection serves others only after an answer
     /// that was read to its end.
     fn end(mut self, complete: bool) {
-        if let Some(lease) = self.hold.lease.take()
-            && complete
-        {
+        let lease = self.hold.lease.take();
+        if !complete {
+            return;
+        }
+        if let Some(lease) = lease {
             lease.give_back();
+        }
+        if let Source::Pod(PodBody::Plain(body)) = self.source {
+            body.give_back();
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::header::{HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Inner;
@@ -16,7 +15,7 @@ use crate::forward::Answer;
 use crate::headers;
 use crate::problem::Failure;
 use crate::server_timing::{self, Moments};
-use crate::upstream::Reply;
+use crate::upstream::{PodBody, Reply};
 
 impl Inner {
     /// The answer of a pod.
@@ -82,17 +81,18 @@ impl Inner {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     return self.switch(response, switched, (hold, None), exchange);
                 }
-                let response =
-                    response.map(|body| AnswerBody::new(Source::Pod(body), hold, None).into());
+                let response = response.map(|body| {
+                    AnswerBody::new(Source::Pod(PodBody::Http(body)), hold, None).into()
+                });
                 Ok(with_version(response))
             }
         }
     }
 
     /// Lets both sides speak the protocol that they agreed on, for as long as `hold` may last.
-    fn switch(
+    fn switch<B>(
         &self,
-        mut response: Response<Incoming>,
+        mut response: Response<B>,
         protocol: Option<HeaderValue>,
         (hold, deadline): (Hold, Option<Instant>),
         exchange: &mut Exchange,

@@ -138,7 +138,7 @@ impl Inner {
             }
             // Whoever passed it on looks again, if it is still there.
             Ok(Err(SendError::Withdrawn)) => Err(Failure::NotOwner),
-            Ok(Err(SendError::Broken(error))) if error.is_user() => {
+            Ok(Err(SendError::Broken(error))) if error.is_of_request() => {
                 Err(Failure::BadRequest("the request's body broke off"))
             }
             Ok(Err(SendError::Broken(error))) => {

@@ -12,6 +12,7 @@ mod hops;
 mod hostile;
 mod limits;
 mod pairs;
+mod plain;
 mod protocols;
 mod refusals;
 pub(super) mod rig;

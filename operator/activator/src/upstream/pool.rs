@@ -11,6 +11,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
 use super::line::Line;
+use super::plain::Plain;
 use crate::body::RequestBody;
 use crate::pod::Pod;
 
@@ -19,7 +20,8 @@ use crate::pod::Pod;
 /// leaves open whether it ran.
 const IDLE: Duration = Duration::from_millis(1500);
 
-/// Idle connections that are kept for one pod, on all threads; more than a busy pod needs at a time.
+/// Idle connections of each kind that are kept for one pod, on all threads; more than a busy pod
+/// needs at a time.
 const MOST_IDLE: usize = 256;
 
 /// A part of each pod's connections: that of one thread.
@@ -46,6 +48,8 @@ impl Shard {
 pub struct Connections {
     pools: OnceLock<Box<[Pool]>>,
     closed: AtomicBool,
+    /// Whether the pod has given an answer that is not plain.
+    odd: AtomicBool,
 }
 
 impl Connections {
@@ -55,6 +59,7 @@ impl Connections {
         self.closed.store(true, Ordering::SeqCst);
         for pool in self.pools.get().into_iter().flatten() {
             pool.idle().clear();
+            pool.plain().clear();
             pool.forget_shared();
         }
     }
@@ -62,6 +67,17 @@ impl Connections {
     /// Whether the pod is going.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Whether the pod has given none but plain answers. Handing one that is not to `hyper` costs as
+    /// much as a new connection, so a pod that has given one is `hyper`'s from then on.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.odd.load(Ordering::Relaxed)
+    }
+
+    /// The pod has given an answer that is not plain.
+    pub(crate) fn note_odd(&self) {
+        self.odd.store(true, Ordering::Relaxed);
     }
 
     /// Those of one thread. A process has as many parts as threads, the same number always.
@@ -75,7 +91,9 @@ impl Connections {
 /// The connections of one pod that one thread uses.
 pub(super) struct Pool {
     /// Idle connections of HTTP/1.1, the one used last at the back.
-    idle: Mutex<VecDeque<Idle>>,
+    idle: Mutex<VecDeque<Idle<Http1>>>,
+    /// Idle connections for plain exchanges, the one used last at the back.
+    plain: Mutex<VecDeque<Idle<Plain>>>,
     most_idle: usize,
     /// The connection of HTTP/2 that all requests share.
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
@@ -100,8 +118,8 @@ impl Http1 {
     }
 }
 
-struct Idle {
-    connection: Http1,
+struct Idle<C> {
+    connection: C,
     since: Instant,
 }
 
@@ -109,6 +127,7 @@ impl Pool {
     fn new(most_idle: usize) -> Self {
         Self {
             idle: Mutex::default(),
+            plain: Mutex::default(),
             most_idle: most_idle.max(1),
             shared: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -149,7 +168,35 @@ impl Pool {
     }
 
     fn put_idle(&self, connection: Http1) {
-        let mut idle = self.idle();
+        self.put(&mut self.idle(), connection);
+    }
+
+    /// An idle connection for a plain exchange that is alive, the one used last.
+    pub(super) async fn take_plain(&self) -> Option<Plain> {
+        loop {
+            let mut connection = self.pop_plain()?;
+            if connection.is_alive().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn pop_plain(&self) -> Option<Plain> {
+        let mut plain = self.plain();
+        let entry = plain.pop_back()?;
+        if Instant::now() - entry.since < IDLE {
+            return Some(entry.connection);
+        }
+        // The others have stood for longer.
+        plain.clear();
+        None
+    }
+
+    pub(super) fn put_plain(&self, connection: Plain) {
+        self.put(&mut self.plain(), connection);
+    }
+
+    fn put<C>(&self, idle: &mut VecDeque<Idle<C>>, connection: C) {
         let now = Instant::now();
         while idle.len() >= self.most_idle || idle.front().is_some_and(|e| now - e.since >= IDLE) {
             idle.pop_front();
@@ -171,8 +218,12 @@ impl Pool {
         self.shared_slot().take();
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle<Http1>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plain(&self) -> MutexGuard<'_, VecDeque<Idle<Plain>>> {
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shared_slot(&self) -> MutexGuard<'_, Option<http2::SendRequest<RequestBody>>> {
