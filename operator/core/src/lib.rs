@@ -14,6 +14,7 @@ pub mod handover;
 pub mod history;
 pub mod membership;
 pub mod peer;
+pub mod postgres;
 pub mod reach;
 pub mod report;
 pub mod routing;
