@@ -111,14 +111,16 @@ impl Scope {
         seen.context("the Function is there")
     }
 
-    /// Waits until the Function sleeps: ready, not active, without a pod.
+    /// Waits until the Function sleeps: without a pod, ready, and, which is told a second late, not
+    /// active.
     pub async fn asleep(&self, name: &str, deadline: Duration) -> anyhow::Result<()> {
+        self.pods(name, deadline, <[Pod]>::is_empty).await?;
         self.function(name, deadline, |function| {
             condition(function, "Ready") == Some("True")
                 && condition(function, "Active") == Some("False")
         })
-        .await?;
-        self.pods(name, deadline, <[Pod]>::is_empty).await.map(drop)
+        .await
+        .map(drop)
     }
 
     /// Waits until the Trigger is ready or not, as `status` says, for this reason.

@@ -4,9 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::events::v1::Event;
 use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
+use rouse_e2e::wait;
 use serde_json::{Value, json};
 
 /// How long it may take until the status tells of a use: a minute between two writes, and what it
@@ -29,6 +31,19 @@ fn requests(function: &Function) -> Option<u64> {
     Some(function.status.as_ref()?.usage.as_ref()?.total.requests)
 }
 
+fn changes(function: &Function) -> usize {
+    function.status.as_ref().map_or(0, |status| status.decisions.len())
+}
+
+/// Waits until the API server has events of the Function with all of these reasons.
+async fn announced(scope: &Scope, reasons: &[&str]) -> anyhow::Result<()> {
+    let has = |events: &[Event], reason: &str| {
+        events.iter().any(|event| event.reason.as_deref() == Some(reason))
+    };
+    let all = |events: &[Event]| reasons.iter().all(|reason| has(events, reason));
+    wait::list(&scope.api::<Event>(), "", PATIENCE, all).await.map(drop)
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_cold_start_is_explained_and_metered() {
@@ -42,12 +57,12 @@ async fn a_cold_start_is_explained_and_metered() {
         let timing = answer.header("server-timing").expect("a wait is explained");
         assert!(timing.contains("rouse-first-byte;dur="), "{timing}");
         scope.asleep("hello", PATIENCE).await?;
-        let metered = scope
-            .function("hello", METERED_WITHIN, |f| requests(f).is_some_and(|n| n >= 1))
-            .await?;
+        let told = |f: &Function| requests(f).is_some_and(|n| n >= 1) && changes(f) >= 2;
+        let metered = scope.function("hello", METERED_WITHIN, told).await?;
         let usage = metered.status.and_then(|status| status.usage).expect("it was metered");
         assert_eq!((usage.total.requests, usage.gaps), (1, 0), "{usage:?}");
 
+        announced(&scope, &["Serving", "ScaledUp"]).await?;
         let why = ask(&scope, &["why", "hello"])?;
         let decisions = why["decisions"].as_array().context("decisions")?;
         let told: Vec<_> =

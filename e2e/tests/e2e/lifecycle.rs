@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, ListParams};
+use kube::Api;
+use kube::api::{DeleteParams, EvictParams, ListParams};
 use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
@@ -96,6 +97,38 @@ async fn surplus_pods_go_without_cutting_a_request_off() {
         scope.asleep("hello", PATIENCE).await
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_pod_that_is_evicted_finishes_its_request_and_gets_no_other() {
+    Scope::run("evict", async |scope| {
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        scope.asleep("hello", PATIENCE).await?;
+        let caller = Caller::new(scope.cluster.activator);
+        let host = scope.host("hello");
+        let first = caller.get(&host, "/").await?;
+        let pod = first.header("x-hello-pod").expect("the pod says its name").to_owned();
+
+        let long = caller.get(&host, "/?sleep=8000");
+        let evicted = async {
+            let pods: Api<Pod> = scope.api();
+            pods.evict(&pod, &EvictParams::default()).await?;
+            scope.pods("hello", PATIENCE, |pods| pods.iter().any(|one| leaves(one, &pod))).await?;
+            caller.get(&host, "/").await
+        };
+        let (long, next) = tokio::try_join!(long, evicted)?;
+        assert_eq!(long.status, 200, "{long:?}");
+        assert_eq!(long.header("x-hello-pod"), Some(pod.as_str()));
+        assert_eq!(next.status, 200, "{next:?}");
+        assert_ne!(next.header("x-hello-pod"), Some(pod.as_str()));
+        scope.asleep("hello", PATIENCE).await
+    })
+    .await;
+}
+
+fn leaves(pod: &Pod, name: &str) -> bool {
+    pod.metadata.name.as_deref() == Some(name) && pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Pods that nobody has told to stop.
