@@ -7,12 +7,14 @@
 //! slot brings it again.
 
 mod change;
+mod ledger;
 mod lsn;
 mod reader;
 mod row;
 mod wire;
 
 pub use change::{Change, Operation, Place, Selection, Table};
+pub use ledger::Ledger;
 pub use lsn::Lsn;
 pub use reader::{Reader, Told};
 pub use wire::Malformed;
