@@ -5,6 +5,7 @@ pub mod actions;
 pub mod activation;
 pub mod claiming;
 pub mod draining;
+mod foresight;
 pub mod metrics;
 pub mod pods;
 pub mod replacing;

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use decision::{Decision, Inputs, Reason};
 pub use demand::Traffic;
 use demand::{Demand, LOOK, Room};
-use idle::{Idle, Learner, Lesson, Outlook};
+use idle::{Idle, Learner, Lesson, Outlook, Verdict};
 
 use crate::function::{Concurrency, ScalingBounds, ValidatedFunction};
 
@@ -216,22 +216,22 @@ struct Rest {
 
 /// Whether the last pod stays or comes, if no request is there.
 fn decide_rest(policy: &Policy, seen: &Seen<'_>, state: &State, now: Moment) -> Rest {
-    let asleep = Rest { reason: Reason::Asleep, until: None };
-    let since = match (state.last_busy, &state.learner, policy.idle) {
+    let verdict = match (state.last_busy, &state.learner, policy.idle) {
         (Some(since), Some(learner), Idle::Learned(_)) => {
-            let verdict = learner.verdict(since, now, &seen.outlook);
-            let reason = match (verdict.warm, verdict.scheduled, verdict.woken) {
-                (false, ..) => Reason::Asleep,
-                (true, true, _) => Reason::Schedule,
-                (true, false, true) => Reason::Habit,
-                (true, false, false) => Reason::Idle,
-            };
-            return Rest { reason, until: verdict.until };
+            learner.verdict(since, now, &seen.outlook)
         }
-        (since, ..) => since,
+        (since, ..) => {
+            let ends = since.map(|since| since + policy.scaling.idle_after);
+            Verdict::fixed(ends, now).until_expected(now, &seen.outlook)
+        }
     };
-    let Some(ends) = since.map(|since| since + policy.scaling.idle_after) else { return asleep };
-    if now < ends { Rest { reason: Reason::Idle, until: Some(ends) } } else { asleep }
+    let reason = match verdict {
+        Verdict { warm: false, .. } => Reason::Asleep,
+        Verdict { scheduled: true, .. } => Reason::Schedule,
+        Verdict { woken: true, .. } => Reason::Habit,
+        Verdict { .. } => Reason::Idle,
+    };
+    Rest { reason, until: verdict.until }
 }
 
 /// Takes in that an idle time has ended, and plans for the one that begins.

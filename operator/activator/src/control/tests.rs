@@ -395,11 +395,17 @@ async fn triggers_make_routes() {
         key: key.clone(),
         version: 1,
         claim: Some(claim),
+        ticks: None,
     })));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(find("f.example.com").as_deref(), Some(UID));
     assert_eq!(a.reports.routed().triggers, 1);
-    a.tell(Observation::Trigger(Event::Delete(TriggerSeen { key, version: 2, claim: None })));
+    a.tell(Observation::Trigger(Event::Delete(TriggerSeen {
+        key,
+        version: 2,
+        claim: None,
+        ticks: None,
+    })));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(find("f.example.com"), None);
     assert_eq!(a.reports.routed().triggers, 2);

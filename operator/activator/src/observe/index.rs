@@ -13,7 +13,8 @@ use rouse_core::trigger::{HttpClaim, TriggerKey};
 use tokio::time::Instant;
 
 use super::Observation;
-use super::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings, TriggerSeen};
+use super::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings, Ticks, TriggerSeen};
+use super::ticks::AllTicks;
 
 /// A Function with settings that are in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,8 @@ pub struct Observed {
     pub deployments: Vec<Arc<DeploymentSeen>>,
     /// Its pods.
     pub pods: Vec<Arc<PodView>>,
+    /// When the clock calls it.
+    pub ticks: Vec<Arc<Ticks>>,
     /// Version of the membership under which it is owned.
     pub membership: u64,
 }
@@ -74,7 +77,9 @@ pub struct Changes {
 #[derive(Debug, Default)]
 pub struct Index {
     functions: HashMap<Arc<str>, Arc<FunctionView>>,
+    uids: HashMap<FunctionKey, Arc<str>>,
     claims: BTreeMap<TriggerKey, Option<HttpClaim>>,
+    ticks: AllTicks,
     children: HashMap<Arc<str>, Children>,
     membership: Arc<Membership>,
     listed: Listed,
@@ -219,6 +224,7 @@ impl Index {
     pub fn observed(&self, uid: &str) -> Option<Observed> {
         let children = self.children.get(uid);
         Some(Observed {
+            ticks: self.ticks.of(&self.functions.get(uid)?.key),
             function: Arc::clone(self.functions.get(uid)?),
             deployments: children
                 .map_or_else(Vec::new, |c| c.deployments.values().cloned().collect()),
@@ -260,11 +266,16 @@ impl Index {
         }
         self.changes.routes |= former.is_none_or(|former| former.settings.public != public);
         self.changes.functions.insert(Arc::clone(&view.uid));
+        self.uids.insert(view.key.clone(), Arc::clone(&view.uid));
         self.functions.insert(Arc::clone(&view.uid), Arc::new(view));
     }
 
     fn remove_function(&mut self, uid: &Arc<str>) {
-        if self.functions.remove(uid).is_some() {
+        if let Some(gone) = self.functions.remove(uid) {
+            // A namesake may have come before this one was seen to go.
+            if self.uids.get(&gone.key) == Some(uid) {
+                self.uids.remove(&gone.key);
+            }
             self.changes.routes = true;
             self.changes.functions.insert(Arc::clone(uid));
         }
@@ -273,20 +284,32 @@ impl Index {
     fn apply_trigger(&mut self, event: Event<TriggerSeen>) {
         self.known_triggers.note(&event, |trigger| trigger.version);
         match self.listed.triggers.take(event, |trigger| trigger.key.clone()) {
-            Told::There(TriggerSeen { key, claim, .. }, _) => {
+            Told::There(TriggerSeen { key, claim, ticks, .. }, _) => {
+                let changed = self.ticks.put(&key, ticks);
+                self.note_ticks(&changed);
                 let former = self.claims.get(&key);
                 self.changes.routes |= former != Some(&claim);
                 self.claims.insert(key, claim);
             }
             Told::Gone(trigger) => {
                 self.changes.routes |= self.claims.remove(&trigger.key).is_some();
+                let changed = self.ticks.put(&trigger.key, None);
+                self.note_ticks(&changed);
             }
             Told::Only(listed) => {
                 self.claims.retain(|key, _| listed.contains(key));
+                let changed = self.ticks.retain(|key| listed.contains(key));
+                self.note_ticks(&changed);
                 self.changes.routes = true;
             }
             Told::Nothing => {}
         }
+    }
+
+    /// The clock calls these Functions at other times.
+    fn note_ticks(&mut self, functions: &[FunctionKey]) {
+        let uids = functions.iter().filter_map(|function| self.uids.get(function).cloned());
+        self.changes.functions.extend(uids);
     }
 
     fn apply_deployment(&mut self, event: Event<DeploymentSeen>) {

@@ -18,6 +18,7 @@ use rouse_core::function::{FunctionKey, RequestRules, Timeouts, validate};
 use rouse_core::handover::ClaimId;
 use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
+use rouse_core::schedule::{Schedule, ValidatedSchedule};
 use rouse_core::trigger::{HttpClaim, TriggerKey};
 use rouse_core::usage;
 use rouse_crds::v1alpha1::{Exposure, Function, Protocol, Trigger};
@@ -97,6 +98,39 @@ pub struct TriggerSeen {
     pub version: u64,
     /// What it asks for; none where it is of a kind that the activator does not route.
     pub claim: Option<HttpClaim>,
+    /// When it calls its Function by the clock; none where it does not.
+    pub ticks: Option<Arc<Ticks>>,
+}
+
+/// When a Trigger calls its Function by the clock.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    /// The Function.
+    pub function: FunctionKey,
+    /// The pattern and its time zone as text.
+    pattern: String,
+    made: Timestamp,
+    /// The ticks.
+    pub schedule: Schedule,
+}
+
+/// Two are the same if they are written alike.
+impl PartialEq for Ticks {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { function, pattern, made, schedule: _ } = self;
+        (function, pattern, made) == (&other.function, &other.pattern, &other.made)
+    }
+}
+
+impl Eq for Ticks {}
+
+impl Ticks {
+    /// Those of `trigger`. The controller tells what is wrong with one that does not parse.
+    fn of(trigger: &Trigger) -> Option<Self> {
+        let ValidatedSchedule { function, pattern, made, schedule, .. } =
+            ValidatedSchedule::of(trigger)?.ok()?;
+        Some(Self { function, pattern, made, schedule })
+    }
 }
 
 impl TriggerSeen {
@@ -104,7 +138,8 @@ impl TriggerSeen {
     pub fn of(trigger: &Trigger) -> Option<Self> {
         let meta = &trigger.metadata;
         let key = TriggerKey { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
-        Some(Self { key, version: version(meta), claim: HttpClaim::of(trigger) })
+        let ticks = Ticks::of(trigger).map(Arc::new);
+        Some(Self { key, version: version(meta), claim: HttpClaim::of(trigger), ticks })
     }
 }
 

@@ -7,8 +7,8 @@ mod outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
+use jiff::Timestamp;
 use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
 use rouse_core::history::History;
@@ -22,6 +22,7 @@ use super::actions::{Action, Done};
 use super::activation::Clocks;
 use super::claiming::{Claiming, Heir};
 use super::draining::{Shrinking, choose_victims, decide_shrinking};
+use super::foresight::{NextTick, StartTime};
 use super::metrics::ScalerMetrics;
 use super::pods::{Pods, Tracked};
 use super::replacing::Replacing;
@@ -35,9 +36,6 @@ use crate::observe::index::Observed;
 const VICTIM_COST: i32 = -100;
 /// After as many failures a pod goes without its cost: it is idle, and its grace covers the rest.
 const MOST_COST_FAILURES: u32 = 3;
-
-/// The newest start counts so much in the time that a start is taken to need.
-const NEWEST_START: f64 = 0.3;
 
 /// The state of one owned Function.
 #[derive(Debug)]
@@ -59,7 +57,8 @@ pub struct Scaler {
     failing: bool,
     replacing: Replacing,
     /// How long a pod takes from the write that asks for it until it answers, as measured.
-    start_time: Option<Duration>,
+    start_time: StartTime,
+    next_tick: NextTick,
     /// The port on which nothing answers, as the gate was told last.
     silent: Option<u16>,
     /// Whether the gate holds a burst back for pods on their way.
@@ -105,7 +104,8 @@ impl Scaler {
             active: false,
             failing: false,
             replacing: Replacing::default(),
-            start_time: None,
+            start_time: StartTime::default(),
+            next_tick: NextTick::default(),
             silent: None,
             expecting: false,
             last_error: None,
@@ -195,8 +195,7 @@ impl Scaler {
         });
         if let Some(raise) = raise.filter(|_| exits == 0) {
             let took = at.saturating_duration_since(raise.sent);
-            let before = self.start_time.unwrap_or(took);
-            self.start_time = Some(before.mul_f64(1.0 - NEWEST_START) + took.mul_f64(NEWEST_START));
+            self.start_time.note(took);
         }
         self.pods.answered(uid, exits, at, raise);
     }
@@ -220,7 +219,7 @@ impl Scaler {
             starting: u32::try_from(self.pods.starting_count()).unwrap_or(u32::MAX),
             idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
             traffic: load.traffic,
-            outlook: Outlook { start: self.start_time, ..Outlook::default() },
+            outlook: self.look_ahead(&load, clocks),
             ..Seen::default()
         };
         self.active = load.peak > 0;
@@ -233,6 +232,32 @@ impl Scaler {
             self.history.decided(from, &decision, clocks.wall);
         }
         (load, decision)
+    }
+
+    /// What is known of the time ahead.
+    fn look_ahead(&mut self, load: &Load, clocks: &Clocks) -> Outlook<'static> {
+        let (mean, cautious) = (self.start_time.mean(), self.start_time.cautious());
+        let outlook = Outlook { start: mean, lead: cautious, ..Outlook::default() };
+        let busy = if load.in_flight.saturating_add(load.waiting) > 0 {
+            Some(clocks.wall)
+        } else {
+            load.idle_since.map(|at| clocks.wall_of(at))
+        };
+        let at = (clocks.wall, outlook.late());
+        let tick = self.next_tick.find(&self.observed.ticks, busy, at);
+        let expected = tick.map(|tick| self.moment_of(tick, clocks));
+        Outlook { expected, ..outlook }
+    }
+
+    /// A time on the wall's clock, on that of decisions.
+    fn moment_of(&self, wall: Timestamp, clocks: &Clocks) -> Moment {
+        let now = clocks.instant.saturating_duration_since(self.origin);
+        let ahead = wall.duration_since(clocks.wall);
+        if ahead.is_negative() {
+            now.saturating_sub(ahead.unsigned_abs())
+        } else {
+            now + ahead.unsigned_abs()
+        }
     }
 
     fn decide_plan(

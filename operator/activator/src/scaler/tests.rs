@@ -4,17 +4,20 @@ mod soak;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
-use super::actions::Action;
+use super::actions::{Action, Done};
 use super::activation::Clocks;
 use super::claiming::Heir;
 use super::metrics::ControlMetrics;
 use super::run;
 use super::state::Scaler;
 use crate::admission::{Admission, Fault, Gate, Refusal};
-use crate::instances::ScaleError;
+use crate::instances::{ScaleError, Scaled};
+use crate::observe::index::Observed;
+use crate::observe::objects::{Ticks, TriggerSeen};
 use plant::{Behaviour, World, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -478,4 +481,57 @@ async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
     assert!(matches!(*actions, [Action::Publish(_)]), "{actions:?}");
     assert_eq!(wake_at, None);
     assert_eq!(scaler.step(&Clocks::now()), (vec![], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_wakes_a_function_before_it_calls_and_one_that_is_not_called_sleeps_again() {
+    let world = World::new(settings(0, 0, 10)).await;
+    let metrics = ControlMetrics::register(&mut Registry::default());
+    let mut observed = Observed::clone(&world.observed.borrow());
+    observed.ticks = vec![every_minute()];
+    let observed = Arc::new(observed);
+    let gate = Gate::new(observed.function.settings.bounds);
+    let heir = Heir { me: "me".into(), predecessors: Vec::new() };
+    let with = (heir, false, metrics.of(&observed.function.key));
+    let begun = Instant::now();
+    let at = |seconds: u64| Clocks {
+        instant: begun + Duration::from_secs(seconds),
+        wall: Timestamp::from_second(seconds.try_into().unwrap()).unwrap(),
+    };
+    let mut scaler = Scaler::new(gate, Arc::clone(&observed), with, begun);
+    scaler.observe(observed);
+    let replicas_of = |actions: Vec<Action>| -> Vec<u32> {
+        let of = |action: &Action| match action {
+            Action::Scale { replicas, .. } => Some(*replicas),
+            _ => None,
+        };
+        actions.iter().filter_map(of).collect()
+    };
+    let written = |scaler: &mut Scaler, version, now| {
+        let result = Ok(Scaled { version });
+        scaler.finish(Done::Scaled { revision: "r1".into(), result }, now);
+    };
+    let (actions, wake_at) = scaler.step(&at(10));
+    assert_eq!((replicas_of(actions), wake_at), (vec![], Some(at(59).instant)));
+    let (actions, _) = scaler.step(&at(59));
+    assert_eq!(replicas_of(actions), [1], "a start is taken to need a second");
+    written(&mut scaler, 1000, at(59).instant);
+    let (actions, wake_at) = scaler.step(&at(60));
+    assert_eq!((replicas_of(actions), wake_at), (vec![], Some(at(62).instant)));
+    let (actions, _) = scaler.step(&at(62));
+    assert_eq!(replicas_of(actions), [0], "nobody came");
+    written(&mut scaler, 1001, at(62).instant);
+    let (actions, wake_at) = scaler.step(&at(63));
+    assert_eq!((replicas_of(actions), wake_at), (vec![], Some(at(119).instant)));
+}
+
+/// A Trigger that calls the Function each minute.
+fn every_minute() -> Arc<Ticks> {
+    let trigger = serde_json::json!({
+        "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger",
+        "metadata": {"name": "t", "namespace": "shop", "uid": "t",
+            "creationTimestamp": "1970-01-01T00:00:00Z"},
+        "spec": {"function": plant::UID, "schedule": {"cron": "* * * * *"}},
+    });
+    TriggerSeen::of(&serde_json::from_value(trigger).unwrap()).unwrap().ticks.unwrap()
 }

@@ -50,6 +50,9 @@ pub struct Outlook<'a> {
     pub expected: Option<Moment>,
     /// How long a start takes; none where none was measured.
     pub start: Option<Duration>,
+    /// How long before a request that is known or likely a pod is woken, so that it is up in time;
+    /// none where no start was measured.
+    pub lead: Option<Duration>,
     /// How long a pod has a request, from before; none where none was measured.
     pub service: Option<Duration>,
     /// What the idle times of others teach.
@@ -91,6 +94,39 @@ pub struct Verdict {
     pub until: Option<Moment>,
 }
 
+impl Outlook<'_> {
+    fn lead(&self) -> Duration {
+        self.lead.unwrap_or(USUAL_START)
+    }
+
+    /// How late a request may come that was known beforehand, before it is no longer waited for.
+    pub fn late(&self) -> Duration {
+        self.lead().max(LINGER)
+    }
+}
+
+impl Verdict {
+    /// What a fixed time says, where the last request was over so long before `ends`.
+    pub fn fixed(ends: Option<Moment>, now: Moment) -> Self {
+        let warm = ends.is_some_and(|ends| now < ends);
+        Self { warm, scheduled: false, woken: false, until: ends.filter(|_| warm) }
+    }
+
+    /// The same, but that a pod is up when the request comes that is known beforehand.
+    #[must_use]
+    pub fn until_expected(self, now: Moment, outlook: &Outlook<'_>) -> Self {
+        let Some(expected) = outlook.expected else { return self };
+        let (wake, given_up) = (expected.saturating_sub(outlook.lead()), expected + outlook.late());
+        if now >= given_up {
+            return self;
+        }
+        if now >= wake {
+            return Self { warm: true, scheduled: true, until: Some(given_up), ..self };
+        }
+        Self { until: Some(self.until.map_or(wake, |until| until.min(wake))), ..self }
+    }
+}
+
 impl Learner {
     /// One that goes on with a `history` from before.
     pub fn resume(history: History) -> Self {
@@ -102,10 +138,10 @@ impl Learner {
         &self.history
     }
 
-    /// Takes in that a request came at `now`, after the Function was without any since `since`.
-    pub fn note(&mut self, since: Moment, now: Moment) -> Option<Lesson> {
-        let idle = now.saturating_sub(since);
-        let known = self.expected.is_some_and(|at| now + EARLY >= at);
+    /// Takes in that a request came at `until`, after the Function was without any since `since`.
+    pub fn note(&mut self, since: Moment, until: Moment) -> Option<Lesson> {
+        let idle = until.saturating_sub(since);
+        let known = self.expected.is_some_and(|at| until + EARLY >= at);
         if idle < LINGER {
             return None;
         }
@@ -128,9 +164,9 @@ impl Learner {
         if self.stakes == Some(stakes) && (self.since_plan == 0 || !news) {
             return;
         }
-        let lead = outlook.start.unwrap_or(USUAL_START);
         let scheduled = outlook.expected.is_some();
-        self.warm = WarmTimes::plan(&self.history, outlook.prior, scheduled, stakes, lead);
+        self.warm =
+            WarmTimes::plan(&self.history, outlook.prior, scheduled, stakes, outlook.lead());
         self.since_plan = 0;
         self.stakes = Some(stakes);
     }
@@ -142,25 +178,15 @@ impl Learner {
         let left = self.warm.left_before(now.saturating_sub(since));
         let woken = left > Duration::ZERO;
         let by_habit = Verdict { warm: habit.warm, scheduled: false, woken, until: ends };
-        let Some(expected) = outlook.expected else { return by_habit };
-        let wake = expected.saturating_sub(outlook.start.unwrap_or(USUAL_START));
-        let due = now >= wake && now <= expected + late(outlook);
-        if due {
-            let until = Some(expected + late(outlook));
-            return Verdict { warm: true, scheduled: true, until, ..by_habit };
+        let wake = outlook.expected.map(|expected| expected.saturating_sub(outlook.lead()));
+        let bridged = wake.filter(|wake| {
+            now < *wake && !habit.warm && wake.saturating_sub(since + left) < WORTH_LEAVING
+        });
+        match bridged {
+            Some(wake) => Verdict { warm: true, scheduled: true, woken, until: Some(wake) },
+            None => by_habit.until_expected(now, outlook),
         }
-        if now > wake {
-            return by_habit;
-        }
-        let bridged = !habit.warm && wake.saturating_sub(since + left) < WORTH_LEAVING;
-        let until = if bridged { wake } else { ends.map_or(wake, |ends| ends.min(wake)) };
-        Verdict { warm: habit.warm || bridged, scheduled: bridged, woken, until: Some(until) }
     }
-}
-
-/// How late a request may come that was known beforehand, before it is no longer waited for.
-fn late(outlook: &Outlook<'_>) -> Duration {
-    outlook.start.unwrap_or(USUAL_START).max(LINGER)
 }
 
 #[cfg(test)]

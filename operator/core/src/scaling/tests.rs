@@ -91,7 +91,59 @@ fn a_new_owner_keeps_what_it_finds_until_the_windows_are_over() {
     assert_eq!(decide(&p, load(0), &mut state, at(160)).desired, 0);
 }
 
+#[test]
+fn a_request_that_is_known_finds_a_pod_under_a_fixed_time_too() {
+    let p = policy(10, 0, 0, 10);
+    let mut state = State::default();
+    let mut told_at = |now, expected| {
+        let expected = Some(at(expected));
+        let outlook = Outlook { expected, lead: Some(at(3)), ..Outlook::default() };
+        told(&decide(&p, Seen { outlook, ..Seen::default() }, &mut state, at(now)))
+    };
+    assert_eq!(told_at(10, 300), (0, Reason::Asleep, Some(at(297))));
+    assert_eq!(told_at(297, 300), (1, Reason::Schedule, Some(at(303))));
+    assert_eq!(told_at(302, 300), (1, Reason::Schedule, Some(at(303))));
+    assert_eq!(told_at(303, 600), (0, Reason::Asleep, Some(at(597))));
+}
+
+#[test]
+fn a_fixed_time_goes_on_beside_the_schedule() {
+    let p = policy(10, 0, 0, 10);
+    let mut state = State::default();
+    decide(&p, load(1), &mut state, at(0));
+    let outlook = Outlook { expected: Some(at(100)), lead: Some(at(3)), ..Outlook::default() };
+    let mut told_at = |now| {
+        let decision = decide(&p, Seen { outlook, ..Seen::default() }, &mut state, at(now));
+        (decision.desired, decision.reason)
+    };
+    assert_eq!(told_at(59), (1, Reason::Idle));
+    assert_eq!(told_at(60), (0, Reason::Asleep));
+    assert_eq!(told_at(97), (1, Reason::Schedule));
+}
+
 proptest! {
+    #[test]
+    fn whoever_is_known_to_come_finds_a_pod(
+        pauses in prop::collection::vec(0u64..5000, 1..40), lead in 1u64..30, tick in 40u64..4000,
+    ) {
+        let p = policy(10, 0, 0, 5);
+        let mut state = State::default();
+        let mut now = at(0);
+        for pause in pauses {
+            now += Duration::from_millis(pause * 10);
+            // The next that is not over yet.
+            let number = now.saturating_sub(at(lead.max(2))).as_secs() / tick + 1;
+            let expected = at(number * tick);
+            let outlook =
+                Outlook { expected: Some(expected), lead: Some(at(lead)), ..Outlook::default() };
+            let d = decide(&p, Seen { outlook, ..Seen::default() }, &mut state, now);
+            let due = now + at(lead) >= expected;
+            prop_assert_eq!(d.desired, u32::from(due), "{:?} {:?}", d, expected);
+            prop_assert!(d.again_at.is_some_and(|again| again > now));
+            prop_assert!(due || d.again_at.is_some_and(|again| again + at(lead) <= expected));
+        }
+    }
+
     #[test]
     fn the_answer_keeps_its_promises(
         steps in prop::collection::vec((0u64..40, 0u32..400), 1..60),

@@ -230,6 +230,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
         let outlook = Outlook {
             expected: self.expected,
             start: Some(LEAD),
+            lead: Some(LEAD),
             prior: Some(prior),
             ..Outlook::default()
         };

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Shortest and longest pause between two looks at the load of a Function that is called.
 const SAMPLE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
+/// How often a Function that the clock calls is looked at: the clock on the wall may be set.
+const CLOCK_LOOK: Duration = Duration::from_mins(10);
+
 impl Scaler {
     /// Turns requests away while the serving revision can't start, and lets them hope otherwise.
     pub(super) fn settle_failure(
@@ -176,6 +179,7 @@ impl Scaler {
             decision.again_at.map(|moment| self.origin + moment),
             busy.then(|| now + pause),
             self.pods.reprieve_at(now),
+            (!self.observed.ticks.is_empty()).then(|| now + CLOCK_LOOK),
             Some(self.others_known_at),
         ]
         .into_iter()

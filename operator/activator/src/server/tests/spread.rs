@@ -93,7 +93,13 @@ fn observe(pods: &[u8]) -> Observed {
         latest_created: None,
     };
     let pods = pods.iter().map(pod).collect();
-    Observed { function: Arc::new(function), deployments: Vec::new(), pods, membership: 1 }
+    Observed {
+        function: Arc::new(function),
+        deployments: Vec::new(),
+        pods,
+        ticks: Vec::new(),
+        membership: 1,
+    }
 }
 
 impl Pair {

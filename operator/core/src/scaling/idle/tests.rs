@@ -78,7 +78,7 @@ fn a_known_request_finds_a_pod_and_is_not_waited_for_long() {
     let mut learner = Learner { stakes: Some(stakes()), ..Learner::default() };
     let outlook = |at: f64| Outlook {
         expected: Some(seconds(at)),
-        start: Some(seconds(3.0)),
+        lead: Some(seconds(3.0)),
         ..Outlook::default()
     };
     let at = |learner: &Learner, now: f64| {
