@@ -60,6 +60,10 @@ pub type Answer = BoxFuture<'static, Response<Body>>;
 type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 type Accept = Arc<dyn Fn(DuplexStream) + Send + Sync>;
 
+/// Bytes that stand in a connection to a pod. Its buffer is in the process whose memory is measured,
+/// and takes up to twice as much, as it happens to grow.
+pub const PIPE: usize = 16 * 1024;
+
 /// What listens at which address.
 #[derive(Clone, Default)]
 pub struct World {
@@ -152,7 +156,7 @@ impl World {
                     delay.await;
                 }
                 let accept = accept.ok_or(io::ErrorKind::ConnectionRefused)?;
-                let (near, far) = duplex(64 * 1024);
+                let (near, far) = duplex(PIPE);
                 accept(far);
                 Ok(Box::new(near) as Stream)
             }
