@@ -4,7 +4,7 @@
 mod backoff;
 pub mod index;
 pub mod objects;
-mod ticks;
+pub(crate) mod ticks;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -176,5 +176,11 @@ pub struct Step<B> {
     pub again_at: Option<Moment>,
 }
 
+/// The seed of a Trigger's [`Machine`]. The digits of a UID are chance enough to spread the waits of
+/// Triggers.
+pub fn seed_of(uid: &str) -> u64 {
+    uid.bytes().fold(0, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte))
+}
+
 #[cfg(test)]
 mod tests;

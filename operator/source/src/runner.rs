@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use rouse_core::delivery::{Acks, Action, Event, Farewell, Machine, Outcome, Settings, Target};
+use rouse_core::delivery::{
+    Acks, Action, Event, Farewell, Machine, Outcome, Settings, Target, seed_of,
+};
 use rouse_core::event::{CloudEvent, Invalid, Message, to_batch, to_binary, to_structured};
 use rouse_core::function::FunctionKey;
 use rouse_core::scaling::Moment;
@@ -101,10 +103,8 @@ pub async fn run<S: Source>(source: S, work: Work, wires: Wires, stop: watch::Re
     let kept = Kept::spawn(source, link, watched, &work, &wires);
     let mut policy = work.settings.policy.clone();
     (policy.acks, policy.patience) = (terms.acks, terms.patience);
-    // The digits of a UID are chance enough to spread the waits of Triggers.
-    let seed = work.uid.bytes().fold(0, |seed: u64, b| seed.rotate_left(7) ^ u64::from(b));
     let runner = Runner::<S> {
-        machine: Machine::new(policy, seed),
+        machine: Machine::new(policy, seed_of(&work.uid)),
         acks: terms.acks,
         work,
         wires,
@@ -112,8 +112,6 @@ pub async fn run<S: Source>(source: S, work: Work, wires: Wires, stop: watch::Re
         allowance,
         orders: Some(orders),
         outbox: VecDeque::new(),
-        gathered: Vec::new(),
-        gather_until: None,
         taken: Allowance::default(),
         held_bytes: 0,
         started: Instant::now(),
@@ -140,9 +138,6 @@ struct Runner<S: Source> {
     orders: Option<mpsc::Sender<Order<S::Token>>>,
     /// Orders for which there was no place yet.
     outbox: VecDeque<Order<S::Token>>,
-    /// Events that wait for their batch to fill.
-    gathered: Vec<Brought<S::Token>>,
-    gather_until: Option<Instant>,
     /// What the source brought since the beginning.
     taken: Allowance,
     held_bytes: usize,
@@ -170,7 +165,7 @@ impl<S: Source> Runner<S> {
                         // The source's task failed: whoever runs this starts it anew.
                         return;
                     }
-                    self.gather(brought.drain(..).flatten());
+                    self.take(brought.drain(..).flatten());
                 }
                 Some(ended) = self.calls.join_next(), if !self.calls.is_empty() => {
                     self.note(ended);
@@ -195,8 +190,6 @@ impl<S: Source> Runner<S> {
     fn stop(&mut self) {
         self.stopping = Some(Instant::now() + DRAIN);
         self.machine.set_bound(0);
-        self.gathered.clear();
-        self.gather_until = None;
     }
 
     /// Gives back what is not done, and lets the source see its last orders off.
@@ -223,7 +216,6 @@ impl<S: Source> Runner<S> {
             let target = *self.wires.target.borrow_and_update();
             self.machine.set_bound(target.unwrap_or(Target::NONE).in_flight);
         }
-        self.take_gathered();
         let now = self.moment();
         let step = self.machine.step(now);
         for action in step.actions {
@@ -235,34 +227,18 @@ impl<S: Source> Runner<S> {
         self.wires.metrics.in_flight.set(in_flight);
         let wait = step.again_at.map_or(LOOK, |at| at.saturating_sub(now)).min(LOOK);
         let again = Instant::now() + wait;
-        [self.gather_until, self.stopping].into_iter().flatten().fold(again, Instant::min)
+        self.stopping.map_or(again, |until| again.min(until))
     }
 
-    /// Keeps what was brought until its batch is full, or its time over.
-    fn gather(&mut self, brought: impl Iterator<Item = Brought<S::Token>>) {
-        let before = self.gathered.len();
-        self.gathered.extend(brought);
-        let new = self.gathered.get(before..).unwrap_or_default();
-        let bytes: usize = new.iter().map(|brought| size(&brought.event)).sum();
-        self.taken.events += count(new.len());
-        self.taken.bytes += count(bytes);
-        if self.stopping.is_some() {
-            self.gathered.clear();
-        } else if self.gather_until.is_none() && !self.gathered.is_empty() {
-            self.gather_until = Some(Instant::now() + self.work.settings.window);
-        }
-    }
-
-    fn take_gathered(&mut self) {
-        let is_full = self.gathered.len() >= self.work.settings.policy.batch.get();
-        let is_time = self.gather_until.is_some_and(|until| until <= Instant::now());
-        if !is_full && !is_time {
-            return;
-        }
-        self.gather_until = None;
+    fn take(&mut self, brought: impl Iterator<Item = Brought<S::Token>>) {
         let (now, moment) = ((self.wires.clock)(), self.moment());
-        for Brought { key, event, token } in std::mem::take(&mut self.gathered) {
+        for Brought { key, event, token } in brought {
             let (bytes, before) = (size(&event), self.machine.held());
+            self.taken.events += 1;
+            self.taken.bytes += count(bytes);
+            if self.stopping.is_some() {
+                continue;
+            }
             let age = now.duration_since(event.time);
             let age = Duration::try_from(age).unwrap_or_default();
             self.machine.take([Event {
@@ -280,7 +256,7 @@ impl<S: Source> Runner<S> {
     /// Says how much the source may bring.
     fn allow(&mut self) {
         let unsent: usize = self.outbox.iter().map(Order::len).sum();
-        let room = self.machine.room().saturating_sub(unsent).saturating_sub(self.gathered.len());
+        let room = self.machine.room().saturating_sub(unsent);
         let room = if self.stopping.is_some() { 0 } else { room };
         let allowance = Allowance {
             events: self.taken.events + count(room),

@@ -56,3 +56,16 @@ impl AllTicks {
         all.map_or_else(Vec::new, |all| all.values().cloned().collect())
     }
 }
+
+/// The schedule of a Trigger that was made in 1970 and calls `function`, for tests.
+#[cfg(test)]
+pub(crate) fn ticks(function: &str, cron: &str) -> Arc<Ticks> {
+    let trigger = serde_json::json!({
+        "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger",
+        "metadata": {"name": "t", "namespace": "shop", "uid": "t",
+            "creationTimestamp": "1970-01-01T00:00:00Z"},
+        "spec": {"function": function, "schedule": {"cron": cron}},
+    });
+    let trigger = serde_json::from_value(trigger).unwrap();
+    super::objects::TriggerSeen::of(&trigger).unwrap().ticks.unwrap()
+}

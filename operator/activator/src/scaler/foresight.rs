@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use rouse_core::scaling::idle::EARLY;
+
 use crate::observe::objects::Ticks;
 
-/// A tick counts as come if a request was there at most so much earlier.
-const EARLY: SignedDuration = SignedDuration::from_secs(1);
 /// The newest start counts so much in the mean of starts, and in how far they are off it.
 const NEWEST: (f64, f64) = (0.3, 0.25);
 /// How many times as far as usual a start may be off, to be in time still; as retransmission timers
@@ -68,7 +68,8 @@ impl NextTick {
         }
         let late = SignedDuration::try_from(late).unwrap_or_default();
         let given_up = now.checked_sub(late).unwrap_or(now);
-        let met = busy.and_then(|busy| busy.checked_add(EARLY).ok());
+        let early = SignedDuration::try_from(EARLY).unwrap_or_default();
+        let met = busy.and_then(|busy| busy.checked_add(early).ok());
         let after = met.map_or(given_up, |met| met.max(given_up));
         if let Some((from, next)) = self.found
             && from <= after
@@ -84,30 +85,16 @@ impl NextTick {
 
 #[cfg(test)]
 mod tests {
-    use rouse_crds::v1alpha1::Trigger;
-    use serde_json::json;
-
     use super::*;
-    use crate::observe::objects::TriggerSeen;
+    use crate::observe::ticks::ticks;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn ticks(cron: &str) -> Arc<Ticks> {
-        let trigger: Trigger = serde_json::from_value(json!({
-            "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger",
-            "metadata": {"name": "t", "namespace": "shop", "uid": "t",
-                "creationTimestamp": "1970-01-01T00:00:00Z"},
-            "spec": {"function": "f", "schedule": {"cron": cron}},
-        }))
-        .unwrap();
-        TriggerSeen::of(&trigger).unwrap().ticks.unwrap()
-    }
-
     #[test]
     fn a_tick_is_expected_until_a_request_comes_or_it_is_too_late() {
-        let (minutes, late) = ([ticks("@every 1m")], Duration::from_secs(5));
+        let (minutes, late) = ([ticks("f", "@every 1m")], Duration::from_secs(5));
         let mut next = NextTick::default();
         let mut find = |busy: Option<i64>, now: i64| {
             let tick = next.find(&minutes, busy.map(at), (at(now), late)).unwrap();
@@ -124,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_earliest_of_several_counts() {
-        let all = [ticks("@every 1m"), ticks("@every 50s")];
+        let all = [ticks("f", "@every 1m"), ticks("f", "@every 50s")];
         let mut next = NextTick::default();
         let late = Duration::from_secs(2);
         assert_eq!(next.find(&all, None, (at(10), late)), Some(at(50)));

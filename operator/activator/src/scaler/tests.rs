@@ -17,7 +17,7 @@ use super::state::Scaler;
 use crate::admission::{Admission, Fault, Gate, Refusal};
 use crate::instances::{ScaleError, Scaled};
 use crate::observe::index::Observed;
-use crate::observe::objects::{Ticks, TriggerSeen};
+use crate::observe::ticks::ticks;
 use plant::{Behaviour, World, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -488,7 +488,7 @@ async fn the_clock_wakes_a_function_before_it_calls_and_one_that_is_not_called_s
     let world = World::new(settings(0, 0, 10)).await;
     let metrics = ControlMetrics::register(&mut Registry::default());
     let mut observed = Observed::clone(&world.observed.borrow());
-    observed.ticks = vec![every_minute()];
+    observed.ticks = vec![ticks(plant::UID, "* * * * *")];
     let observed = Arc::new(observed);
     let gate = Gate::new(observed.function.settings.bounds);
     let heir = Heir { me: "me".into(), predecessors: Vec::new() };
@@ -523,15 +523,4 @@ async fn the_clock_wakes_a_function_before_it_calls_and_one_that_is_not_called_s
     written(&mut scaler, 1001, at(62).instant);
     let (actions, wake_at) = scaler.step(&at(63));
     assert_eq!((replicas_of(actions), wake_at), (vec![], Some(at(119).instant)));
-}
-
-/// A Trigger that calls the Function each minute.
-fn every_minute() -> Arc<Ticks> {
-    let trigger = serde_json::json!({
-        "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger",
-        "metadata": {"name": "t", "namespace": "shop", "uid": "t",
-            "creationTimestamp": "1970-01-01T00:00:00Z"},
-        "spec": {"function": plant::UID, "schedule": {"cron": "* * * * *"}},
-    });
-    TriggerSeen::of(&serde_json::from_value(trigger).unwrap()).unwrap().ticks.unwrap()
 }

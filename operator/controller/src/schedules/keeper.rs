@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use rouse_core::delivery::{Action, Event, Farewell, Machine, Outcome, Target};
+use rouse_core::delivery::{Action, Event, Farewell, Machine, Outcome, Target, seed_of};
 use rouse_core::event::Message;
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
 use rouse_core::scaling::Moment;
@@ -61,8 +61,7 @@ impl Keeper {
     ) -> Self {
         let progress = Progress::of(trigger, &schedule, (outside.clock)());
         let timetable = Timetable::new(schedule.schedule.clone(), schedule.rules, progress.settled);
-        // The digits of a UID are chance enough to spread the waits of Triggers.
-        let seed = schedule.uid.bytes().fold(0, |seed: u64, b| seed.rotate_left(7) ^ u64::from(b));
+        let seed = seed_of(&schedule.uid);
         Self {
             machine: Machine::new(schedule.settings.policy.clone(), seed),
             schedule: Arc::new(schedule),

@@ -13,8 +13,6 @@ use crate::function::{FunctionKey, Invalid, parse_duration};
 pub struct Settings {
     /// When events are sent again, and given up.
     pub policy: Policy,
-    /// How long events wait for others to be sent with.
-    pub window: Duration,
     /// How long an attempt may take; none where the Function's own timeouts are enough.
     pub timeout: Option<Duration>,
     /// The Function that gets dead letters.
@@ -49,7 +47,6 @@ impl Settings {
                 acks: Acks::Each,
                 given_up: if dead_letter.is_some() { GivenUp::Stored } else { GivenUp::Dropped },
             },
-            window: Duration::ZERO,
             timeout: positive("spec.delivery.timeout", timeout)?,
             dead_letter,
             format: *format,

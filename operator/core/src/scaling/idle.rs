@@ -27,7 +27,7 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// more than one that stays.
 pub const WORTH_LEAVING: Duration = Duration::from_secs(30);
 /// A request counts as the one that was known beforehand if it comes at most so much earlier.
-const EARLY: Duration = Duration::from_secs(1);
+pub const EARLY: Duration = Duration::from_secs(1);
 /// What is planned for a Function that was never seen to start.
 pub const USUAL_START: Duration = Duration::from_secs(1);
 /// A Function teaches others by its first idle times: later it knows itself, and a busy one would

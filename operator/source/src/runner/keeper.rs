@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rouse_core::delivery::Backoff;
+use rouse_core::delivery::{Backoff, seed_of};
 use rouse_core::simulation::chance::Chance;
 use rouse_core::trigger::TriggerKey;
 use rouse_peer::chain;
@@ -48,7 +48,7 @@ impl Kept {
     ) -> Self {
         let mut tasks = JoinSet::new();
         let outlook = wires.outlook.clone();
-        let chance = Chance::new(work.uid.bytes().map(u64::from).sum(), 1);
+        let chance = Chance::new(seed_of(&work.uid), 1);
         let keeper = Keeper { key: work.key.clone(), outlook: outlook.clone(), chance };
         tasks.spawn(keeper.keep(source, link));
         let teller = tasks.spawn(tell(progress, outlook, wires.metrics.clone()));

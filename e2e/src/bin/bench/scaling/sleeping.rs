@@ -107,12 +107,14 @@ impl Sleeping {
 
     /// Waits until nobody writes but Leases.
     async fn settle(&self) -> anyhow::Result<()> {
+        let mut before = self.writes().await?;
         loop {
-            let before = self.writes().await?;
             sleep_until(Instant::now() + SETTLED).await;
-            if since(&before, &self.writes().await?).is_empty() {
+            let after = self.writes().await?;
+            if since(&before, &after).is_empty() {
                 return Ok(());
             }
+            before = after;
         }
     }
 
@@ -123,7 +125,6 @@ impl Sleeping {
         let after = (self.activator.figures()?, self.controller.figures()?);
         let written = since(&writes, &self.writes().await?);
         let functions = self.functions;
-        let mut bars = Vec::new();
         for (who, before, after) in
             [("activator", before.0, after.0), ("controller", before.1, after.1)]
         {
@@ -136,17 +137,18 @@ impl Sleeping {
                 "case": "sleeping", "functions": functions, "who": who,
                 "residentBytes": after.resident, "processorPercent": percent,
             }));
-            let name = format!("{functions} asleep: memory of the {who}");
-            bars.push((who, Bar::at_most(name, memory, MOST_RESIDENT, "MiB")));
-            let name = format!("{functions} asleep: processor of the {who}");
-            bars.push((who, Bar::at_most(name, percent, MOST_PROCESSOR, "%")));
+            // What is promised is the activator's; the controller's figures are told beside it.
+            if who == "activator" {
+                let name = format!("{functions} asleep: memory of the {who}");
+                report.bars.push(Bar::at_most(name, memory, MOST_RESIDENT, "MiB"));
+                let name = format!("{functions} asleep: processor of the {who}");
+                report.bars.push(Bar::at_most(name, percent, MOST_PROCESSOR, "%"));
+            }
         }
         report.say(&format!(
             "the activator held {:.1} MiB without any; written in {REST:?}: {written:?}",
             mebibytes(empty.resident)
         ));
-        // What is promised is the activator's; the controller's figures are told beside it.
-        report.bars.extend(bars.into_iter().filter(|(who, _)| *who == "activator").map(|b| b.1));
         let name = format!("{functions} asleep: writes but Leases");
         report.bars.push(Bar::at_most(name, written.values().sum(), 0.0, "writes"));
         Ok(())
