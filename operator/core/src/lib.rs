@@ -9,6 +9,7 @@ pub mod event;
 pub mod explain;
 #[cfg(test)]
 mod exploration;
+pub mod filter;
 pub mod function;
 pub mod handover;
 pub mod history;
