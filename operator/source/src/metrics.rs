@@ -30,6 +30,23 @@ struct Events {
     outcome: Fate,
 }
 
+/// What a filter says, where that is not just that the Function gets the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are the values of the label")]
+pub(crate) enum Said {
+    differs,
+    unclear,
+    too_large,
+}
+
+const SAID: [Said; 3] = [Said::differs, Said::unclear, Said::too_large];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Filtered {
+    trigger: String,
+    verdict: Said,
+}
+
 /// Handles to all metrics of sources. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -38,6 +55,7 @@ pub struct Metrics {
     in_flight: Family<OfTrigger, Gauge>,
     acknowledged_at: Family<OfTrigger, Gauge>,
     events: Family<Events, Counter>,
+    filtered: Family<Filtered, Counter>,
 }
 
 impl Metrics {
@@ -54,6 +72,9 @@ impl Metrics {
         let help = "When something was last acknowledged to the server, in seconds since 1970";
         registry.register("acknowledged_timestamp_seconds", help, m.acknowledged_at.clone());
         registry.register("events", "Events by what became of them", m.events.clone());
+        let help = "Events that the filter kept back (differs; unclear, for want of a field), and \
+                    those that were too large to be looked at and therefore delivered";
+        registry.register("filtered", help, m.filtered.clone());
         metrics
     }
 
@@ -64,6 +85,10 @@ impl Metrics {
             let labels = Events { trigger: trigger.to_owned(), outcome };
             self.events.get_or_create_owned(&labels)
         };
+        let said = |verdict| {
+            let labels = Filtered { trigger: trigger.to_owned(), verdict };
+            self.filtered.get_or_create_owned(&labels)
+        };
         TriggerMetrics {
             connected: self.connected.get_or_create_owned(&labels),
             lag: self.lag.get_or_create_owned(&labels),
@@ -73,6 +98,9 @@ impl Metrics {
             retried: fate(Fate::retried),
             dead_lettered: fate(Fate::dead_lettered),
             dropped: fate(Fate::dropped),
+            differing: said(Said::differs),
+            unclear: said(Said::unclear),
+            too_large: said(Said::too_large),
         }
     }
 
@@ -84,6 +112,9 @@ impl Metrics {
         }
         for outcome in FATES {
             self.events.remove(&Events { trigger: trigger.to_owned(), outcome });
+        }
+        for verdict in SAID {
+            self.filtered.remove(&Filtered { trigger: trigger.to_owned(), verdict });
         }
     }
 }
@@ -99,4 +130,7 @@ pub struct TriggerMetrics {
     pub(crate) retried: Counter,
     pub(crate) dead_lettered: Counter,
     pub(crate) dropped: Counter,
+    pub(crate) differing: Counter,
+    pub(crate) unclear: Counter,
+    pub(crate) too_large: Counter,
 }

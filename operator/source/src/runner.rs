@@ -14,6 +14,7 @@ use rouse_core::delivery::{
     Acks, Action, Event, Farewell, Machine, Outcome, Settings, Target, seed_of,
 };
 use rouse_core::event::{CloudEvent, Invalid, Message, to_batch, to_binary, to_structured};
+use rouse_core::filter::{Filter, Verdict};
 use rouse_core::function::FunctionKey;
 use rouse_core::scaling::Moment;
 use rouse_core::trigger::TriggerKey;
@@ -55,6 +56,8 @@ pub struct Work {
     pub uid: Arc<str>,
     /// The Function.
     pub function: FunctionKey,
+    /// Which events it gets; none where it gets all.
+    pub filter: Option<Filter>,
     /// What holds for deliveries. What the source says about acknowledging goes before.
     pub settings: Settings,
 }
@@ -239,10 +242,12 @@ impl<S: Source> Runner<S> {
             if self.stopping.is_some() {
                 continue;
             }
+            let id: Arc<str> = event.id.as_str().into();
+            let is_wanted = self.is_wanted(&event);
             let age = now.duration_since(event.time);
             let age = Duration::try_from(age).unwrap_or_default();
             self.machine.take([Event {
-                id: event.id.as_str().into(),
+                id: id.clone(),
                 key,
                 since: moment.saturating_sub(age),
                 body: Body { event, token, bytes },
@@ -250,7 +255,30 @@ impl<S: Source> Runner<S> {
             if self.machine.held() > before {
                 self.held_bytes += bytes;
             }
+            if !is_wanted {
+                // It is acknowledged in its turn, without being sent.
+                self.machine.withdraw(&id);
+            }
         }
+    }
+
+    /// Whether the Function gets an event, by the Trigger's filter.
+    fn is_wanted(&self, event: &CloudEvent) -> bool {
+        let Some(filter) = &self.work.filter else { return true };
+        let verdict = filter.judge(event);
+        match verdict {
+            Verdict::Matches => {}
+            Verdict::Differs => {
+                self.wires.metrics.differing.inc();
+            }
+            Verdict::Unclear => {
+                self.wires.metrics.unclear.inc();
+            }
+            Verdict::TooLarge => {
+                self.wires.metrics.too_large.inc();
+            }
+        }
+        verdict.delivers()
     }
 
     /// Says how much the source may bring.

@@ -241,6 +241,20 @@ fn what_is_withdrawn_is_over_wherever_it_is() {
 }
 
 #[test]
+fn a_position_does_not_pass_an_event_under_way_for_one_that_is_withdrawn() {
+    let mut machine = machine(Policy { acks: Acks::UpTo, ..policy(1) });
+    machine.take([event(1)]);
+    machine.take([event(2)]);
+    machine.withdraw("e2");
+    let actions = machine.step(at(0)).actions;
+    let [Action::Deliver { delivery, .. }] = &actions[..] else { panic!("{actions:?}") };
+    machine.outcome(*delivery, &Outcome::Done, at(1));
+    let actions = machine.step(at(1)).actions;
+    let [Action::Acknowledge(events)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(events.iter().map(|event| event.body).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
 fn answers_tell_whether_to_come_again() {
     let after = Duration::from_secs(3);
     assert_eq!(Outcome::of(204, None), Outcome::Done);

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 
 use futures::FutureExt;
+use prometheus_client::metrics::counter::Counter;
 use rouse_core::simulation::chance::Chance;
 use rouse_crds::v1alpha1::Delivery;
 use tokio::time::sleep;
@@ -49,11 +50,22 @@ fn start(
     seed: u64,
     stop: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
+    start_filtered(server, seed, None, Metrics::default().of("t"), stop)
+}
+
+fn start_filtered(
+    server: &Server,
+    seed: u64,
+    filter: Option<Filter>,
+    metrics: TriggerMetrics,
+    stop: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + use<> {
     let delivery = Delivery { attempts: 1000, backoff: "100ms..1s".into(), ..Delivery::default() };
     let work = Work {
         key: TriggerKey { namespace: "shop".into(), name: "t".into() },
         uid: format!("u{seed}").into(),
         function: FunctionKey::new("shop", "f"),
+        filter,
         settings: Settings::of("shop", &delivery).unwrap(),
     };
     let target = Target { in_flight: 8, limit: Duration::from_secs(30) };
@@ -64,7 +76,7 @@ fn start(
         target,
         bury: None,
         outlook: watch::Sender::new(Outlook::default()),
-        metrics: Metrics::default().of("t"),
+        metrics,
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
     };
     let server = server.clone();
@@ -116,4 +128,24 @@ async fn no_more_is_taken_than_the_function_may_run_and_the_end_is_clean() {
         assert_eq!(state.acknowledged, state.done, "what was under way is done and acknowledged");
         assert!(!state.done.is_empty() && state.done.len() < 100, "{}", state.done.len());
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_filter_keeps_back_is_acknowledged_and_never_sent() {
+    let server = Server::default();
+    server.with(|state| state.events = 100);
+    let metrics = Metrics::default().of("t");
+    let text = "int(event.id) % 10 == 0 || int(event.id) % 10 == 1 && event.missing == 'x'";
+    let filter = Filter::parse(text).unwrap();
+    let (_keep, stop) = watch::channel(false);
+    let process =
+        tokio::spawn(start_filtered(&server, 1, Some(filter), metrics.clone(), stop.clone()));
+    while server.with(|state| state.acknowledged.len() < 100) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    process.abort();
+    let tens: Vec<u64> = (0..10).map(|ten| ten * 10).collect();
+    server.with(|state| assert!(state.done.iter().eq(&tens), "{:?}", state.done));
+    let said = [&metrics.differing, &metrics.unclear, &metrics.too_large].map(Counter::get);
+    assert_eq!((metrics.delivered.get(), said), (10, [80, 10, 0]));
 }
