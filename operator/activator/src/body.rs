@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use answer::AnswerBody;
-pub(crate) use answer::{Clock, Hold, Source};
+pub(crate) use answer::{Clock, FITS_BUFFERS, Hold, Source};
 pub use client::ClientBody;
 pub(crate) use client::{Verdict, Wrong};
 pub(crate) use go::{Asked, Go, Word};

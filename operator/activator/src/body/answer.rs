@@ -17,7 +17,7 @@ use crate::upstream::{Lease, PodBody};
 
 /// Answers of at most this many bytes fit into the buffers of an HTTP/1.1 connection, so that a
 /// client that stops reading can't keep their slot.
-const FITS_BUFFERS: u64 = 16 * 1024;
+pub(crate) const FITS_BUFFERS: u64 = 16 * 1024;
 
 /// Where an answer comes from.
 #[derive(Debug)]

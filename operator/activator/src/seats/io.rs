@@ -18,16 +18,34 @@ pub(crate) struct Seated<I> {
     occupied: Occupied,
     /// What was read and is to be read again.
     put_back: Bytes,
+    /// Bytes of it that were put back last.
+    last: usize,
 }
 
 impl<I> Seated<I> {
     pub(crate) const fn new(io: I, occupied: Occupied) -> Self {
-        Self { io, occupied, put_back: Bytes::new() }
+        Self { io, occupied, put_back: Bytes::new(), last: 0 }
     }
 
-    /// Has `bytes` read again. What was put back before must have been read.
+    /// Has `bytes` read again, before what was put back earlier and not read yet.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
-        self.put_back = bytes;
+        self.last = bytes.len();
+        self.put_back = if self.put_back.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut self.put_back)].concat().into()
+        };
+    }
+
+    /// Reads again what fits into `buffer`. Answers whether it is to go out as it is: each piece comes
+    /// as it came first, or with what follows where it was the last.
+    fn read_again(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let alone = self.last > 0;
+        let most = if alone { self.last } else { self.put_back.len() };
+        let again = most.min(buffer.remaining());
+        buffer.put_slice(&self.put_back.split_to(again));
+        self.last = self.last.saturating_sub(again);
+        alone || buffer.remaining() == 0
     }
 
     pub(crate) const fn seat(&self) -> &Arc<Seat> {
@@ -45,13 +63,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Seated<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.put_back.is_empty() {
-            let again = self.put_back.len().min(buffer.remaining());
-            buffer.put_slice(&self.put_back.split_to(again));
+        if !self.put_back.is_empty() && self.read_again(buffer) {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        match Pin::new(&mut self.io).poll_read(cx, buffer) {
+            // What was read again has come.
+            Poll::Pending if before > 0 => {}
+            polled => ready!(polled)?,
+        }
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.seat().note_read(read);

@@ -2,8 +2,10 @@
 //! protocol. One of HTTP/1.1 that rests between two requests has neither parser nor buffers.
 
 mod first_words;
+mod plain;
 
-use std::future::poll_fn;
+use std::cell::Cell;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -96,29 +98,64 @@ pub(super) async fn serve<I>(
     shared: &Arc<Shared>,
     mut io: Seated<I>,
     presence: Presence,
-    (listener, origin): (Listener, Origin),
+    caller: (Listener, Origin),
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let connection = Arc::new(Connection {
+    let (connection, mut orders) = begin(shared, &io, presence, caller);
+    // In boxes: a connection that rests keeps room for no protocol.
+    match Box::pin(plain::serve(&connection, &mut io, &mut orders)).await {
+        plain::End::Gone => {}
+        plain::End::Odd(answered) => {
+            Box::pin(serve_any(&connection, io, &mut orders, answered)).await;
+        }
+    }
+}
+
+fn begin<I>(
+    shared: &Arc<Shared>,
+    io: &Seated<I>,
+    presence: Presence,
+    (listener, origin): (Listener, Origin),
+) -> (Arc<Connection>, Orders) {
+    let connection = Connection {
         shared: Arc::clone(shared),
         listener,
         facts: ClientFacts::new(origin),
         presence,
         seat: Arc::clone(io.seat()),
-    });
+    };
     let leave = Leave::new(&connection.seat);
-    let mut orders = Orders { phase: shared.phase.subscribe(), leave };
-    // In boxes: a connection that rests keeps room for neither protocol.
-    while let Some(spoken) = hear(&mut io, &mut orders).await {
+    (Arc::new(connection), Orders { phase: shared.phase.subscribe(), leave })
+}
+
+/// Serves whatever the client speaks. The first request has been `answered` already where there is
+/// an answer.
+async fn serve_any<I>(
+    connection: &Arc<Connection>,
+    mut io: Seated<I>,
+    orders: &mut Orders,
+    mut answered: Option<Box<Response<ResponseBody>>>,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    loop {
+        let spoken = match &answered {
+            Some(_) => Some(Spoken::Http1),
+            None => hear(&mut io, orders).await,
+        };
         match spoken {
-            Spoken::Http1 => match Box::pin(serve_http1(&connection, io, &mut orders)).await {
-                Some(rested) => io = rested,
-                None => return,
-            },
-            Spoken::Http2 => {
+            None => return,
+            Some(Spoken::Http1) => {
+                let serving = serve_http1(connection, io, orders, answered.take());
+                match Box::pin(serving).await {
+                    Some(rested) => io = rested,
+                    None => return,
+                }
+            }
+            Some(Spoken::Http2) => {
                 connection.seat.speaks_http2();
-                return Box::pin(serve_http2(&connection, io, &mut orders)).await;
+                return Box::pin(serve_http2(connection, io, orders)).await;
             }
         }
     }
@@ -154,20 +191,26 @@ where
 }
 
 /// Serves requests of HTTP/1.1. Gives the connection back when it is to rest, between two of them.
+/// The first has been `answered` already where there is an answer.
 async fn serve_http1<I>(
     connection: &Arc<Connection>,
     io: Seated<I>,
     orders: &mut Orders,
+    answered: Option<Box<Response<ResponseBody>>>,
 ) -> Option<Seated<I>>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let own = Arc::clone(connection);
-    let service = service_fn(move |request| answer(Arc::clone(&own), request));
+    let mut told = answered.is_some() && *orders.phase.borrow() >= Phase::Closing;
+    let answered = Cell::new(answered);
+    let service = service_fn(move |request| match answered.take() {
+        Some(response) => ready(Ok(*response)).boxed(),
+        None => answer(Arc::clone(&own), request),
+    });
     let http1 = &connection.shared.clients.http1;
     let mut serving = http1.serve_connection(TokioIo::new(io), service).with_upgrades();
     let seat = &connection.seat;
-    let mut told = false;
     loop {
         let phase = *orders.phase.borrow_and_update();
         if phase == Phase::Ended {
@@ -349,4 +392,4 @@ pub(super) fn leave<B>(response: &mut Response<B>, version: Version, phase: Phas
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

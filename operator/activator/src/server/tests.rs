@@ -18,5 +18,6 @@ mod refusals;
 pub(super) mod rig;
 mod slow;
 mod spread;
+mod streams;
 mod tls;
 mod waiting;

@@ -24,6 +24,16 @@ fn connect(rig: &Rig) -> (Arc<Connection>, Orders, Seated<DuplexStream>, DuplexS
     (Arc::new(connection), Orders { phase, leave }, io, near)
 }
 
+/// Serves a connection without trying it plainly.
+pub async fn serve_by_hyper(
+    shared: &Arc<Shared>,
+    io: Seated<DuplexStream>,
+    caller: (Listener, Origin),
+) {
+    let (connection, mut orders) = begin(shared, &io, Presence::unknown(), caller);
+    serve_any(&connection, io, &mut orders, None).await;
+}
+
 /// Says `words` and serves them, until the connection rests or ends.
 async fn say(
     (connection, orders): (&Arc<Connection>, &mut Orders),
@@ -32,7 +42,7 @@ async fn say(
     words: &[u8],
 ) -> Option<Seated<DuplexStream>> {
     near.write_all(words).await.unwrap();
-    serve_http1(connection, io, orders).await
+    serve_http1(connection, io, orders, None).await
 }
 
 /// What the client has been answered.
@@ -66,7 +76,7 @@ async fn requests_in_quick_succession_are_not_rested_between() {
     let io = say((&connection, &mut orders), io, &mut near, GET).await.unwrap();
     assert!(answered(&mut near).await.ends_with("Hello"));
     near.write_all(GET).await.unwrap();
-    let mut serving = pin!(serve_http1(&connection, io, &mut orders));
+    let mut serving = pin!(serve_http1(&connection, io, &mut orders, None));
     let second = Duration::from_millis(900);
     assert!(tokio::time::timeout(second, serving.as_mut()).await.is_err());
     assert!(answered(&mut near).await.ends_with("Hello"));
@@ -83,7 +93,7 @@ async fn a_connection_keeps_its_parser_where_the_request_may_not_be_over() {
     let (connection, mut orders, io, mut near) = connect(&rig);
     let post = b"POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 34\r\n\r\n";
     near.write_all(post).await.unwrap();
-    let mut served = pin!(serve_http1(&connection, io, &mut orders));
+    let mut served = pin!(serve_http1(&connection, io, &mut orders, None));
     assert!(tokio::time::timeout(Duration::from_secs(1), served.as_mut()).await.is_err());
     assert!(answered(&mut near).await.ends_with("Hello"));
     rig.at_rest().await;

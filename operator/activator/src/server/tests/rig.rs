@@ -348,6 +348,19 @@ impl Rig {
         near
     }
 
+    /// The same of a connection that is never tried plainly.
+    pub fn connect_to_hyper(&self, listener: Listener) -> DuplexStream {
+        let (near, far) = duplex(64 * 1024);
+        let shared = Arc::clone(&self.shared);
+        let far = self.seat(far);
+        self.shared.connections.spawn(async move {
+            let from = "192.0.2.7:4711".parse().unwrap();
+            let caller = (listener, origin(&shared, listener, from, false));
+            client::tests::serve_by_hyper(&shared, far, caller).await;
+        });
+        near
+    }
+
     /// A connection in a seat of its own.
     pub fn seat<I>(&self, io: I) -> Seated<I> {
         Seated::new(io, self.seats.take().unwrap())
