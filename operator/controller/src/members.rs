@@ -25,6 +25,11 @@ use crate::reports::collector::answers;
 /// moving its Functions costs more than a readiness probe that came too late.
 const UNREADY_GRACE: Duration = Duration::from_secs(10);
 
+/// How long a newcomer waits after a member left. Who takes over a Function from the one that left
+/// asks it for its claims; a newcomer to which the Function goes on in the same moment would ask one
+/// that does not have them yet, and replace the pods for nothing. It forwards meanwhile.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Pause before a member that is not ready, but answers, is asked again.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,15 +58,20 @@ pub(crate) async fn run(context: Shared, published: Published) {
     let mut unready = Unready::new();
     let mut asks = JoinSet::new();
     let mut failures = 0;
+    let mut settled = Instant::now();
     loop {
         seen.mark_unchanged();
-        let (current, next, mut again) = decide(&context, &published.borrow(), &mut unready);
+        let (current, next, mut again) =
+            decide(&context, &published.borrow(), (&mut unready, settled));
         if next == current {
             publish(&context, &published, current).await;
         } else {
             match write(&context, &next).await {
                 Ok(written) => {
                     failures = 0;
+                    if current.members.iter().any(|member| !next.members.contains(member)) {
+                        settled = Instant::now() + SETTLE;
+                    }
                     context.memberships.assume(written);
                     tracing::info!(
                         version = next.version,
@@ -128,15 +138,18 @@ async fn publish(context: &Context, published: &Published, now: Membership) {
 fn decide(
     context: &Context,
     known: &Membership,
-    unready: &mut Unready,
+    (unready, settled): (&mut Unready, Instant),
 ) -> (Membership, Membership, Option<Instant>) {
     let stored = context.memberships.get(&key(context));
     let current = read(stored.as_deref(), known);
     let pods = context.pods.all();
     let pods: Vec<PodSeen> = pods.iter().filter_map(|pod| PodSeen::of(pod)).collect();
     let port = context.config.peer_port;
-    let (members, again) = decide_members(&pods, &current, port, (unready, Instant::now()));
+    let now = Instant::now();
+    let (members, again) = decide_members(&pods, &current, port, (unready, now));
+    let (members, waits) = hold_newcomers(members, &current, settled > now);
     let next = current.next(members);
+    let again = again.into_iter().chain(waits.then_some(settled)).min();
     (current, next, again)
 }
 
@@ -230,6 +243,14 @@ fn decide_members(
         }
     }
     (members, again)
+}
+
+/// Who of `members` is in while newcomers are held, and whether any waits. Nobody waits where no
+/// member would be left: somebody must own the Functions.
+fn hold_newcomers(members: Vec<Member>, current: &Membership, held: bool) -> (Vec<Member>, bool) {
+    let (stay, come): (Vec<Member>, Vec<Member>) =
+        members.iter().cloned().partition(|member| current.members.contains(member));
+    if held && !stay.is_empty() && !come.is_empty() { (stay, true) } else { (members, false) }
 }
 
 /// Writes `next` over the version that it was decided from.

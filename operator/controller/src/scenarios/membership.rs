@@ -39,6 +39,31 @@ async fn activators_come_and_go_and_the_version_grows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_just_after_another_left_waits_until_that_is_settled() {
+    let mut rig = Rig::new().await;
+    rig.api.make("pods", activator("activator-1", "10.0.0.2"));
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(names(&published(&rig)), ["activator-0", "activator-1"], "nobody left");
+    let terminate = |pod: &mut Value| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    };
+    rig.api.change("pods", SYSTEM, "activator-0", terminate);
+    sleep(Duration::from_millis(200)).await;
+    rig.api.make("pods", activator("activator-2", "10.0.0.3"));
+    sleep(Duration::from_millis(1_700)).await;
+    assert_eq!(names(&published(&rig)), ["activator-1"]);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(names(&published(&rig)), ["activator-1", "activator-2"]);
+
+    rig.api.make("pods", activator("activator-3", "10.0.0.4"));
+    rig.api.change("pods", SYSTEM, "activator-1", terminate);
+    rig.api.change("pods", SYSTEM, "activator-2", terminate);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(names(&published(&rig)), ["activator-3"], "somebody must own the Functions");
+    rig.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_activator_that_is_unready_for_a_moment_stays() {
     let mut rig = Rig::new().await;
     let ready = |truth: &'static str| {
