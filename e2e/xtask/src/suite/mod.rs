@@ -12,7 +12,10 @@ use clap::Args;
 use self::report::Report;
 use crate::programs::Profile;
 use crate::stage::StageArguments;
-use crate::tools::{self, catalog::H2SPEC};
+use crate::tools::{
+    self,
+    catalog::{H2SPEC, NATS},
+};
 use crate::{command, folders, generate, hollow};
 
 /// Arguments of `cargo xtask test`.
@@ -48,6 +51,7 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
     }
     if arguments.filter.is_none() {
         conformance(report)?;
+        servers(report)?;
         exactness(report)?;
     }
     cluster::run(report, arguments)
@@ -78,6 +82,19 @@ fn conformance(report: &mut Report) -> Result<()> {
             test.env("ROUSE_H2SPEC", tools::path(&H2SPEC, "h2spec")?);
             test.args(["test", "--package", "rouse-activator", "--lib", "--"]);
             report.tests(test.args(["--ignored", "server::tests::conformance"]))
+        })
+        .map(drop)
+}
+
+/// Runs sources against the servers that they are for.
+fn servers(report: &mut Report) -> Result<()> {
+    report
+        .step("sources against real servers", |report| {
+            tools::ensure(&[&NATS])?;
+            let mut test = cargo();
+            test.env("ROUSE_NATS_SERVER", tools::path(&NATS, "nats-server")?);
+            test.args(["test", "--package", "rouse-source", "--lib", "--"]);
+            report.tests(test.args(["--ignored", "nats::"]))
         })
         .map(drop)
 }

@@ -163,6 +163,19 @@ pub const H2SPEC: Recipe = Recipe {
     cpu_seconds: 35,
 };
 
+/// The server of the tests of the source `nats`.
+pub const NATS: Recipe = Recipe {
+    name: "nats-server",
+    version: "v2.15.2",
+    module: "e2e/nats",
+    packages: &["github.com/nats-io/nats-server/v2"],
+    links: &[],
+    tags: "",
+    cgo: false,
+    stamps: &[],
+    cpu_seconds: 40,
+};
+
 /// What a local cluster is made of, in the order of building.
 pub const CLUSTER: &[&Recipe] = &[&KUBERNETES, &CONTAINERD, &ETCD, &RUNC, &CNI, &COREDNS];
 
@@ -201,7 +214,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Recipe> {
-        CLUSTER.iter().copied().chain([&HELM, &H2SPEC])
+        CLUSTER.iter().copied().chain([&HELM, &H2SPEC, &NATS])
     }
 
     fn module(recipe: &Recipe) -> String {
