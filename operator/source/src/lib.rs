@@ -10,6 +10,8 @@ pub mod credentials;
 mod failure;
 mod link;
 mod metrics;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod runner;
 #[cfg(test)]
 mod scripted;
