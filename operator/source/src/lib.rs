@@ -6,6 +6,7 @@
 //! more than the Function may run, lets `rouse-core` decide what becomes of each event, and
 //! connects again. Nothing here is kept: what was not acknowledged is brought again.
 
+mod bury;
 pub mod credentials;
 mod failure;
 mod link;
@@ -17,6 +18,7 @@ mod runner;
 mod scripted;
 mod source;
 
+pub use bury::ToFunction;
 pub use failure::Failure;
 pub use link::{Batch, Link, Next, Order, Progress, Room};
 pub use metrics::{Metrics, TriggerMetrics};

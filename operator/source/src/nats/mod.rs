@@ -7,6 +7,7 @@
 mod connection;
 mod event;
 mod jetstream;
+mod letters;
 mod settings;
 mod subject;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 use crate::link::Link;
 use crate::source::{Source, Terms};
 
+pub use letters::{Letters, LettersTo};
 pub use settings::{KeyOf, Login, Messages, Server, Settings, Start, Stream, Tls};
 
 /// Brings the messages of NATS.

@@ -2,6 +2,7 @@
 
 mod stage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
@@ -11,7 +12,10 @@ use rouse_core::simulation::chance::Chance;
 use tokio::time::{sleep, timeout};
 
 use self::stage::{Broker, Function, Grave, Setup, make_stream, until};
-use super::{KeyOf, Login, Messages, Start};
+use super::{KeyOf, Letters, LettersTo, Login, Messages, Start};
+use crate::ToFunction;
+use crate::credentials::Secrets;
+use crate::runner::Bury;
 
 async fn publish(context: &async_nats::jetstream::Context, bodies: std::ops::Range<u32>) {
     for body in bodies {
@@ -231,7 +235,7 @@ async fn a_large_message_comes_through_and_what_fails_is_buried() {
     setup.delivery = serde_json::json!({
         "attempts": 2, "backoff": "10ms..10ms", "deadLetter": {"function": "g"},
     });
-    setup.grave = Some(grave.clone());
+    setup.grave = Some(Arc::new(grave.clone()));
     let mut source = setup.start(&function);
     until(async || grave.0.lock().unwrap().len() == 3).await;
     source.lags(0).await;
@@ -257,4 +261,60 @@ async fn a_subject_is_shared_by_a_queue_group_and_delivered_with_retries() {
     client.flush().await.unwrap();
     until(async || function.count() == 100).await;
     assert_eq!(function.bodies().len(), 100, "each to one member");
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn what_is_given_up_is_stored_once_in_a_stream_or_given_to_a_function() {
+    let mut broker = Broker::start(&[]).await;
+    let context = broker.stream().await;
+    publish(&context, 0..3).await;
+    let mut function = Function::new(1);
+    function.fails = 10;
+    let mut setup = Setup::new(&broker);
+    setup.delivery = serde_json::json!({
+        "attempts": 2, "backoff": "10ms..10ms", "deadLetter": {"function": "g"},
+    });
+    let to = LettersTo {
+        server: setup.settings.server.clone(),
+        stream: "D".into(),
+        subject: "dead".into(),
+        trigger: "shop/t".into(),
+    };
+    let letters = Arc::new(Letters::spawn(to, Secrets::below(&setup.secrets)));
+    setup.grave = Some(letters.clone());
+    let mut source = setup.start(&function);
+    source.lags(3).await;
+    // As long as there is no stream nothing is stored, and nothing acknowledged.
+    let letter = rouse_core::event::CloudEvent {
+        id: "7".into(),
+        source: "/test".into(),
+        kind: "test".into(),
+        time: Timestamp::UNIX_EPOCH,
+        subject: None,
+        extensions: [("rousereason".to_owned(), "age".to_owned())].into(),
+        data: rouse_core::event::Data::Json(7.into()),
+    };
+    assert!(!letters.bury(letter.clone()).await);
+    let (name, subjects) = ("D".to_owned(), vec!["dead".to_owned()]);
+    let config = async_nats::jetstream::stream::Config { name, subjects, ..Default::default() };
+    let stream = context.create_stream(config).await.unwrap();
+    source.lags(0).await;
+    assert_eq!(stream.get_info().await.unwrap().state.messages, 3);
+    broker.restart().await;
+    until(async || letters.bury(letter.clone()).await).await;
+    assert!(letters.bury(letter.clone()).await);
+    let stream = broker.context().await.get_stream("D").await.unwrap();
+    assert_eq!(stream.get_info().await.unwrap().state.messages, 4, "the second is the same");
+    let stored = stream.get_raw_message(1).await.unwrap();
+    let stored: serde_json::Value = serde_json::from_slice(&stored.payload).unwrap();
+    assert_eq!(
+        (&stored["rousereason"], &stored["rouseattempts"]),
+        (&"attempts".into(), &"2".into())
+    );
+    let heir = Function::new(1);
+    let function = rouse_core::function::FunctionKey::new("shop", "g");
+    let limit = Duration::from_secs(1);
+    assert!(ToFunction { caller: Arc::new(heir.clone()), function, limit }.bury(letter).await);
+    assert_eq!(heir.bodies(), ["7"]);
 }

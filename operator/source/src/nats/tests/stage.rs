@@ -206,7 +206,7 @@ pub struct Setup {
     pub batch: usize,
     pub in_flight: usize,
     pub secrets: PathBuf,
-    pub grave: Option<Grave>,
+    pub grave: Option<Arc<dyn Bury>>,
 }
 
 impl Setup {
@@ -257,7 +257,7 @@ impl Setup {
         let wires = Wires {
             caller: Arc::new(function.clone()),
             target,
-            bury: self.grave.clone().map(|grave| Arc::new(grave) as Arc<dyn Bury>),
+            bury: self.grave.clone(),
             outlook,
             metrics: Metrics::default().of("t"),
             clock: Arc::new(Timestamp::now),
