@@ -6,6 +6,7 @@
 //! more than the Function may run, lets `rouse-core` decide what becomes of each event, and
 //! connects again. Nothing here is kept: what was not acknowledged is brought again.
 
+pub mod address;
 mod bury;
 pub mod credentials;
 mod failure;
