@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nats::NatsDeadLetters;
+
 /// How events are delivered: at least once, by a POST to `/`. An answer of 2xx says that the Function
 /// is done with the event; 4xx that it will never take it, but for 404, 408, 409, 421, 425 and 429;
 /// everything else that it failed. A 429 or 503 with `Retry-After` is asked again then, and counts
@@ -45,6 +47,25 @@ pub struct Delivery {
     /// of this kind. Default: `CloudEvents`.
     #[serde(default)]
     pub format: EventFormat,
+    /// How many events one request may bring; not for `schedule`. Default: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<DeliveryBatch>,
+}
+
+/// How many events one request may bring.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryBatch {
+    /// Events in one request, from 1 to 1000. No event waits for others: a batch is what is there.
+    /// A Function that takes a part of them names the others in its answer,
+    /// `{"batchItemFailures": [{"itemIdentifier": "ID"}]}`. Default: 1.
+    #[serde(default = "default_size")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub size: u32,
+}
+
+const fn default_size() -> u32 {
+    1
 }
 
 impl Default for Delivery {
@@ -56,6 +77,7 @@ impl Default for Delivery {
             max_age: default_off(),
             dead_letter: None,
             format: EventFormat::default(),
+            batch: None,
         }
     }
 }
@@ -72,15 +94,21 @@ fn default_off() -> String {
     "0s".into()
 }
 
-/// Where events go that are given up.
+/// Where events go that are given up: another Function, or a stream.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.__function__) != has(self.nats)")
+    .message("delivery.deadLetter needs exactly one of function and nats"))]
 pub struct DeadLetter {
     /// Name of another Function of the namespace. It gets the event as a `CloudEvents` event with the
     /// attributes `rousereason` (`attempts`, `age` or `rejected`) and `rouseattempts`, until it
     /// answers 2xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
-    pub function: String,
+    pub function: Option<String>,
+    /// A stream of NATS, which gets the same event as one JSON document; not for `schedule`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsDeadLetters>,
 }
 
 /// What a Function gets of an event.

@@ -5,10 +5,15 @@ mod container;
 mod delivery;
 mod function;
 mod history;
+mod nats;
+mod postgres;
+mod s3;
 mod scaling;
 mod schedule;
+mod source;
 mod trigger;
 mod usage;
+mod webhook;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -20,15 +25,22 @@ pub use container::{
     ConfigMapKeyRef, EnvFromSource, EnvVar, EnvVarSource, FieldRef, LocalRef, Resources,
     SecretKeyRef,
 };
-pub use delivery::{DeadLetter, Delivery, EventFormat};
+pub use delivery::{DeadLetter, Delivery, DeliveryBatch, EventFormat};
 pub use function::{
     Activation, Exposure, Function, FunctionSpec, FunctionStatus, LastError, Protocol, Readiness,
 };
 pub use history::ScaleDecision;
+pub use nats::{
+    JetStreamSource, NatsCredentials, NatsDeadLetters, NatsServer, NatsSubject, NatsTrigger,
+};
+pub use postgres::{PostgresOperation, PostgresTable, PostgresTrigger};
+pub use s3::{S3Credentials, S3Event, S3Start, S3Trigger};
 pub use scaling::{Buffer, Concurrency, Idle, Scaling, Timeouts};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleStatus, ScheduleTrigger};
+pub use source::{SecretKey, SourceError, SourceStatus, SourceTls};
 pub use trigger::{HttpMethod, HttpTrigger, Trigger, TriggerSpec, TriggerStatus};
 pub use usage::{DayUsage, RevisionUsage, Usage, UsageMark, UsageSums};
+pub use webhook::{Address, CloudEventsTrigger, Entrance, WebhookSender, WebhookTrigger};
 
 /// The API group of every type of this crate.
 pub const GROUP: &str = "rouse.dev";

@@ -5,9 +5,15 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::delivery::Delivery;
+use super::nats::NatsTrigger;
+use super::postgres::PostgresTrigger;
+use super::s3::S3Trigger;
 use super::schedule::{ScheduleStatus, ScheduleTrigger};
+use super::source::SourceStatus;
+use super::webhook::{CloudEventsTrigger, WebhookTrigger};
 
-/// What calls a Function of the same namespace: requests to hosts and paths, or the clock.
+/// What calls a Function of the same namespace: requests to hosts and paths, the clock, or events
+/// of a broker, a bucket, a database or a sender.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "rouse.dev",
@@ -30,12 +36,18 @@ use super::schedule::{ScheduleStatus, ScheduleTrigger};
         .message("metadata.name must have at most 63 characters")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.http), has(self.schedule)].filter(set, set).size() == 1")
-    .message("a Trigger needs exactly one source: set spec.http or spec.schedule"))]
+#[x_kube(validation = Rule::new("[has(self.http), has(self.schedule), has(self.nats), has(self.s3), has(self.postgres), has(self.webhook), has(self.cloudEvents)].filter(set, set).size() == 1")
+    .message("a Trigger needs exactly one source: set one of spec.http, schedule, nats, s3, postgres, webhook, cloudEvents"))]
 #[x_kube(validation = Rule::new("!has(self.http) || !has(self.delivery)")
     .message("spec.delivery is for events: a request that comes by spec.http is answered to its caller"))]
-#[x_kube(validation = Rule::new("!has(self.delivery) || !has(self.delivery.deadLetter) || self.delivery.deadLetter.__function__ != self.__function__")
+#[x_kube(validation = Rule::new("!has(self.delivery) || !has(self.delivery.deadLetter) || !has(self.delivery.deadLetter.__function__) || self.delivery.deadLetter.__function__ != self.__function__")
     .message("spec.delivery.deadLetter.function must be another Function than spec.function"))]
+#[x_kube(validation = Rule::new("!has(self.filter) || !(has(self.http) || has(self.schedule))")
+    .message("spec.filter is for events: not for requests (spec.http) and ticks (spec.schedule)"))]
+#[x_kube(validation = Rule::new("!has(self.schedule) || !has(self.delivery) || !has(self.delivery.batch)")
+    .message("spec.delivery.batch is not for ticks (spec.schedule): each is sent alone"))]
+#[x_kube(validation = Rule::new("!has(self.schedule) || !has(self.delivery) || !has(self.delivery.deadLetter) || !has(self.delivery.deadLetter.nats)")
+    .message("spec.delivery.deadLetter.nats is not for ticks (spec.schedule): name a Function"))]
 pub struct TriggerSpec {
     /// Name of the Function to call, in the Trigger's namespace.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -46,6 +58,29 @@ pub struct TriggerSpec {
     /// Calls the Function by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleTrigger>,
+    /// Calls the Function with messages of NATS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsTrigger>,
+    /// Calls the Function when objects of a bucket come or go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Trigger>,
+    /// Calls the Function with the changes of a PostgreSQL database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresTrigger>,
+    /// Calls the Function with the deliveries of a webhook of GitHub or GitLab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookTrigger>,
+    /// Calls the Function with the `CloudEvents` that are sent to a host and path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_events: Option<CloudEventsTrigger>,
+    /// Which events the Function gets: an expression in CEL of at most 1024 bytes over the attributes
+    /// (`event`) and JSON data (`data`) of an event, such as
+    /// `event.type == 'dev.rouse.s3.created' && data.size > 0`. What it keeps back wakes nothing and
+    /// is acknowledged; what lacks a field that it names is kept back too; what is too large to be
+    /// looked at is delivered. Not for `http` and `schedule`. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub filter: Option<String>,
     /// How events reach the Function; not for `http`. Default: all its fields' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
@@ -102,7 +137,7 @@ pub enum HttpMethod {
     Connect,
 }
 
-/// What Rouse observed of a Trigger. Written by the controller alone.
+/// What Rouse observed of a Trigger. Written by the controller alone, but for `source`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerStatus {
@@ -119,4 +154,7 @@ pub struct TriggerStatus {
     /// How far the schedule is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
+    /// How the source goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStatus>,
 }

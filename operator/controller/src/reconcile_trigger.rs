@@ -13,7 +13,7 @@ use rouse_core::function::FunctionKey;
 use rouse_core::function::status::{Trouble, condition};
 use rouse_core::report::Routed;
 use rouse_core::trigger::{
-    HttpClaim, Problem, TriggerKey, Verdicts, decide_claims, schedule_problems,
+    HttpClaim, Problem, TriggerKey, Verdicts, decide_claims, event_problems,
 };
 use rouse_crds::v1alpha1::{ConditionType, Exposure, Function, Trigger, TriggerStatus};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -94,7 +94,7 @@ async fn write_all(context: &Context, memory: &mut Memory) -> Option<Instant> {
     let keys: BTreeSet<FunctionKey> = functions.keys().cloned().collect();
     let mut verdicts = decide_claims(&claims, &keys, &context.config.host_policy);
     for trigger in &triggers {
-        let problems = schedule_problems(trigger, &keys);
+        let problems = event_problems(trigger, &keys);
         if !problems.is_empty() {
             verdicts.problems.insert(key(trigger), problems);
         }
@@ -253,7 +253,7 @@ fn compute_status(
         vec![make(ConditionType::Ready, true, reason, &message)]
     };
     // The progress of a schedule has a writer of its own.
-    TriggerStatus { observed_generation: generation, conditions, schedule: None }
+    TriggerStatus { observed_generation: generation, conditions, schedule: None, source: None }
 }
 
 fn first_of(problems: Option<&BTreeSet<Problem>>) -> Option<(&Problem, &BTreeSet<Problem>)> {

@@ -112,7 +112,11 @@ pub(crate) async fn write_trigger_status(
     trigger: &Trigger,
     status: &TriggerStatus,
 ) -> Result<bool, Error> {
-    let before = trigger.status.clone().map(|before| TriggerStatus { schedule: None, ..before });
+    let before = trigger.status.clone().map(|before| TriggerStatus {
+        schedule: None,
+        source: None,
+        ..before
+    });
     if is_same(before.as_ref(), status)? {
         return Ok(false);
     }

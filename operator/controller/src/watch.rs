@@ -157,12 +157,12 @@ pub(crate) async fn watch_triggers(context: Shared) {
     }
 }
 
-/// Whether more changed than the progress of a schedule, which changes all the time.
+/// Whether more changed than the progress of a schedule or a source, which changes all the time.
 fn is_news(context: &Context, event: &Event<Trigger>) -> bool {
     let Event::Apply(trigger) = event else { return true };
     let matters = |trigger: &Trigger| {
         let status = trigger.status.clone();
-        let status = status.map(|status| TriggerStatus { schedule: None, ..status });
+        let status = status.map(|status| TriggerStatus { schedule: None, source: None, ..status });
         (trigger.metadata.generation, trigger.metadata.deletion_timestamp.clone(), status)
     };
     let known = context.triggers.get(&ObjectKey::of(&trigger.metadata));

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use backoff::Backoff;
 pub use machine::Machine;
-pub use settings::Settings;
+pub use settings::{Heir, Settings};
 pub use target::Target;
 
 use crate::scaling::Moment;

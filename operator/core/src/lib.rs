@@ -22,6 +22,7 @@ pub mod routing;
 pub mod scaling;
 pub mod schedule;
 pub mod simulation;
+pub mod source;
 pub mod spread;
 pub mod trigger;
 pub mod usage;

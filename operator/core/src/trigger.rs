@@ -9,8 +9,10 @@ use std::fmt;
 use jiff::Timestamp;
 use rouse_crds::v1alpha1::{HttpMethod, Trigger};
 
+use crate::delivery::Heir;
 use crate::function::FunctionKey;
 use crate::schedule::ValidatedSchedule;
+use crate::source::ValidatedSource;
 
 /// Namespace key of [`HostPolicy::suffixes`] that stands for every namespace.
 pub const ANY_NAMESPACE: &str = "*";
@@ -120,6 +122,12 @@ pub enum Problem {
     /// The schedule or its delivery does not parse.
     #[error("{0}")]
     ScheduleInvalid(String),
+    /// The source, its filter or its delivery does not parse.
+    #[error("{0}")]
+    SourceInvalid(String),
+    /// The installed version of Rouse has no such source.
+    #[error("this version of Rouse can't run the source spec.{0}: install one that can")]
+    SourceNotSupported(&'static str),
     /// Another Trigger was there first.
     #[error(
         "{host}{path} is held by the older Trigger {holder}: choose another host or path, or delete that one"
@@ -142,6 +150,8 @@ impl Problem {
             Self::HostReserved(_) => "HostReserved",
             Self::HostNotPermitted(_) => "HostNotPermitted",
             Self::ScheduleInvalid(_) => "ScheduleInvalid",
+            Self::SourceInvalid(_) => "SourceInvalid",
+            Self::SourceNotSupported(_) => "SourceNotSupported",
             Self::HostTaken { .. } => "HostTaken",
         }
     }
@@ -213,19 +223,29 @@ pub fn decide_claims(
     verdicts
 }
 
-/// What keeps a Trigger with a schedule from it; nothing where it has none.
-pub fn schedule_problems(
-    trigger: &Trigger,
-    functions: &BTreeSet<FunctionKey>,
-) -> BTreeSet<Problem> {
-    let schedule = match ValidatedSchedule::of(trigger) {
-        None => return BTreeSet::new(),
-        Some(Err(error)) => return BTreeSet::from([Problem::ScheduleInvalid(error.to_string())]),
-        Some(Ok(schedule)) => schedule,
+/// What keeps a Trigger that brings events from it; nothing where it brings requests.
+pub fn event_problems(trigger: &Trigger, functions: &BTreeSet<FunctionKey>) -> BTreeSet<Problem> {
+    let mut problems = BTreeSet::new();
+    let (function, settings) = match (ValidatedSchedule::of(trigger), ValidatedSource::of(trigger))
+    {
+        (None, None) => return problems,
+        (Some(Err(error)), _) => {
+            return BTreeSet::from([Problem::ScheduleInvalid(error.to_string())]);
+        }
+        (_, Some(Err(error))) => {
+            return BTreeSet::from([Problem::SourceInvalid(error.to_string())]);
+        }
+        (Some(Ok(schedule)), _) => (schedule.function, schedule.settings),
+        (None, Some(Ok(source))) => {
+            problems.insert(Problem::SourceNotSupported(source.kind.name()));
+            (source.function, source.settings)
+        }
     };
-    let called = [Some(&schedule.function), schedule.settings.dead_letter.as_ref()];
-    let missing = called.into_iter().flatten().filter(|key| !functions.contains(key));
-    missing.map(|key| Problem::FunctionMissing(key.name.to_string())).collect()
+    let heir = settings.dead_letter.as_ref().and_then(Heir::function);
+    let called = [Some(&function), heir].into_iter().flatten();
+    let missing = called.filter(|key| !functions.contains(key));
+    problems.extend(missing.map(|key| Problem::FunctionMissing(key.name.to_string())));
+    problems
 }
 
 fn check_host(namespace: &str, host: &str, policy: &HostPolicy) -> Option<Problem> {
@@ -324,7 +344,7 @@ mod tests {
                 "spec": spec,
             }));
             let functions = BTreeSet::from([FunctionKey::new("a", "f")]);
-            let problems = schedule_problems(&trigger.unwrap(), &functions);
+            let problems = event_problems(&trigger.unwrap(), &functions);
             problems.iter().map(Problem::reason).collect::<Vec<_>>()
         };
         let daily = serde_json::json!({"cron": "@daily"});
@@ -341,6 +361,21 @@ mod tests {
             problems(serde_json::json!({"function": "f", "schedule": never})),
             ["ScheduleInvalid"]
         );
+    }
+
+    #[test]
+    fn what_this_version_cannot_run_is_told() {
+        let trigger = serde_json::from_value(serde_json::json!({
+            "apiVersion": "rouse.dev/v1alpha1",
+            "kind": "Trigger",
+            "metadata": {"namespace": "a", "name": "t", "uid": "u"},
+            "spec": {"function": "f", "nats": {
+                "servers": ["nats://nats:4222"], "subject": {"name": "orders"},
+            }},
+        }));
+        let functions = BTreeSet::from([FunctionKey::new("a", "f")]);
+        let problems = event_problems(&trigger.unwrap(), &functions);
+        assert_eq!(problems, BTreeSet::from([Problem::SourceNotSupported("nats")]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use rouse_core::delivery::{Action, Event, Farewell, Machine, Outcome, Target, seed_of};
+use rouse_core::delivery::{Action, Event, Farewell, Heir, Machine, Outcome, Target, seed_of};
 use rouse_core::event::Message;
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
 use rouse_core::scaling::Moment;
@@ -191,7 +191,8 @@ impl Keeper {
         let Farewell { event, reason, attempts } = farewell;
         let id = event.id.clone();
         let letter = self.schedule.dead_letter(event.body, reason.as_str(), *attempts);
-        let (Some(heir), Ok(letter)) = (&self.schedule.settings.dead_letter, letter) else {
+        let heir = self.schedule.settings.dead_letter.as_ref().and_then(Heir::function);
+        let (Some(heir), Ok(letter)) = (heir, letter) else {
             self.work.spawn(async move { Ended::Letter { id, stored: false } });
             return;
         };

@@ -3,10 +3,36 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use rouse_crds::v1alpha1::{Delivery, EventFormat};
+use rouse_crds::v1alpha1::{DeadLetter, Delivery, EventFormat, NatsDeadLetters};
 
 use super::{Acks, Backoff, GivenUp, Policy};
 use crate::function::{FunctionKey, Invalid, parse_duration};
+
+/// Who gets dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heir {
+    /// Another Function.
+    Function(FunctionKey),
+    /// A stream.
+    Nats(Box<NatsDeadLetters>),
+}
+
+impl Heir {
+    fn of(namespace: &str, letter: &DeadLetter) -> Option<Self> {
+        let DeadLetter { function, nats } = letter;
+        let function =
+            function.as_ref().map(|name| Self::Function(FunctionKey::new(namespace, name)));
+        function.or_else(|| nats.clone().map(Box::new).map(Self::Nats))
+    }
+
+    /// The Function; none where it is something else.
+    pub const fn function(&self) -> Option<&FunctionKey> {
+        match self {
+            Self::Function(key) => Some(key),
+            Self::Nats(_) => None,
+        }
+    }
+}
 
 /// What holds for the deliveries of a Trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +41,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How long an attempt may take; none where the Function's own timeouts are enough.
     pub timeout: Option<Duration>,
-    /// The Function that gets dead letters.
-    pub dead_letter: Option<FunctionKey>,
+    /// Who gets dead letters.
+    pub dead_letter: Option<Heir>,
     /// What the Function gets.
     pub format: EventFormat,
 }
@@ -25,15 +51,15 @@ impl Settings {
     /// The settings of a Trigger in `namespace` whose source takes acknowledgements of single events
     /// and waits for them as long as it is told nothing.
     pub fn of(namespace: &str, delivery: &Delivery) -> Result<Self, Invalid> {
-        let Delivery { attempts, backoff, timeout, max_age, dead_letter, format } = delivery;
+        let Delivery { attempts, backoff, timeout, max_age, dead_letter, format, batch } = delivery;
+        let batch = batch.as_ref().and_then(|batch| usize::try_from(batch.size).ok());
         let positive = |field, text| {
             let parsed = parse_duration(field, text)?;
             Ok((!parsed.is_zero()).then_some(parsed))
         };
         let (min, max) = backoff.split_once("..").unwrap_or((backoff, backoff));
         let field = "spec.delivery.backoff";
-        let dead_letter =
-            dead_letter.as_ref().map(|letter| FunctionKey::new(namespace, &letter.function));
+        let dead_letter = dead_letter.as_ref().and_then(|letter| Heir::of(namespace, letter));
         Ok(Self {
             policy: Policy {
                 attempts: NonZeroU32::new(*attempts).unwrap_or(NonZeroU32::MIN),
@@ -42,7 +68,7 @@ impl Settings {
                     max: parse_duration(field, max)?,
                 },
                 max_age: positive("spec.delivery.maxAge", max_age)?,
-                batch: NonZeroUsize::MIN,
+                batch: batch.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN),
                 patience: None,
                 acks: Acks::Each,
                 given_up: if dead_letter.is_some() { GivenUp::Stored } else { GivenUp::Dropped },
@@ -73,7 +99,16 @@ mod tests {
         let delivery = serde_json::from_value(delivery).unwrap();
         let settings = Settings::of("shop", &delivery).unwrap();
         assert_eq!(settings.policy.given_up, GivenUp::Stored);
-        assert_eq!(settings.dead_letter, Some(FunctionKey::new("shop", "undertaker")));
+        assert_eq!(
+            settings.dead_letter,
+            Some(Heir::Function(FunctionKey::new("shop", "undertaker")))
+        );
+    }
+
+    #[test]
+    fn batches_are_as_large_as_they_may_be() {
+        let delivery = serde_json::from_value(serde_json::json!({"batch": {"size": 50}})).unwrap();
+        assert_eq!(Settings::of("shop", &delivery).unwrap().policy.batch.get(), 50);
     }
 
     #[test]
