@@ -74,6 +74,7 @@ impl Source for Nats {
         }
     }
 
+    /// Not the shape of SQS yet: a batch of `CloudEvents`.
     fn to_lambda(events: &[&CloudEvent]) -> Result<Message, Invalid> {
         to_batch(events)
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use rouse_core::function::parse_duration;
+use rouse_core::source::Invalid;
+pub use rouse_core::source::Start;
+use rouse_crds::v1alpha1::{NatsCredentials, NatsServer, NatsTrigger, SecretKey, SourceTls};
 
 /// What a source `nats` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,13 +94,98 @@ pub struct Stream {
     pub ack_wait: Duration,
 }
 
-/// Where a consumer that is made begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With all that the stream has.
-    Earliest,
-    /// With what comes from then on.
-    Latest,
-    /// With what came from this time on.
-    At(Timestamp),
+impl Settings {
+    /// What a Trigger says; `own` is the name of a consumer or queue group that it does not name.
+    /// None where it says neither stream nor subject, which the API server refuses.
+    pub fn of(trigger: &NatsTrigger, own: &str) -> Option<Result<Self, Invalid>> {
+        let NatsTrigger { server, jet_stream, subject } = trigger;
+        let server = Server::of(server);
+        let name = |given: &Option<String>| given.clone().unwrap_or_else(|| own.to_owned());
+        let messages = if let Some(stream) = jet_stream {
+            let ack_wait = parse_duration("spec.nats.jetStream.ackWait", &stream.ack_wait);
+            let parse = || {
+                Ok(Messages::Stream(Stream {
+                    name: stream.stream.clone(),
+                    consumer: name(&stream.consumer),
+                    subjects: stream.subjects.clone(),
+                    start: Start::parse(&stream.start)?,
+                    ack_wait: ack_wait?,
+                }))
+            };
+            parse()
+        } else {
+            let subject = subject.as_ref()?;
+            Ok(Messages::Subject { subject: subject.name.clone(), group: name(&subject.queue) })
+        };
+        Some(messages.map(|messages| Self { server, messages }))
+    }
+}
+
+impl Server {
+    /// What a Trigger says of servers.
+    pub fn of(server: &NatsServer) -> Self {
+        let NatsServer { servers, credentials, tls } = server;
+        let login = credentials.as_ref().map_or(Login::Nobody, Login::of);
+        let tls = tls.as_ref().map(|SourceTls { ca, certificate, key }| Tls {
+            ca: ca.as_ref().map(KeyOf::of),
+            certificate: certificate.as_ref().map(KeyOf::of).zip(key.as_ref().map(KeyOf::of)),
+        });
+        Self { urls: servers.clone(), login, tls }
+    }
+}
+
+impl Login {
+    fn of(credentials: &NatsCredentials) -> Self {
+        let NatsCredentials { file, nkey, token, user, password } = credentials;
+        let key = |key: &Option<SecretKey>| key.as_ref().map(KeyOf::of);
+        let user = key(user).zip(key(password));
+        key(file)
+            .map(Self::File)
+            .or_else(|| key(nkey).map(Self::Nkey))
+            .or_else(|| key(token).map(Self::Token))
+            .or_else(|| user.map(|(user, password)| Self::User { user, password }))
+            .unwrap_or(Self::Nobody)
+    }
+}
+
+impl KeyOf {
+    fn of(key: &SecretKey) -> Self {
+        Self { secret: key.name.clone(), key: key.key.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(trigger: serde_json::Value) -> Settings {
+        let trigger: NatsTrigger = serde_json::from_value(trigger).unwrap();
+        Settings::of(&trigger, "rouse-u").unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_trigger_becomes_settings() {
+        let settings = parse(serde_json::json!({
+            "servers": ["nats://n"],
+            "credentials": {"user": {"name": "s", "key": "u"}, "password": {"name": "s", "key": "p"}},
+            "tls": {"ca": {"name": "s", "key": "ca"}},
+            "jetStream": {"stream": "S", "start": "earliest"},
+        }));
+        let key = |key: &str| KeyOf { secret: "s".into(), key: key.into() };
+        let login = Login::User { user: key("u"), password: key("p") };
+        let tls = Some(Tls { ca: Some(key("ca")), certificate: None });
+        assert_eq!(settings.server, Server { urls: vec!["nats://n".into()], login, tls });
+        let stream = Stream {
+            name: "S".into(),
+            consumer: "rouse-u".into(),
+            subjects: Vec::new(),
+            start: Start::Earliest,
+            ack_wait: Duration::from_secs(30),
+        };
+        assert_eq!(settings.messages, Messages::Stream(stream));
+        let settings =
+            parse(serde_json::json!({"servers": ["nats://n"], "subject": {"name": "a.*"}}));
+        let (subject, group) = ("a.*".into(), "rouse-u".into());
+        assert_eq!(settings.messages, Messages::Subject { subject, group });
+    }
 }
