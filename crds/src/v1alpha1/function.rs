@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{EnvFromSource, EnvVar, Resources};
 use super::history::ScaleDecision;
+use super::learned::Learned;
 use super::scaling::{Buffer, Concurrency, Scaling, Timeouts};
 use super::usage::Usage;
 
@@ -206,6 +207,10 @@ pub struct FunctionStatus {
     /// What last kept a pod of the Function from serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// What `scaling.idle.policy: Learned` goes by; only with that. Refreshed when the number of pods
+    /// changes, and else every 10 minutes at most, if there is enough that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Learned>,
 }
 
 /// One waking of a Function, phase by phase. Each phase is counted in milliseconds since the

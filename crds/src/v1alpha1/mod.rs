@@ -5,6 +5,7 @@ mod container;
 mod delivery;
 mod function;
 mod history;
+mod learned;
 mod nats;
 mod postgres;
 mod s3;
@@ -30,12 +31,13 @@ pub use function::{
     Activation, Exposure, Function, FunctionSpec, FunctionStatus, LastError, Protocol, Readiness,
 };
 pub use history::ScaleDecision;
+pub use learned::Learned;
 pub use nats::{
     JetStreamSource, NatsCredentials, NatsDeadLetters, NatsServer, NatsSubject, NatsTrigger,
 };
 pub use postgres::{PostgresOperation, PostgresTable, PostgresTrigger};
 pub use s3::{S3Credentials, S3Event, S3Start, S3Trigger};
-pub use scaling::{Buffer, Concurrency, Idle, Scaling, Timeouts};
+pub use scaling::{Buffer, Concurrency, Economy, Idle, IdlePolicy, Scaling, Timeouts};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleStatus, ScheduleTrigger};
 pub use source::{SecretKey, SourceError, SourceStatus, SourceTls};
 pub use trigger::{HttpMethod, HttpTrigger, Trigger, TriggerSpec, TriggerStatus};

@@ -1,6 +1,7 @@
 //! How much of a Function may run, how long it stays, and what may wait for it.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many requests a pod serves at once.
@@ -73,11 +74,29 @@ fn default_stable_window() -> String {
     "30s".into()
 }
 
-/// When a Function without requests goes to sleep.
+/// When a Function without requests goes to sleep, and when it is woken before the next request. One
+/// with a Trigger that has a `schedule` is woken before each tick, as long before as its starts take,
+/// whatever is said here.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.policy == 'Learned' || self.economy == 'Balanced'")
+    .message("scaling.idle.economy needs scaling.idle.policy Learned").field_path(".economy"))]
 pub struct Idle {
-    /// How long after its last request the Function sleeps, from 1s to 168h. Default: 60s.
+    /// What decides when the last pod goes. `Fixed`: the time `after`. `Learned`: how long the
+    /// Function was without requests before. The pod stays while a request is likely enough to be
+    /// worth its memory, goes at once where none is, and comes back before one that is likely: a
+    /// Function that is called every hour sleeps in between and is warm when it is called. Until it
+    /// was called a few times, a fixed time of 10 minutes stands in (`Cheap`: 5 minutes, `Warm`: an
+    /// hour). Default: Fixed.
+    #[serde(default)]
+    pub policy: IdlePolicy,
+    /// How dear the memory of a pod is held against cold starts; only with policy `Learned`. Each
+    /// level needs about the memory of the fixed time that it names where requests come without any
+    /// pattern: `Cheap` 5m, `Balanced` 15m, `Warm` 1h. Default: Balanced.
+    #[serde(default)]
+    pub economy: Economy,
+    /// How long after its last request the Function sleeps, from 1s to 168h; policy `Learned` ignores
+    /// it. Default: 60s.
     #[serde(default = "default_idle_after")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]{1,9}(ms|s|m|h)){1,4}$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
@@ -87,8 +106,34 @@ pub struct Idle {
 
 impl Default for Idle {
     fn default() -> Self {
-        Self { after: default_idle_after() }
+        Self {
+            policy: IdlePolicy::default(),
+            economy: Economy::default(),
+            after: default_idle_after(),
+        }
     }
+}
+
+/// What decides when the last pod of a Function goes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// The time `after`.
+    #[default]
+    Fixed,
+    /// How long the Function was without requests before.
+    Learned,
+}
+
+/// How dear the memory of a pod is held against cold starts.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Economy {
+    /// As much memory as a fixed time of 5 minutes.
+    Cheap,
+    /// As much as 15 minutes.
+    #[default]
+    Balanced,
+    /// As much as an hour.
+    Warm,
 }
 
 fn default_idle_after() -> String {

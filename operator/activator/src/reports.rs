@@ -290,6 +290,7 @@ mod tests {
             revisions: BTreeMap::new(),
             last_activation: None,
             last_error: None,
+            learned: None,
             history: rouse_core::history::History::default(),
         }
     }

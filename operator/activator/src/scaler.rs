@@ -6,6 +6,7 @@ pub mod activation;
 pub mod claiming;
 pub mod draining;
 mod foresight;
+mod learning;
 pub mod metrics;
 pub mod pods;
 pub mod replacing;

@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use rouse_core::function::plan::{Plan, decide};
 use rouse_core::function::status::{Situation, Trouble, compute, trouble_of};
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
-use rouse_crds::v1alpha1::Function;
+use rouse_crds::v1alpha1::{Function, IdlePolicy};
 use tokio::time::Instant;
 
 use crate::apply::{Applied, apply};
@@ -107,6 +107,7 @@ fn situation<'a>(
         trouble,
         unrouted: None,
         report: fetched.report.as_deref(),
+        learns: function.spec.scaling.idle.policy == IdlePolicy::Learned,
         usage: None,
         now: Timestamp::now(),
     }

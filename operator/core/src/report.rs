@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rouse_crds::v1alpha1::{Activation, LastError};
+use rouse_crds::v1alpha1::{Activation, LastError, Learned};
 use serde::{Deserialize, Serialize};
 
 use crate::function::FunctionKey;
@@ -78,6 +78,9 @@ pub struct FunctionReport {
     pub last_activation: Option<Activation>,
     /// What last kept a pod from serving; none again once a pod of that revision serves.
     pub last_error: Option<LastError>,
+    /// What it has learned of its idle times; none where it does not learn, or nothing yet.
+    #[serde(default)]
+    pub learned: Option<Learned>,
     /// What happened last, as far as the owner saw it.
     #[serde(default)]
     pub history: History,

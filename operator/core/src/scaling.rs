@@ -34,7 +34,7 @@ pub struct Policy {
 impl Policy {
     /// The policy of `function`.
     pub const fn of(function: &ValidatedFunction) -> Self {
-        Self { concurrency: function.concurrency, scaling: function.scaling, idle: Idle::Fixed }
+        Self { concurrency: function.concurrency, scaling: function.scaling, idle: function.idle }
     }
 
     /// Requests that one pod is counted for.
@@ -58,12 +58,23 @@ pub struct Seen<'a> {
     pub starting: u32,
     /// When the last of them left, if there are none.
     pub idle_since: Option<Moment>,
+    /// The longest time without a request that ended since the last decision.
+    pub rest: Option<Rest>,
     /// What went through.
     pub traffic: Traffic,
     /// Pods that the namespace has room for; none where nobody bounds them.
     pub room: Option<u32>,
     /// What is known of the time ahead.
     pub outlook: Outlook<'a>,
+}
+
+/// A time without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// When the last request left.
+    pub since: Moment,
+    /// When the next one came.
+    pub until: Moment,
 }
 
 /// What the policy remembers between decisions.
@@ -75,8 +86,8 @@ pub struct State {
     window: VecDeque<(Moment, u32)>,
     /// When a request was last there.
     last_busy: Option<Moment>,
-    /// Whether requests were there when last decided.
-    busy: bool,
+    /// When the last request left that a former owner had, until one comes here.
+    inherited: Option<Moment>,
     /// What the idle times taught, if the policy is to learn; in a box, since most don't.
     learner: Option<Box<Learner>>,
     /// What others may learn of it.
@@ -90,10 +101,20 @@ impl State {
         Self { window: VecDeque::from([(now, replicas)]), last_busy: Some(now), ..Self::default() }
     }
 
+    /// The state of a Function that a new owner finds asleep: its last request left at `since`.
+    pub fn found_asleep(since: Moment) -> Self {
+        Self { last_busy: Some(since), inherited: Some(since), ..Self::default() }
+    }
+
     /// Goes on with what was learned before.
     #[must_use]
     pub fn with_learner(self, learner: Learner) -> Self {
         Self { learner: Some(Box::new(learner)), ..self }
+    }
+
+    /// When a request was last there.
+    pub const fn last_busy(&self) -> Option<Moment> {
+        self.last_busy
     }
 
     /// What was learned; none under a policy that does not learn.
@@ -124,8 +145,8 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     }
     remember(state, now, wanted, bounds.stable_window);
     let highest = state.window.front().map_or(wanted, |&(_, pods)| pods);
-    let rest = decide_rest(policy, &seen, state, now);
-    let surplus = highest > wanted.max(1) && rest.reason != Reason::Asleep;
+    let (rest, rest_until) = decide_rest(policy, &seen, state, now);
+    let surplus = highest > wanted.max(1) && rest != Reason::Asleep;
     let wish = if wanted > 0 && wanted >= highest {
         (wanted, Reason::Load)
     } else if surplus {
@@ -133,14 +154,15 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     } else if wanted > 0 {
         (wanted, Reason::Load)
     } else {
-        (u32::from(rest.reason != Reason::Asleep), rest.reason)
+        (u32::from(rest != Reason::Asleep), rest)
     };
     let (desired, reason) = bound(policy, &seen, wanted, wish);
     let inputs = Inputs { wanted, window: highest, ..inputs(policy, &seen, (state, &room), now) };
     // Some shall wait for the pods that there are: that has to go as expected.
     let lacking = seen.waiting > 0 && seen.load > desired.saturating_mul(policy.per_pod());
     let look = (lacking && desired < bounds.max).then(|| now + LOOK);
-    let again_at = next_moment(state, bounds, desired, &rest, now).into_iter().chain(look).min();
+    let again_at =
+        next_moment(state, bounds, desired, rest_until, now).into_iter().chain(look).min();
     Decision { desired, reason, again_at, inputs }
 }
 
@@ -208,22 +230,20 @@ fn inputs(policy: &Policy, seen: &Seen<'_>, (state, room): (&State, &Room), now:
     }
 }
 
-/// What a Function without requests does.
-struct Rest {
-    reason: Reason,
-    until: Option<Moment>,
-}
-
-/// Whether the last pod stays or comes, if no request is there.
-fn decide_rest(policy: &Policy, seen: &Seen<'_>, state: &State, now: Moment) -> Rest {
-    let verdict = match (state.last_busy, &state.learner, policy.idle) {
-        (Some(since), Some(learner), Idle::Learned(_)) => {
-            learner.verdict(since, now, &seen.outlook)
-        }
-        (since, ..) => {
+/// Whether the last pod stays or comes, if no request is there, and until when.
+fn decide_rest(
+    policy: &Policy,
+    seen: &Seen<'_>,
+    state: &State,
+    now: Moment,
+) -> (Reason, Option<Moment>) {
+    let verdict = match (state.last_busy, &state.learner) {
+        (Some(since), Some(learner)) => learner.verdict(since, now, &seen.outlook),
+        (since, None) => {
             let ends = since.map(|since| since + policy.scaling.idle_after);
             Verdict::fixed(ends, now).until_expected(now, &seen.outlook)
         }
+        (None, Some(_)) => Verdict::fixed(None, now).until_expected(now, &seen.outlook),
     };
     let reason = match verdict {
         Verdict { warm: false, .. } => Reason::Asleep,
@@ -231,26 +251,24 @@ fn decide_rest(policy: &Policy, seen: &Seen<'_>, state: &State, now: Moment) -> 
         Verdict { woken: true, .. } => Reason::Habit,
         Verdict { .. } => Reason::Idle,
     };
-    Rest { reason, until: verdict.until }
+    (reason, verdict.until)
 }
 
 /// Takes in that an idle time has ended, and plans for the one that begins.
 fn learn(policy: &Policy, seen: &Seen<'_>, state: &mut State, now: Moment) {
+    let came = seen.peak.max(seen.load) > 0;
+    let inherited = if came { state.inherited.take() } else { None };
     let Idle::Learned(stakes) = policy.idle else {
         state.learner = None;
         return;
     };
     let learner = state.learner.get_or_insert_default();
-    let came = seen.peak.max(seen.load) > 0;
-    if came
-        && !state.busy
-        && let Some(since) = state.last_busy
-    {
-        state.lesson = learner.note(since, now).or(state.lesson);
+    let inherited = inherited.map(|since| Rest { since, until: now });
+    if let Some(Rest { since, until }) = seen.rest.or(inherited) {
+        state.lesson = learner.note(since, until).or(state.lesson);
     }
-    state.busy = seen.load > 0;
     learner.expect(&seen.outlook);
-    if came && !state.busy {
+    if (came && seen.load == 0) || learner.lacks_plan(stakes) {
         learner.plan(stakes, &seen.outlook);
     }
 }
@@ -272,7 +290,7 @@ fn next_moment(
     state: &State,
     bounds: &ScalingBounds,
     desired: u32,
-    rest: &Rest,
+    rest_until: Option<Moment>,
     now: Moment,
 ) -> Option<Moment> {
     if bounds.min > 0 && desired <= bounds.min {
@@ -280,7 +298,7 @@ fn next_moment(
     }
     let window_ends = state.window.front().map(|&(at, _)| at + bounds.stable_window);
     let window_ends = window_ends.filter(|_| desired > bounds.min);
-    [window_ends, rest.until].into_iter().flatten().filter(|at| *at > now).min()
+    [window_ends, rest_until].into_iter().flatten().filter(|at| *at > now).min()
 }
 
 #[cfg(test)]

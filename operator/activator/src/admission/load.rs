@@ -19,6 +19,8 @@ pub struct Load {
     pub peak: u32,
     /// When the last request left; none while there is one, and where there was none yet.
     pub idle_since: Option<Instant>,
+    /// The longest time without a request that ended since then: when it began and when it ended.
+    pub rest: Option<(Instant, Instant)>,
     /// Requests by pod, closed pods too.
     pub pods: Vec<PodLoad>,
     /// The request that is waking the Function or woke it last.

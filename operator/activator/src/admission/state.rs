@@ -57,6 +57,8 @@ pub(super) struct State {
     peak_ticket: u64,
     /// When the last request left.
     pub(super) idle_since: Option<Instant>,
+    /// The longest time without a request that ended since the peak began.
+    rest: Option<(Instant, Instant)>,
     /// Load above which the task wants to know at once.
     pub(super) alarm: u32,
     /// Whether more pods are starting: until then a soft target holds requests back for them.
@@ -184,6 +186,7 @@ impl State {
             peak: 0,
             peak_ticket: 0,
             idle_since: None,
+            rest: None,
             alarm: 0,
             expecting: false,
             failure: None,
@@ -237,6 +240,7 @@ impl State {
             waiting: self.waiting_count(),
             peak: self.peak,
             idle_since: self.idle_since.filter(|_| self.total() == 0),
+            rest: self.rest,
             pods: self.slots.iter().map(Slot::pod_load).collect(),
             activation: self.activation,
             traffic: self.traffic(),
@@ -404,10 +408,24 @@ impl State {
             self.peak = load;
             self.peak_ticket = self.next_ticket;
         }
+        if load > 0
+            && let Some(since) = self.idle_since.take()
+        {
+            self.end_rest(since);
+        }
+    }
+
+    /// Notes that a time without a request has ended. Looking now and then would not see it.
+    fn end_rest(&mut self, since: Instant) {
+        let until = Instant::now();
+        if self.rest.is_none_or(|(from, to)| to - from < until - since) {
+            self.rest = Some((since, until));
+        }
     }
 
     /// Starts a new peak.
     pub(super) fn begin_peak(&mut self) {
+        self.rest = None;
         self.peak = self.total();
         self.peak_ticket = self.next_ticket;
     }

@@ -255,6 +255,7 @@ fn function() -> FunctionSeen {
         settings: Some(settings(0, 0, 10)),
         latest_ready: None,
         latest_created: None,
+        learned: None,
     }
 }
 

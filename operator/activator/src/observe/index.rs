@@ -10,6 +10,7 @@ use rouse_core::function::FunctionKey;
 use rouse_core::membership::Membership;
 use rouse_core::report::Routed;
 use rouse_core::trigger::{HttpClaim, TriggerKey};
+use rouse_crds::v1alpha1::Learned;
 use tokio::time::Instant;
 
 use super::Observation;
@@ -29,6 +30,8 @@ pub struct FunctionView {
     pub latest_ready: Option<Arc<str>>,
     /// The newest revision, by the status.
     pub latest_created: Option<Arc<str>>,
+    /// What an owner learned of it, by the status.
+    pub learned: Option<Arc<Learned>>,
 }
 
 /// A pod, and when the steps of its start were seen on this clock. A step that was not seen, since
@@ -260,6 +263,7 @@ impl Index {
             settings,
             latest_ready: seen.latest_ready,
             latest_created: seen.latest_created,
+            learned: seen.learned,
         };
         if former.is_some_and(|former| **former == view) {
             return;

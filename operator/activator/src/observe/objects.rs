@@ -21,7 +21,7 @@ use rouse_core::scaling::Policy;
 use rouse_core::schedule::{Schedule, ValidatedSchedule};
 use rouse_core::trigger::{HttpClaim, TriggerKey};
 use rouse_core::usage;
-use rouse_crds::v1alpha1::{Exposure, Function, Protocol, Trigger};
+use rouse_crds::v1alpha1::{Exposure, Function, Learned, Protocol, Trigger};
 
 use crate::admission::Bounds;
 
@@ -40,6 +40,8 @@ pub struct FunctionSeen {
     pub latest_ready: Option<Arc<str>>,
     /// The newest revision, by the status.
     pub latest_created: Option<Arc<str>>,
+    /// What an owner learned of it, by the status.
+    pub learned: Option<Arc<Learned>>,
 }
 
 /// What the spec of a Function asks of the activator.
@@ -85,6 +87,7 @@ impl FunctionSeen {
             settings,
             latest_ready: revision(|status| &status.latest_ready),
             latest_created: revision(|status| &status.latest_created),
+            learned: function.status.as_ref().and_then(|s| s.learned.clone()).map(Arc::new),
         })
     }
 }

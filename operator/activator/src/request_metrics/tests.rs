@@ -71,6 +71,7 @@ fn busy() -> Scraped {
         revisions: BTreeMap::new(),
         last_activation: None,
         last_error: None,
+        learned: None,
         history: rouse_core::history::History::default(),
     });
     Scraped { registry, requests, series, scaler }

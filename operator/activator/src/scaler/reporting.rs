@@ -7,7 +7,7 @@ use std::time::Duration;
 use rouse_core::function::switch::Plan;
 use rouse_core::history::History;
 use rouse_core::report::{FunctionReport, RevisionReport};
-use rouse_crds::v1alpha1::{Activation, LastError};
+use rouse_crds::v1alpha1::{Activation, LastError, Learned};
 use tokio::time::Instant;
 
 use super::pods::Pods;
@@ -33,14 +33,16 @@ pub struct Reported<'a> {
     pub last_activation: Option<&'a Activation>,
     /// What last kept a pod from serving.
     pub last_error: Option<&'a LastError>,
+    /// What was learned, as it is told.
+    pub learned: Option<&'a Learned>,
     /// What happened last.
     pub history: &'a History,
 }
 
 /// Builds the report.
 pub fn build_report(reported: &Reported<'_>) -> FunctionReport {
-    let Reported { observed, plan, targets, pods, load, last_activation, last_error, history } =
-        reported;
+    let Reported { observed, plan, targets, pods, load, .. } = reported;
+    let Reported { last_activation, last_error, learned, history, .. } = reported;
     let revision = |(revision, desired): (&Arc<str>, &u32)| {
         let ready = pods.of(revision).filter(|(_, pod)| pod.is_answering()).count();
         let serving = load.pods.iter().filter(|pod| pod.revision == *revision);
@@ -59,6 +61,7 @@ pub fn build_report(reported: &Reported<'_>) -> FunctionReport {
         revisions: targets.iter().map(revision).collect(),
         last_activation: last_activation.cloned(),
         last_error: last_error.cloned(),
+        learned: learned.cloned(),
         history: (*history).clone(),
     }
 }
@@ -116,6 +119,7 @@ mod tests {
             )]),
             last_activation: None,
             last_error: None,
+            learned: None,
             history: History::default(),
         }
     }

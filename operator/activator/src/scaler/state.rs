@@ -13,7 +13,7 @@ use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
 use rouse_core::history::History;
 use rouse_core::scaling::idle::Outlook;
-use rouse_core::scaling::{self, Decision, Moment, Seen};
+use rouse_core::scaling::{self, Decision, Moment, Rest, Seen};
 use rouse_core::spread::LEASE;
 use rouse_crds::v1alpha1::{Activation, LastError};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use super::activation::Clocks;
 use super::claiming::{Claiming, Heir};
 use super::draining::{Shrinking, choose_victims, decide_shrinking};
 use super::foresight::{NextTick, StartTime};
+use super::learning::{self, Memory};
 use super::metrics::ScalerMetrics;
 use super::pods::{Pods, Tracked};
 use super::replacing::Replacing;
@@ -45,6 +46,8 @@ pub struct Scaler {
     origin: Instant,
     spread: f64,
     scaling: scaling::State,
+    /// What is told of what was learned.
+    memory: Memory,
     switch: switch::State,
     pods: Pods,
     claiming: Claiming,
@@ -64,7 +67,8 @@ pub struct Scaler {
     /// Whether the gate holds a burst back for pods on their way.
     expecting: bool,
     last_error: Option<LastError>,
-    last_activation: Option<Activation>,
+    /// In a box, so that the task of a Function that was not woken is small.
+    last_activation: Option<Box<Activation>>,
     history: History,
     /// Pods by the last decision.
     desired: u32,
@@ -84,19 +88,24 @@ impl Scaler {
         now: Instant,
     ) -> Self {
         let found = found_running(&observed);
+        let idle_for = learning::idle_for(&observed.function, Timestamp::now());
+        let origin = idle_for.and_then(|idle| now.checked_sub(idle)).unwrap_or(now);
         let scaling = match found {
+            0 if idle_for.is_some() => scaling::State::found_asleep(Moment::ZERO),
             0 => scaling::State::default(),
-            replicas => scaling::State::found_running(Moment::ZERO, replicas),
+            replicas => scaling::State::found_running(now - origin, replicas),
         };
+        let scaling = learning::resume(&observed.function, scaling);
         let spread = spread(&observed.function.uid);
         let limited = observed.function.settings.bounds.concurrency.limit.is_some();
         let unknown = others && !limited && !observed.pods.is_empty();
         Self {
             gate,
             observed,
-            origin: now,
+            origin,
             spread,
             scaling,
+            memory: Memory::default(),
             switch: switch::State::default(),
             pods: Pods::default(),
             claiming: Claiming::new(heir),
@@ -218,6 +227,10 @@ impl Scaler {
             ready: u32::try_from(self.pods.open_count()).unwrap_or(u32::MAX),
             starting: u32::try_from(self.pods.starting_count()).unwrap_or(u32::MAX),
             idle_since: load.idle_since.map(|at| at.saturating_duration_since(self.origin)),
+            rest: load.rest.map(|(since, until)| Rest {
+                since: since.saturating_duration_since(self.origin),
+                until: until.saturating_duration_since(self.origin),
+            }),
             traffic: load.traffic,
             outlook: self.look_ahead(&load, clocks),
             ..Seen::default()
@@ -228,6 +241,7 @@ impl Scaler {
         let decision = scaling::decide(policy, seen, &mut self.scaling, moment);
         self.metrics.decided(&decision);
         let from = std::mem::replace(&mut self.desired, decision.desired);
+        self.memory.note(&self.scaling, self.origin, from != decision.desired, clocks);
         if from != decision.desired {
             self.history.decided(from, &decision, clocks.wall);
         }

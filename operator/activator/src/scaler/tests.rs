@@ -1,3 +1,4 @@
+mod learning;
 pub mod plant;
 mod soak;
 

@@ -239,6 +239,7 @@ fn report(serving: Option<&str>, pods: &[(&str, [u32; 3])]) -> FunctionReport {
         revisions: pods.iter().map(of).collect(),
         last_activation: None,
         last_error: None,
+        learned: None,
         history: rouse_core::history::History::default(),
     }
 }

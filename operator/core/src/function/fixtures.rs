@@ -99,6 +99,7 @@ pub fn report(serving: Option<&str>, pods: &[(&str, u32, u32, u32)]) -> Function
             .collect(),
         last_activation: None,
         last_error: None,
+        learned: None,
         history: crate::history::History::default(),
     }
 }

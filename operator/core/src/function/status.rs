@@ -46,6 +46,8 @@ pub struct Situation<'a> {
     /// What the owner among the activators says; none before the first report, when the status
     /// goes on to say what it said.
     pub report: Option<&'a FunctionReport>,
+    /// Whether it is to learn from its idle times.
+    pub learns: bool,
     /// What the Function used, as it shall be told.
     pub usage: Option<&'a Usage>,
     /// The wall clock.
@@ -111,6 +113,12 @@ pub fn compute(situation: &Situation<'_>) -> FunctionStatus {
         decisions: history.decisions,
         usage: situation.usage.cloned(),
         last_error,
+        // A new owner may have nothing to tell yet.
+        learned: situation
+            .report
+            .and_then(|report| report.learned.clone())
+            .or(previous.learned)
+            .filter(|_| situation.learns),
     }
 }
 

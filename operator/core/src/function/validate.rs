@@ -6,12 +6,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use rouse_crds::v1alpha1::{
-    EnvFromSource, EnvVar, Exposure, Function, FunctionSpec, Protocol, Resources,
+    self as api, EnvFromSource, EnvVar, Exposure, Function, FunctionSpec, IdlePolicy, Protocol,
+    Resources,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::names::FunctionKey;
+use crate::scaling::idle::Idle;
+use crate::scaling::idle::economy::{Economy, Stakes};
 
 /// Why a Function can't be used as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,8 @@ pub struct ValidatedFunction {
     pub concurrency: Concurrency,
     /// Pods.
     pub scaling: ScalingBounds,
+    /// When the last pod goes.
+    pub idle: Idle,
     /// How long each part of a request may take.
     pub timeouts: Timeouts,
     /// What may wait.
@@ -174,6 +179,7 @@ pub fn validate(function: &Function) -> Result<ValidatedFunction, Invalid> {
         workload: build_workload(spec, timeouts.request),
         concurrency: validate_concurrency(spec)?,
         scaling: validate_scaling(spec)?,
+        idle: idle_of(spec),
         timeouts,
         buffer: BufferBounds {
             requests: spec.buffer.requests,
@@ -228,6 +234,20 @@ fn validate_scaling(spec: &FunctionSpec) -> Result<ScalingBounds, Invalid> {
         idle_after: parse_duration("spec.scaling.idle.after", &scaling.idle.after)?,
         stable_window: parse_duration("spec.scaling.stableWindow", &scaling.stable_window)?,
     })
+}
+
+/// All Functions count for as much memory: what is usual for others is not known here.
+const fn idle_of(spec: &FunctionSpec) -> Idle {
+    let idle = &spec.scaling.idle;
+    let economy = match idle.economy {
+        api::Economy::Cheap => Economy::Cheap,
+        api::Economy::Balanced => Economy::Balanced,
+        api::Economy::Warm => Economy::Warm,
+    };
+    match idle.policy {
+        IdlePolicy::Fixed => Idle::Fixed,
+        IdlePolicy::Learned => Idle::Learned(Stakes::usual(economy)),
+    }
 }
 
 fn validate_timeouts(spec: &FunctionSpec) -> Result<Timeouts, Invalid> {

@@ -158,10 +158,15 @@ impl Learner {
         self.expected = outlook.expected;
     }
 
+    /// Whether nothing was planned yet, or for other stakes.
+    pub fn lacks_plan(&self, stakes: Stakes) -> bool {
+        self.stakes != Some(stakes)
+    }
+
     /// Plans for the idle time that begins, if enough was learned since the last plan.
     pub fn plan(&mut self, stakes: Stakes, outlook: &Outlook<'_>) {
         let news = self.since_plan.saturating_mul(20) >= self.history.len();
-        if self.stakes == Some(stakes) && (self.since_plan == 0 || !news) {
+        if !self.lacks_plan(stakes) && (self.since_plan == 0 || !news) {
             return;
         }
         let scheduled = outlook.expected.is_some();

@@ -14,7 +14,7 @@ use crate::function::{Concurrency, ScalingBounds};
 use crate::scaling::idle::economy::{Economy, Stakes};
 use crate::scaling::idle::population::{Population, Prior};
 use crate::scaling::idle::{Idle, Outlook};
-use crate::scaling::{self, Moment, Policy, Seen, State};
+use crate::scaling::{self, Moment, Policy, Rest, Seen, State};
 
 /// How long before a request that is known or likely a pod is woken.
 pub const LEAD: Duration = Duration::from_secs(5);
@@ -170,6 +170,7 @@ struct Run<I: Iterator<Item = f64>> {
     until: Moment,
     again_at: Option<Moment>,
     expected: Option<Moment>,
+    last: Option<Moment>,
     outcome: Outcome,
 }
 
@@ -195,6 +196,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
             until: Moment::ZERO,
             again_at: None,
             expected: None,
+            last: None,
             outcome: Outcome::default(),
         }
     }
@@ -206,14 +208,15 @@ impl<I: Iterator<Item = f64>> Run<I> {
         let next = self.times.peek().map(|time| Duration::from_secs_f64(*time));
         // A schedule goes on after the trace.
         self.expected = self.scheduled.then(|| next.unwrap_or(now + BEYOND));
-        self.decide(1, now, prior);
+        let rest = self.last.replace(now).map(|since| Rest { since, until: now });
+        self.decide((1, rest), now, prior);
     }
 
     /// Lets the time pass up to `now` without a request.
     fn rest_until(&mut self, now: Moment, prior: &Prior) {
         while let Some(at) = self.again_at.filter(|at| *at < now) {
             self.account(at);
-            self.decide(0, at, prior);
+            self.decide((0, None), at, prior);
         }
         self.account(now);
     }
@@ -226,7 +229,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
         self.until = now;
     }
 
-    fn decide(&mut self, peak: u32, now: Moment, prior: &Prior) {
+    fn decide(&mut self, (peak, rest): (u32, Option<Rest>), now: Moment, prior: &Prior) {
         let outlook = Outlook {
             expected: self.expected,
             start: Some(LEAD),
@@ -234,7 +237,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
             prior: Some(prior),
             ..Outlook::default()
         };
-        let seen = Seen { peak, outlook, ..Seen::default() };
+        let seen = Seen { peak, rest, outlook, ..Seen::default() };
         let decision = scaling::decide(&self.policy, seen, &mut self.state, now);
         self.warm = decision.desired > 0;
         self.again_at = decision.again_at;

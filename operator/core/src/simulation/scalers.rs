@@ -41,6 +41,7 @@ impl Scaler for Rouse {
             ready: view.ready,
             starting: view.starting,
             idle_since: view.idle_since,
+            rest: None,
             traffic: view.traffic,
             room: None,
             outlook,

@@ -334,6 +334,7 @@ async fn a_limit_that_is_set_holds_for_what_others_sent_before() {
         settings: Some(settings(2, 0, 1)),
         latest_ready: Some("r1".into()),
         latest_created: Some("r1".into()),
+        learned: None,
         version: 9,
         ..function()
     };

@@ -34,6 +34,7 @@ fn function(uid: &str) -> FunctionSeen {
         settings: Some(settings(false)),
         latest_ready: None,
         latest_created: None,
+        learned: None,
     }
 }
 

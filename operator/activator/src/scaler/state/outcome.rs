@@ -148,7 +148,7 @@ impl Scaler {
         if let Some(activation) = activation {
             self.metrics.activated(&activation, mark.trace);
             self.history.woken(activation.clone());
-            self.last_activation = Some(activation);
+            self.last_activation = Some(Box::new(activation));
         }
         self.gate.end_activation();
     }
@@ -202,8 +202,9 @@ impl Scaler {
             targets,
             pods: &self.pods,
             load,
-            last_activation: self.last_activation.as_ref(),
+            last_activation: self.last_activation.as_deref(),
             last_error: self.last_error.as_ref(),
+            learned: self.memory.told(),
             history: &self.history,
         };
         let report = build_report(&reported);

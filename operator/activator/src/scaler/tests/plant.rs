@@ -18,7 +18,7 @@ use rouse_core::handover::ClaimId;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::scaling::Policy;
 use rouse_core::scaling::idle::Idle;
-use rouse_crds::v1alpha1::Protocol;
+use rouse_crds::v1alpha1::{Learned, Protocol};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
@@ -84,6 +84,7 @@ struct State {
     made: u32,
     latest_ready: Option<Arc<str>>,
     latest_created: Option<Arc<str>>,
+    learned: Option<Arc<Learned>>,
     settings: Option<Settings>,
     deployments: BTreeMap<String, FakeDeployment>,
     pods: BTreeMap<Arc<str>, FakePod>,
@@ -143,15 +144,26 @@ pub fn settings(limit: u32, min: u32, max: u32) -> Settings {
 impl World {
     /// A sleeping Function whose revision `r1` has been ready before.
     pub async fn new(settings: Settings) -> Self {
-        let world = Self::without_deployment(settings).await;
-        world.plant.create("r1", Behaviour::Starts);
-        world.plant.status(Some("r1"), "r1");
+        Self::without_deployment(settings).await.deployed().await
+    }
+
+    /// The same, where a former owner learned something.
+    pub async fn inheriting(settings: Settings, learned: Learned) -> Self {
+        Self::of(Plant::inheriting(settings, learned)).await.deployed().await
+    }
+
+    async fn deployed(self) -> Self {
+        self.plant.create("r1", Behaviour::Starts);
+        self.plant.status(Some("r1"), "r1");
         sleep(Duration::from_millis(10)).await;
-        world
+        self
     }
 
     pub async fn without_deployment(settings: Settings) -> Self {
-        let (plant, mut events) = Plant::new(settings);
+        Self::of(Plant::new(settings)).await
+    }
+
+    async fn of((plant, mut events): (Plant, mpsc::UnboundedReceiver<Observation>)) -> Self {
         let mut index = Index::default();
         index.apply(events.recv().await.unwrap(), Instant::now());
         let (sender, observed) = watch::channel(Arc::new(index.observed(UID).unwrap()));
@@ -259,8 +271,20 @@ pub async fn call(
 impl Plant {
     /// A cluster that tells of a Function without a Deployment.
     pub fn new(settings: Settings) -> (Self, mpsc::UnboundedReceiver<Observation>) {
+        Self::of(State { settings: Some(settings), ..State::default() })
+    }
+
+    /// The same, where a former owner learned something.
+    pub fn inheriting(
+        settings: Settings,
+        learned: Learned,
+    ) -> (Self, mpsc::UnboundedReceiver<Observation>) {
+        let learned = Some(Arc::new(learned));
+        Self::of(State { settings: Some(settings), learned, ..State::default() })
+    }
+
+    fn of(state: State) -> (Self, mpsc::UnboundedReceiver<Observation>) {
         let (watch, told) = mpsc::unbounded_channel();
-        let state = State { settings: Some(settings), ..State::default() };
         let plant = Self { state: Arc::new(Mutex::new(state)), watch };
         plant.tell_function();
         (plant, told)
@@ -563,6 +587,7 @@ impl Plant {
             settings: state.settings.clone(),
             latest_ready: state.latest_ready.clone(),
             latest_created: state.latest_created.clone(),
+            learned: state.learned.clone(),
         };
         drop(self.watch.send(Observation::Function(Event::Apply(seen))));
     }

@@ -91,6 +91,7 @@ fn observe(pods: &[u8]) -> Observed {
         settings: settings(0, 0, 4),
         latest_ready: None,
         latest_created: None,
+        learned: None,
     };
     let pods = pods.iter().map(pod).collect();
     Observed {

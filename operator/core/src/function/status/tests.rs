@@ -52,6 +52,7 @@ impl World {
             trouble: trouble.as_ref(),
             unrouted: self.unrouted.as_ref(),
             report: self.report.as_ref(),
+            learns: true,
             usage: None,
             now: Timestamp::from_second(self.second).unwrap(),
         });
@@ -317,6 +318,7 @@ fn a_public_function_has_a_public_url() {
             trouble: None,
             unrouted: None,
             report: None,
+            learns: true,
             usage: None,
             now: Timestamp::UNIX_EPOCH,
         };

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::LINGER;
@@ -71,6 +73,9 @@ pub enum NoHistory {
     /// Another version of Rouse wrote them.
     #[error("reading idle times: version {0} is not known here")]
     Version(u8),
+    /// They are no base64.
+    #[error("reading idle times: this is not base64")]
+    Text,
     /// They are broken off.
     #[error("reading idle times: {0} bytes are not a whole history")]
     Length(usize),
@@ -112,6 +117,17 @@ impl History {
         bytes.extend(self.noted.to_le_bytes());
         bytes.extend(self.times.iter().flat_map(|time| time.0.to_le_bytes()));
         bytes
+    }
+
+    /// The history as text, of 348 characters at most.
+    pub fn to_text(&self) -> String {
+        STANDARD_NO_PAD.encode(self.to_bytes())
+    }
+
+    /// The history that was written as `text`.
+    pub fn from_text(text: &str) -> Result<Self, NoHistory> {
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| NoHistory::Text)?;
+        Self::from_bytes(&bytes)
     }
 
     /// The history that `bytes` hold.
@@ -158,6 +174,7 @@ mod tests {
         (0..1000).for_each(|i| history.push(called(f64::from(i))));
         assert_eq!((history.len(), history.noted()), (128, 1000));
         assert_eq!(history.to_bytes().len(), 261);
+        assert_eq!(history.to_text().len(), 348);
     }
 
     #[test]
@@ -167,6 +184,8 @@ mod tests {
         assert_eq!(History::from_bytes(&[1, 0, 0, 0]), Err(NoHistory::Length(4)));
         assert_eq!(History::from_bytes(&[1, 0, 0, 0, 0, 7]), Err(NoHistory::Length(6)));
         assert_eq!(History::from_bytes(&[1; 263]), Err(NoHistory::Length(263)));
+        assert_eq!(History::from_text("not base64!"), Err(NoHistory::Text));
+        assert_eq!(History::from_text(""), Err(NoHistory::Length(0)));
     }
 
     proptest! {
@@ -177,7 +196,13 @@ mod tests {
                 let ended = if known { Ended::Known } else { Ended::Called };
                 history.push(IdleTime::new(Duration::from_secs_f64(seconds), ended));
             }
-            prop_assert_eq!(History::from_bytes(&history.to_bytes()), Ok(history));
+            prop_assert_eq!(History::from_bytes(&history.to_bytes()), Ok(history.clone()));
+            prop_assert_eq!(History::from_text(&history.to_text()), Ok(history));
+        }
+
+        #[test]
+        fn no_text_breaks_it(text in "\\PC{0,400}") {
+            drop(History::from_text(&text));
         }
 
         #[test]
