@@ -5,6 +5,7 @@
 
 mod cloudevents;
 mod lambda;
+mod read;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use serde_json::Value;
 
 pub(crate) use cloudevents::is_json;
 pub use cloudevents::{to_batch, to_binary, to_structured};
-pub use lambda::to_event_bridge;
+pub use lambda::{to_event_bridge, to_event_bus, to_sqs};
+pub use read::{Unreadable, read_events};
 
 /// Content type of events as JSON.
 pub const CONTENT_TYPE_JSON: &str = "application/json";

@@ -26,3 +26,4 @@ pub mod source;
 pub mod spread;
 pub mod trigger;
 pub mod usage;
+pub mod webhook;

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 use super::{CONTENT_TYPE_JSON, CloudEvent, Data, Invalid, Message};
 
 const SPEC_VERSION: &str = "1.0";
-/// Attributes that the specification knows, and names that JSON documents use: no extensions.
-const TAKEN: [&str; 10] = [
+/// Attributes that the specification knows, and names that JSON documents use: no extensions. Not so
+/// `dataschema`, which is only ever passed on.
+const TAKEN: [&str; 9] = [
     "specversion",
     "id",
     "source",
@@ -17,7 +18,6 @@ const TAKEN: [&str; 10] = [
     "time",
     "subject",
     "datacontenttype",
-    "dataschema",
     "data",
     "database64",
 ];
@@ -93,7 +93,7 @@ pub(crate) fn is_json(content_type: &str) -> bool {
 }
 
 /// The attributes of an event that is as the specification wants it, but for the type of its data.
-fn attributes(event: &CloudEvent) -> Result<Vec<(&str, String)>, Invalid> {
+pub(super) fn attributes(event: &CloudEvent) -> Result<Vec<(&str, String)>, Invalid> {
     let required = [("id", &event.id), ("source", &event.source), ("type", &event.kind)];
     if let Some((name, _)) = required.iter().find(|(_, value)| value.is_empty()) {
         return Err(Invalid::Missing(name));

@@ -139,6 +139,69 @@ fn lambda_gets_a_scheduled_event_of_event_bridge() {
     "#);
 }
 
+fn body(message: &Message) -> Value {
+    serde_json::from_slice(&message.body).unwrap()
+}
+
+#[test]
+fn lambda_gets_the_messages_of_a_queue() {
+    let data =
+        Data::Bytes { content_type: "text/plain".into(), bytes: b"Hello from SQS!".to_vec() };
+    let text = CloudEvent { id: "7".into(), subject: Some("orders.new".into()), data, ..event() };
+    let data = Data::Bytes { content_type: "image/png".into(), bytes: vec![0x89, 0x50] };
+    let bytes = CloudEvent { data, subject: None, ..event() };
+    let sent = body(&to_sqs(&[&text, &bytes, &event()]).unwrap());
+    let attribute = json!({
+        "stringValue": "5", "stringListValues": [], "binaryListValues": [], "dataType": "String",
+    });
+    let expected = json!({
+        "messageId": "7",
+        "receiptHandle": "7",
+        "body": "Hello from SQS!",
+        "attributes": {
+            "ApproximateReceiveCount": "1",
+            "SentTimestamp": "1774746000000",
+            "SenderId": "/namespaces/shop/triggers/nightly",
+            "ApproximateFirstReceiveTimestamp": "1774746000000",
+        },
+        "messageAttributes": { "rouseattempts": attribute },
+        "md5OfBody": "7b270e59b47ff90a553787216d55d91d",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:local:000000000000:orders.new",
+        "awsRegion": "local",
+    });
+    assert_eq!(sent["Records"][0], expected);
+    assert_eq!(sent["Records"][1]["body"], "iVA=");
+    assert_eq!(sent["Records"][2]["body"], r#"{"scheduledTime":"2026-03-29T01:00:00Z"}"#);
+}
+
+#[test]
+fn lambda_gets_events_of_a_bus() {
+    let one = body(&to_event_bus(&[&event()]).unwrap());
+    let expected = json!({
+        "version": "0",
+        "id": "42ae550d-e1f8-419e-ebda-896001855164",
+        "detail-type": "dev.rouse.schedule.tick",
+        "source": "/namespaces/shop/triggers/nightly",
+        "account": "000000000000",
+        "time": "2026-03-29T01:00:00Z",
+        "region": "local",
+        "resources": ["50% off \u{fc}ber"],
+        "detail": {"scheduledTime": "2026-03-29T01:00:00Z"},
+    });
+    assert_eq!(one, expected);
+    let datas =
+        [("application/a+json", &b"[1]"[..]), ("text/plain", b"hi"), ("image/png", &[0x89, 0x50])];
+    let events = datas.map(|(kind, bytes)| {
+        let data = Data::Bytes { content_type: kind.into(), bytes: bytes.to_vec() };
+        CloudEvent { data, ..event() }
+    });
+    let several = body(&to_event_bus(&events.each_ref()).unwrap());
+    let details: Vec<_> =
+        several.as_array().unwrap().iter().map(|event| &event["detail"]).collect();
+    assert_eq!(details, [&json!([1]), &json!({"data": "hi"}), &json!({"data_base64": "iVA="})]);
+}
+
 #[test]
 fn what_is_malformed_is_not_sent() {
     let told = |change: &dyn Fn(&mut CloudEvent)| {

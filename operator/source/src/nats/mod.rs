@@ -15,7 +15,7 @@ mod tests;
 
 use async_nats::Subject;
 use rouse_core::delivery::Acks;
-use rouse_core::event::{CloudEvent, Invalid, Message, to_batch};
+use rouse_core::event::{CloudEvent, Invalid, Message, to_sqs};
 
 use crate::credentials::Secrets;
 use crate::failure::Failure;
@@ -76,6 +76,6 @@ impl Source for Nats {
 
     /// Not the shape of SQS yet: a batch of `CloudEvents`.
     fn to_lambda(events: &[&CloudEvent]) -> Result<Message, Invalid> {
-        to_batch(events)
+        to_sqs(events)
     }
 }
