@@ -18,6 +18,8 @@ mod runner;
 #[cfg(test)]
 mod scripted;
 mod source;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 pub use bury::ToFunction;
 pub use failure::Failure;

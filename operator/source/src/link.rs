@@ -1,6 +1,7 @@
 //! What connects a source to its runner: room one way, events the other, and orders back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rouse_core::delivery;
 use rouse_core::event::{CloudEvent, Data};
@@ -17,6 +18,8 @@ pub(crate) struct Body<T> {
     pub event: CloudEvent,
     pub token: T,
     pub bytes: usize,
+    /// Given up, and stored nowhere.
+    pub is_dropped: AtomicBool,
 }
 
 /// What the source is to do for events that it brought. All at once, in their order.
@@ -60,6 +63,12 @@ impl<T> Batch<T> {
     /// What the source gave with each.
     pub fn tokens(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.0.iter().map(|held| &held.body.token)
+    }
+
+    /// What the source gave with each, and whether it was given up and is stored nowhere: for whoever
+    /// can tell the sender.
+    pub fn fates(&self) -> impl DoubleEndedIterator<Item = (&T, bool)> {
+        self.0.iter().map(|held| (&held.body.token, held.body.is_dropped.load(Ordering::Relaxed)))
     }
 }
 

@@ -6,6 +6,7 @@ mod keeper;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -250,7 +251,7 @@ impl<S: Source> Runner<S> {
                 id: id.clone(),
                 key,
                 since: moment.saturating_sub(age),
-                body: Body { event, token, bytes },
+                body: Body { event, token, bytes, is_dropped: AtomicBool::new(false) },
             }]);
             if self.machine.held() > before {
                 self.held_bytes += bytes;
@@ -309,6 +310,8 @@ impl<S: Source> Runner<S> {
             Action::Drop(Farewell { event, reason, attempts }) => {
                 let (trigger, id, reason) = (&self.work.key, &event.id, reason.as_str());
                 tracing::warn!(%trigger, id = %id, reason, attempts, "an event was given up");
+                // Its acknowledgement follows, by a channel.
+                event.body.is_dropped.store(true, Ordering::Relaxed);
                 self.wires.metrics.dropped.inc();
             }
         }

@@ -1,0 +1,313 @@
+//! The HTTP side: finds the door, reads the body, proves the sender, waits for what becomes of the
+//! events, and answers.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use rouse_core::event::{CloudEvent, Data, Message, read_events, to_binary};
+use rouse_core::webhook::{Refusal, verify};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::intake::{Answer, Fate, Intake};
+use super::{Kind, WebhookSettings};
+use crate::credentials::Secrets;
+
+/// Connections at once; further ones wait in the socket's queue.
+const CONNECTIONS: usize = 512;
+/// How long a body may take to come.
+const BODY: Duration = Duration::from_secs(30);
+/// How long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(15);
+/// How long those who wait for an answer may have it once the listener shall stop.
+const FAREWELL: Duration = Duration::from_secs(20);
+
+/// By host and path.
+type Table = HashMap<(String, String), Arc<Door>>;
+type Reply = Response<Full<Bytes>>;
+
+/// Doors by host and path, exactly. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    table: Arc<RwLock<Table>>,
+}
+
+impl Doors {
+    /// Hangs `door` at a host, in lower case and without port, and a path, instead of what was there.
+    pub fn hang(&self, host: &str, path: &str, door: Door) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert((host.into(), path.into()), Arc::new(door));
+    }
+
+    /// Takes the door at a host and path away. Requests that are inside are answered.
+    pub fn remove(&self, host: &str, path: &str) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&(host.into(), path.into()));
+    }
+
+    fn find(&self, host: &str, path: &str) -> Option<Arc<Door>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&(host.to_ascii_lowercase(), path.to_owned())).cloned()
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = request.uri().host().or(host).unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default();
+        match self.find(host, request.uri().path()) {
+            Some(door) => door.answer(request).await,
+            None => say(StatusCode::NOT_FOUND, "nobody takes events here"),
+        }
+    }
+}
+
+/// Serves `doors` until `stop` turns true, and those inside are answered.
+pub async fn serve(listener: TcpListener, doors: Doors, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = async {
+                // The semaphore is never closed.
+                let seat = seats.clone().acquire_owned().await.ok();
+                (seat, listener.accept().await)
+            } => accepted,
+        };
+        let (seat, Ok((stream, _))) = accepted else {
+            // Out of descriptors, most likely: some come free.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (doors, mut stop) = (doors.clone(), stop.clone());
+        connections.spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let doors = doors.clone();
+                async move { Ok::<_, Infallible>(doors.answer(request).await) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            let mut connection =
+                std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+            let mut is_stopping = false;
+            loop {
+                tokio::select! {
+                    // What breaks off concerns its sender alone, who sends again.
+                    _ = connection.as_mut() => break,
+                    _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+                        is_stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+            drop(seat);
+        });
+    }
+    let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Where a source is reached.
+#[derive(Debug)]
+pub struct Door {
+    settings: Arc<WebhookSettings>,
+    secrets: Secrets,
+    intake: Arc<Intake>,
+}
+
+impl Door {
+    pub(super) const fn new(
+        settings: Arc<WebhookSettings>,
+        secrets: Secrets,
+        intake: Arc<Intake>,
+    ) -> Self {
+        Self { settings, secrets, intake }
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let until = Instant::now() + self.settings.patience;
+        if *request.method() == Method::OPTIONS && self.settings.kind == Kind::CloudEvents {
+            return allow(request.headers());
+        }
+        if *request.method() != Method::POST {
+            let mut reply = say(StatusCode::METHOD_NOT_ALLOWED, "events come by POST");
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return reply;
+        }
+        match self.take(request, until).await {
+            Ok(()) => say(StatusCode::OK, "done"),
+            Err(reply) => reply,
+        }
+    }
+
+    async fn take<B>(&self, request: Request<B>, until: Instant) -> Result<(), Reply>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let limit = self.settings.body_limit;
+        let said = request.headers().get(CONTENT_LENGTH);
+        let said: Option<usize> = said.and_then(|said| said.to_str().ok()?.parse().ok());
+        if said.is_some_and(|said| said > limit) {
+            return Err(too_large());
+        }
+        let place = self.intake.place(said.unwrap_or(limit)).ok_or_else(busy)?;
+        let message = read(request, limit).await?;
+        self.prove(&message).await?;
+        let events = self.events(message).map_err(|text| say(StatusCode::BAD_REQUEST, &text))?;
+        let place = Arc::new(place);
+        let mut waiting = Vec::new();
+        for event in events {
+            match self.intake.offer(event, place.clone()) {
+                Answer::Done => {}
+                Answer::UnderWay(fate) => waiting.push(fate),
+                // What was taken before it goes on, and is joined when it is sent again.
+                Answer::Busy => return Err(busy()),
+            }
+        }
+        drop(place);
+        for fate in waiting {
+            told(fate, until).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the sender knows the secret, which is read each time, as it may change.
+    async fn prove(&self, message: &Message) -> Result<(), Reply> {
+        let (secret, key) = &self.settings.secret;
+        let secret = self.secrets.fetch(secret, key).await.map_err(|_| misconfigured())?;
+        let secret = secret.text().map_err(|_| misconfigured())?;
+        verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()).map_err(
+            |refusal| match refusal {
+                Refusal::Secret => misconfigured(),
+                refusal => say(StatusCode::UNAUTHORIZED, &refusal.to_string()),
+            },
+        )
+    }
+
+    /// The events of a body, or what its sender is told of it.
+    fn events(&self, message: Message) -> Result<Vec<CloudEvent>, String> {
+        let now = Timestamp::now();
+        match &self.settings.kind {
+            Kind::CloudEvents => read_events(&message, now).map_err(|error| error.to_string()),
+            Kind::Webhook { id, event, prefix } => {
+                let header = |wanted: &str| {
+                    let found = message.headers.iter().find(|(name, _)| name == wanted);
+                    found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+                };
+                let id = id.iter().find_map(|name| header(name));
+                let kind = event.as_deref().and_then(header).unwrap_or_else(|| "event".into());
+                let kind = kind.to_ascii_lowercase().replace(' ', "_");
+                let content_type =
+                    header("content-type").unwrap_or_else(|| "application/json".into());
+                let event = CloudEvent {
+                    // A delivery without an id can't be known again.
+                    id: id.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..))),
+                    source: self.settings.source.clone(),
+                    kind: format!("{prefix}{kind}"),
+                    time: now,
+                    subject: None,
+                    extensions: [].into(),
+                    data: Data::Bytes { content_type, bytes: message.body },
+                };
+                to_binary(&event).map_err(|error| error.to_string())?;
+                Ok(vec![event])
+            }
+        }
+    }
+}
+
+async fn read<B>(request: Request<B>, limit: usize) -> Result<Message, Reply>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let mut headers = Vec::with_capacity(head.headers.len());
+    for (name, value) in &head.headers {
+        // Names are in lower case. What is no text is no header that anybody here asks for.
+        if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
+            headers.push((name.as_str().to_owned(), value.to_owned()));
+        }
+    }
+    let body = std::pin::pin!(Limited::new(body, limit).collect());
+    match timeout(BODY, body).await {
+        Ok(Ok(body)) => Ok(Message { headers, body: body.to_bytes().to_vec() }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(say(StatusCode::BAD_REQUEST, "the body ends early")),
+        Err(_) => Err(say(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
+    }
+}
+
+/// Waits until it is known what becomes of an event.
+async fn told(mut fate: watch::Receiver<Option<Fate>>, until: Instant) -> Result<(), Reply> {
+    let Ok(known) = timeout_at(until, fate.wait_for(Option::is_some)).await else {
+        let text = "it is under way, and will be known when it is sent again";
+        return Err(say(StatusCode::GATEWAY_TIMEOUT, text));
+    };
+    match known.map(|fate| *fate) {
+        Ok(Some(Fate::Done)) => Ok(()),
+        Ok(Some(Fate::GivenUp)) => {
+            Err(say(StatusCode::BAD_GATEWAY, "the Function did not take it, and it was given up"))
+        }
+        Ok(Some(Fate::Released) | None) | Err(_) => Err(busy()),
+    }
+}
+
+/// Lets a sender of CloudEvents send, who asks first as their specification of webhooks wants.
+fn allow(headers: &HeaderMap) -> Reply {
+    let mut reply = say(StatusCode::OK, "");
+    let answers = reply.headers_mut();
+    answers.insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+    if let Some(origin) = headers.get("webhook-request-origin") {
+        answers.insert("webhook-allowed-origin", origin.clone());
+        answers.insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+    }
+    reply
+}
+
+fn too_large() -> Reply {
+    say(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+}
+
+fn misconfigured() -> Reply {
+    retried(say(StatusCode::SERVICE_UNAVAILABLE, "the secret of this Trigger can't be used"))
+}
+
+fn busy() -> Reply {
+    retried(say(StatusCode::SERVICE_UNAVAILABLE, "nothing can be taken now"))
+}
+
+fn retried(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
+fn say(status: StatusCode, text: &str) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *reply.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(CONTENT_TYPE, kind);
+    reply
+}
