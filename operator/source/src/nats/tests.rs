@@ -143,11 +143,16 @@ async fn batches_keep_the_order_of_the_stream() {
     source.lags(0).await;
     let bodies = function.bodies();
     assert!(bodies.len() < 30, "{}", bodies.len());
-    let events = bodies.iter().flat_map(|body| {
-        let events: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
-        events.into_iter().map(|event| event["data"].to_string())
+    let messages = bodies.iter().flat_map(|body| {
+        let mut event: serde_json::Value = serde_json::from_str(body).unwrap();
+        let records: Vec<serde_json::Value> =
+            serde_json::from_value(event["Records"].take()).unwrap();
+        records.into_iter().map(|record| {
+            assert_eq!(record["eventSource"], "aws:sqs");
+            record["body"].as_str().unwrap().to_owned()
+        })
     });
-    assert_eq!(events.collect::<Vec<_>>(), numbers(0..100));
+    assert_eq!(messages.collect::<Vec<_>>(), numbers(0..100));
 }
 
 #[tokio::test]
