@@ -62,6 +62,13 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+impl Message {
+    /// The first value of a header whose name is given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Why an event can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {

@@ -80,7 +80,7 @@ pub fn verify(
             let digest = given.strip_prefix("sha256=").and_then(from_hex);
             matches(secret, &[&message.body], digest.as_deref())
         }
-        Scheme::GitLab if message.headers.iter().any(|(name, _)| name == SIGNATURE) => {
+        Scheme::GitLab if message.header(SIGNATURE).is_some() => {
             verify_standard(secret, message, now)
         }
         Scheme::GitLab => shows(secret, header(message, "x-gitlab-token")?),

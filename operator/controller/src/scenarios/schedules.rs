@@ -41,10 +41,7 @@ impl Call for Functions {
         message: Message,
         limit: Duration,
     ) -> BoxFuture<'static, Outcome> {
-        let header = |name: &str| {
-            let found = message.headers.iter().find(|(header, _)| header == name);
-            found.map(|(_, value)| value.clone())
-        };
+        let header = |name: &str| message.header(name).map(str::to_owned);
         self.seen.lock().unwrap().push(Seen {
             function: function.name.to_string(),
             time: header("ce-time").unwrap(),

@@ -61,7 +61,7 @@ pub enum Unreadable {
 /// The events of a request whose headers' names are in lower case. An event without a time came to
 /// be `now`.
 pub fn read_events(message: &Message, now: Timestamp) -> Result<Vec<CloudEvent>, Unreadable> {
-    let content_type = header(message, "content-type").unwrap_or_default();
+    let content_type = message.header("content-type").unwrap_or_default();
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !media.starts_with(STRUCTURED) {
         return Ok(vec![binary(message, content_type, now)?]);
@@ -83,10 +83,6 @@ pub fn read_events(message: &Message, now: Timestamp) -> Result<Vec<CloudEvent>,
         structured(document, now).map_err(|cause| Unreadable::Member { at, cause: Box::new(cause) })
     };
     documents.into_iter().enumerate().map(member).collect()
-}
-
-fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
 fn binary(message: &Message, content_type: &str, now: Timestamp) -> Result<CloudEvent, Unreadable> {

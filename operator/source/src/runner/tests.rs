@@ -26,8 +26,7 @@ impl Call for Flaky {
         message: Message,
         limit: Duration,
     ) -> BoxFuture<'static, Outcome> {
-        let id = message.headers.iter().find(|(name, _)| name == "ce-id");
-        let id: u64 = id.unwrap().1.parse().unwrap();
+        let id: u64 = message.header("ce-id").unwrap().parse().unwrap();
         let (works, pause) = {
             let mut chance = self.chance.lock().unwrap();
             (chance.below(4) > 0, Duration::from_millis(chance.number() % 50))

@@ -175,8 +175,7 @@ impl Call for Function {
             if function.chance.lock().unwrap().below(10) < function.fails {
                 return Outcome::Failed;
             }
-            let id = message.headers.iter().find(|(name, _)| name == "ce-id");
-            let id = id.map(|(_, id)| id.clone()).unwrap_or_default();
+            let id = message.header("ce-id").unwrap_or_default().to_owned();
             let body = String::from_utf8(message.body).unwrap();
             let mut seen = function.seen.lock().unwrap();
             seen.order.push(body.clone());
