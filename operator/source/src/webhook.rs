@@ -13,7 +13,7 @@ use rouse_core::delivery::Acks;
 use rouse_core::event::{CloudEvent, Invalid, Message, to_event_bus};
 use rouse_core::function::{Invalid as Unfit, parse_duration};
 use rouse_core::webhook::Scheme;
-use rouse_crds::v1alpha1::{CloudEventsTrigger, WebhookSender, WebhookTrigger};
+use rouse_crds::v1alpha1::{CloudEventsTrigger, SecretKey, WebhookSender, WebhookTrigger};
 use tokio::sync::mpsc;
 
 use crate::credentials::Secrets;
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct WebhookSettings {
     /// How a sender proves who it is.
     pub scheme: Scheme,
-    /// Name of the Secret, and of its key, with what the sender proves to know.
-    pub secret: (String, String),
+    /// What the sender proves to know.
+    pub secret: SecretKey,
     /// What the body is.
     pub kind: Kind,
     /// How long a sender waits for an answer.
@@ -55,7 +55,7 @@ impl WebhookSettings {
         };
         Ok(Self {
             scheme,
-            secret: (trigger.secret.name.clone(), trigger.secret.key.clone()),
+            secret: trigger.secret.clone(),
             kind,
             patience: parse_duration("spec.webhook.patience", &trigger.patience)?,
             body_limit: BODY_LIMIT,
@@ -65,10 +65,9 @@ impl WebhookSettings {
 
     /// Those of a Trigger `own` for CloudEvents.
     pub fn of_cloud_events(trigger: &CloudEventsTrigger, own: &str) -> Self {
-        let token = &trigger.at.token;
         Self {
             scheme: Scheme::Bearer,
-            secret: (token.name.clone(), token.key.clone()),
+            secret: trigger.at.token.clone(),
             kind: Kind::CloudEvents,
             patience: PATIENCE,
             body_limit: BODY_LIMIT,
@@ -140,8 +139,8 @@ impl Source for Webhook {
     }
 
     async fn run(&mut self, link: &mut Link<Self::Token>) -> Result<(), Failure> {
-        let (secret, key) = &self.settings.secret;
-        self.secrets.fetch(secret, key).await?;
+        let SecretKey { name, key } = &self.settings.secret;
+        self.secrets.fetch(name, key).await?;
         link.set_connected(true);
         loop {
             let has_room = !link.room().is_none();

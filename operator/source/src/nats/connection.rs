@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use rouse_crds::v1alpha1::{SecretKey, SourceTls};
 use tokio::sync::mpsc;
 
-use super::settings::{KeyOf, Login, Server, Tls};
+use super::settings::{Login, Server};
 use crate::credentials::Secrets;
 use crate::failure::Failure;
 
@@ -97,8 +98,8 @@ async fn log_in(
     login: &Login,
     secrets: &Secrets,
 ) -> Result<ConnectOptions, Failure> {
-    let fetch = async |of: &KeyOf| {
-        let secret = secrets.fetch(&of.secret, &of.key).await?;
+    let fetch = async |of: &SecretKey| {
+        let secret = secrets.fetch(&of.name, &of.key).await?;
         Ok::<_, Failure>(secret.text()?.to_owned())
     };
     Ok(match login {
@@ -109,27 +110,27 @@ async fn log_in(
         Login::Token(of) => options.token(fetch(of).await?),
         Login::Nkey(of) => options.nkey(fetch(of).await?),
         Login::File(of) => options.credentials(&fetch(of).await?).map_err(|_| {
-            let KeyOf { secret, key } = of;
-            Failure::Invalid(format!("the key {key} of Secret {secret} is no credentials file"))
+            let SecretKey { name, key } = of;
+            Failure::Invalid(format!("the key {key} of Secret {name} is no credentials file"))
         })?,
     })
 }
 
 async fn encrypt(
     mut options: ConnectOptions,
-    tls: &Tls,
+    tls: &SourceTls,
     secrets: &Secrets,
 ) -> Result<ConnectOptions, Failure> {
-    let path = async |of: &KeyOf| {
+    let path = async |of: &SecretKey| {
         // The library reads it again, and would not say so well that it is missing.
-        secrets.fetch(&of.secret, &of.key).await?;
-        secrets.path(&of.secret, &of.key)
+        secrets.fetch(&of.name, &of.key).await?;
+        secrets.path(&of.name, &of.key)
     };
     options = options.require_tls(true);
     if let Some(ca) = &tls.ca {
         options = options.add_root_certificates(path(ca).await?);
     }
-    if let Some((certificate, key)) = &tls.certificate {
+    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
         options = options.add_client_certificate(path(certificate).await?, path(key).await?);
     }
     Ok(options)

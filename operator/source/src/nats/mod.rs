@@ -23,7 +23,7 @@ use crate::link::Link;
 use crate::source::{Source, Terms};
 
 pub use letters::{Letters, LettersTo};
-pub use settings::{KeyOf, Login, Messages, Server, Settings, Start, Stream, Tls};
+pub use settings::{Login, Messages, Server, Settings, Start, Stream};
 
 /// Brings the messages of NATS.
 pub struct Nats {
@@ -74,7 +74,6 @@ impl Source for Nats {
         }
     }
 
-    /// Not the shape of SQS yet: a batch of `CloudEvents`.
     fn to_lambda(events: &[&CloudEvent]) -> Result<Message, Invalid> {
         to_sqs(events)
     }

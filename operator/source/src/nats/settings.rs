@@ -24,16 +24,7 @@ pub struct Server {
     /// How to log in.
     pub login: Login,
     /// Certificates; without, a connection is encrypted only when the server or its URL wants so.
-    pub tls: Option<Tls>,
-}
-
-/// A key of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyOf {
-    /// Name of the Secret.
-    pub secret: String,
-    /// The key.
-    pub key: String,
+    pub tls: Option<SourceTls>,
 }
 
 /// How to log in.
@@ -44,25 +35,16 @@ pub enum Login {
     /// By name and password.
     User {
         /// The name.
-        user: KeyOf,
+        user: SecretKey,
         /// The password.
-        password: KeyOf,
+        password: SecretKey,
     },
     /// By a token.
-    Token(KeyOf),
+    Token(SecretKey),
     /// By the seed of an nkey.
-    Nkey(KeyOf),
+    Nkey(SecretKey),
     /// By a credentials file of `nsc`.
-    File(KeyOf),
-}
-
-/// Certificates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Authorities that may sign the server's; the public ones where there is none.
-    pub ca: Option<KeyOf>,
-    /// The own certificate, and its key.
-    pub certificate: Option<(KeyOf, KeyOf)>,
+    File(SecretKey),
 }
 
 /// What to bring.
@@ -126,31 +108,19 @@ impl Server {
     pub fn of(server: &NatsServer) -> Self {
         let NatsServer { servers, credentials, tls } = server;
         let login = credentials.as_ref().map_or(Login::Nobody, Login::of);
-        let tls = tls.as_ref().map(|SourceTls { ca, certificate, key }| Tls {
-            ca: ca.as_ref().map(KeyOf::of),
-            certificate: certificate.as_ref().map(KeyOf::of).zip(key.as_ref().map(KeyOf::of)),
-        });
-        Self { urls: servers.clone(), login, tls }
+        Self { urls: servers.clone(), login, tls: tls.clone() }
     }
 }
 
 impl Login {
     fn of(credentials: &NatsCredentials) -> Self {
         let NatsCredentials { file, nkey, token, user, password } = credentials;
-        let key = |key: &Option<SecretKey>| key.as_ref().map(KeyOf::of);
-        let user = key(user).zip(key(password));
-        key(file)
-            .map(Self::File)
-            .or_else(|| key(nkey).map(Self::Nkey))
-            .or_else(|| key(token).map(Self::Token))
+        let user = user.clone().zip(password.clone());
+        let file = file.clone().map(Self::File);
+        file.or_else(|| nkey.clone().map(Self::Nkey))
+            .or_else(|| token.clone().map(Self::Token))
             .or_else(|| user.map(|(user, password)| Self::User { user, password }))
             .unwrap_or(Self::Nobody)
-    }
-}
-
-impl KeyOf {
-    fn of(key: &SecretKey) -> Self {
-        Self { secret: key.name.clone(), key: key.key.clone() }
     }
 }
 
@@ -171,9 +141,9 @@ mod tests {
             "tls": {"ca": {"name": "s", "key": "ca"}},
             "jetStream": {"stream": "S", "start": "earliest"},
         }));
-        let key = |key: &str| KeyOf { secret: "s".into(), key: key.into() };
+        let key = |key: &str| SecretKey { name: "s".into(), key: key.into() };
         let login = Login::User { user: key("u"), password: key("p") };
-        let tls = Some(Tls { ca: Some(key("ca")), certificate: None });
+        let tls = Some(SourceTls { ca: Some(key("ca")), certificate: None, key: None });
         assert_eq!(settings.server, Server { urls: vec!["nats://n".into()], login, tls });
         let stream = Stream {
             name: "S".into(),

@@ -9,10 +9,11 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::Config;
 use jiff::Timestamp;
 use rouse_core::simulation::chance::Chance;
+use rouse_crds::v1alpha1::SecretKey;
 use tokio::time::{sleep, timeout};
 
 use self::stage::{Broker, Function, Grave, Setup, make_stream, until};
-use super::{KeyOf, Letters, LettersTo, Login, Messages, Start};
+use super::{Letters, LettersTo, Login, Messages, Start};
 use crate::ToFunction;
 use crate::credentials::Secrets;
 use crate::runner::Bury;
@@ -187,7 +188,7 @@ async fn what_is_wrong_is_told_and_mended() {
 #[ignore = "needs the server that cargo xtask test builds"]
 async fn nobody_gets_in_without_the_password() {
     let broker = Broker::start(&["--user", "rouse", "--pass", "secret"]).await;
-    let key = |key: &str| KeyOf { secret: "nats".into(), key: key.into() };
+    let key = |key: &str| SecretKey { name: "nats".into(), key: key.into() };
     let function = Function::new(1);
     let mut setup = Setup::new(&broker);
     setup.start(&function).says("AccessDenied").await;

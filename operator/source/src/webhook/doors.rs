@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use rouse_core::event::{CloudEvent, Data, Message, read_events, to_binary};
 use rouse_core::webhook::{Refusal, verify};
+use rouse_crds::v1alpha1::SecretKey;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -195,8 +196,8 @@ impl Door {
 
     /// Whether the sender knows the secret, which is read each time, as it may change.
     async fn prove(&self, message: &Message) -> Result<(), Reply> {
-        let (secret, key) = &self.settings.secret;
-        let secret = self.secrets.fetch(secret, key).await.map_err(|_| misconfigured())?;
+        let SecretKey { name, key } = &self.settings.secret;
+        let secret = self.secrets.fetch(name, key).await.map_err(|_| misconfigured())?;
         let secret = secret.text().map_err(|_| misconfigured())?;
         verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()).map_err(
             |refusal| match refusal {
@@ -212,9 +213,8 @@ impl Door {
         match &self.settings.kind {
             Kind::CloudEvents => read_events(&message, now).map_err(|error| error.to_string()),
             Kind::Webhook { id, event, prefix } => {
-                let header = |wanted: &str| {
-                    let found = message.headers.iter().find(|(name, _)| name == wanted);
-                    found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+                let header = |name: &str| {
+                    message.header(name).filter(|value| !value.is_empty()).map(str::to_owned)
                 };
                 let id = id.iter().find_map(|name| header(name));
                 let kind = event.as_deref().and_then(header).unwrap_or_else(|| "event".into());

@@ -84,7 +84,7 @@ impl World {
         std::fs::write(folder.join("hook/key"), format!("{SECRET}\n")).unwrap();
         let settings = WebhookSettings {
             scheme,
-            secret: ("hook".into(), "key".into()),
+            secret: SecretKey { name: "hook".into(), key: "key".into() },
             kind,
             patience,
             body_limit: 1 << 10,
@@ -282,7 +282,7 @@ fn settings_come_from_the_trigger() {
         WebhookSettings::of_webhook(&serde_json::from_value(hook).unwrap(), "/own").unwrap();
     assert_eq!((settings.scheme, settings.kind), (Scheme::GitLab, Kind::gitlab()));
     assert_eq!(settings.patience, Duration::from_secs(9));
-    assert_eq!(settings.secret, ("hook".into(), "key".into()));
+    assert_eq!(settings.secret, SecretKey { name: "hook".into(), key: "key".into() });
     let events = serde_json::json!({"host": "a.b", "token": secret});
     let settings =
         WebhookSettings::of_cloud_events(&serde_json::from_value(events).unwrap(), "/own");
