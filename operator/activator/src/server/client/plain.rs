@@ -111,10 +111,9 @@ where
             Err(error) => return gone(&error),
         };
         let mut ahead = Ahead::default();
-        let Some(response) = respond(connection, io, &mut ahead, request).await else {
+        let Some(mut response) = respond(connection, io, &mut ahead, request).await else {
             return End::Gone;
         };
-        let mut response = response;
         if last.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -177,15 +176,23 @@ fn poll_head<I>(io: &mut Seated<I>, cx: &mut Context<'_>) -> Poll<io::Result<Hea
 where
     I: AsyncRead + Unpin,
 {
+    let read = ready!(poll_some(io, cx))?;
+    Poll::Ready(Ok(match head::parse(&read) {
+        Some(request) => Heard::Plain(request, read),
+        None if read.is_empty() => Heard::Gone,
+        None => Heard::Odd(read),
+    }))
+}
+
+/// Reads what has come; nothing at the end.
+fn poll_some<I>(io: &mut Seated<I>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>
+where
+    I: AsyncRead + Unpin,
+{
     BUFFER.with_borrow_mut(|buffer| {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-        let read = Bytes::copy_from_slice(buffer.filled());
-        Poll::Ready(Ok(match head::parse(&read) {
-            Some(request) => Heard::Plain(request, read),
-            None if read.is_empty() => Heard::Gone,
-            None => Heard::Odd(read),
-        }))
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     })
 }
 
@@ -203,18 +210,13 @@ impl Ahead {
         if !self.0.is_empty() {
             return Poll::Pending;
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            match ready!(Pin::new(io).poll_read(cx, &mut buffer)) {
-                Ok(()) if buffer.filled().is_empty() => {
-                    Poll::Ready(io::ErrorKind::UnexpectedEof.into())
-                }
-                Ok(()) => {
-                    self.0 = Bytes::copy_from_slice(buffer.filled());
-                    Poll::Pending
-                }
-                Err(error) => Poll::Ready(error),
+        match ready!(poll_some(io, cx)) {
+            Ok(read) if read.is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.0 = read;
+                Poll::Pending
             }
-        })
+            Err(error) => Poll::Ready(error),
+        }
     }
 }

@@ -337,26 +337,26 @@ impl Rig {
 
     /// The client's end of a new connection.
     pub fn connect(&self, listener: Listener) -> DuplexStream {
-        let (near, far) = duplex(64 * 1024);
-        let shared = Arc::clone(&self.shared);
-        let far = self.seat(far);
-        self.shared.connections.spawn(async move {
-            let from = "192.0.2.7:4711".parse().unwrap();
-            let caller = (listener, origin(&shared, listener, from, false));
-            client::serve(&shared, far, Presence::unknown(), caller).await;
-        });
-        near
+        self.connect_as(listener, false)
     }
 
     /// The same of a connection that is never tried plainly.
     pub fn connect_to_hyper(&self, listener: Listener) -> DuplexStream {
+        self.connect_as(listener, true)
+    }
+
+    fn connect_as(&self, listener: Listener, by_hyper: bool) -> DuplexStream {
         let (near, far) = duplex(64 * 1024);
         let shared = Arc::clone(&self.shared);
         let far = self.seat(far);
         self.shared.connections.spawn(async move {
             let from = "192.0.2.7:4711".parse().unwrap();
             let caller = (listener, origin(&shared, listener, from, false));
-            client::tests::serve_by_hyper(&shared, far, caller).await;
+            if by_hyper {
+                client::tests::serve_by_hyper(&shared, far, caller).await;
+            } else {
+                client::serve(&shared, far, Presence::unknown(), caller).await;
+            }
         });
         near
     }
