@@ -105,18 +105,20 @@ async fn announce_scale(context: &Context, function: &Function, status: &Functio
     }
 }
 
-/// Writes the status of `trigger` if it differs from `status`; whether it did. The progress of a
-/// schedule is none of it.
+/// What of a Trigger's status is written here: the progress of a schedule or a source has a writer of
+/// its own, and changes all the time.
+pub(crate) fn own_trigger_status(trigger: &Trigger) -> Option<TriggerStatus> {
+    let status = trigger.status.clone()?;
+    Some(TriggerStatus { schedule: None, source: None, ..status })
+}
+
+/// Writes the own part of the status of `trigger` if it differs from `status`; whether it did.
 pub(crate) async fn write_trigger_status(
     context: &Context,
     trigger: &Trigger,
     status: &TriggerStatus,
 ) -> Result<bool, Error> {
-    let before = trigger.status.clone().map(|before| TriggerStatus {
-        schedule: None,
-        source: None,
-        ..before
-    });
+    let before = own_trigger_status(trigger);
     if is_same(before.as_ref(), status)? {
         return Ok(false);
     }

@@ -11,13 +11,14 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
-use rouse_crds::v1alpha1::{Function, Trigger, TriggerStatus};
+use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Shared, bump};
 use crate::error::chain;
 use crate::index::{Index, ObjectKey, controlling_function};
 use crate::objects::{Child, Deployment, Kind, Record, Service};
+use crate::status::own_trigger_status;
 
 /// Labels of the activators' pods.
 const ACTIVATORS: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
@@ -157,12 +158,11 @@ pub(crate) async fn watch_triggers(context: Shared) {
     }
 }
 
-/// Whether more changed than the progress of a schedule or a source, which changes all the time.
+/// Whether more changed than what others write of the status.
 fn is_news(context: &Context, event: &Event<Trigger>) -> bool {
     let Event::Apply(trigger) = event else { return true };
     let matters = |trigger: &Trigger| {
-        let status = trigger.status.clone();
-        let status = status.map(|status| TriggerStatus { schedule: None, source: None, ..status });
+        let status = own_trigger_status(trigger);
         (trigger.metadata.generation, trigger.metadata.deletion_timestamp.clone(), status)
     };
     let known = context.triggers.get(&ObjectKey::of(&trigger.metadata));
