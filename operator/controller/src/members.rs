@@ -247,10 +247,17 @@ fn decide_members(
 
 /// Who of `members` is in while newcomers are held, and whether any waits. Nobody waits where no
 /// member would be left: somebody must own the Functions.
-fn hold_newcomers(members: Vec<Member>, current: &Membership, held: bool) -> (Vec<Member>, bool) {
-    let (stay, come): (Vec<Member>, Vec<Member>) =
-        members.iter().cloned().partition(|member| current.members.contains(member));
-    if held && !stay.is_empty() && !come.is_empty() { (stay, true) } else { (members, false) }
+fn hold_newcomers(
+    mut members: Vec<Member>,
+    current: &Membership,
+    held: bool,
+) -> (Vec<Member>, bool) {
+    let was_in = |member: &Member| current.members.contains(member);
+    let waits = held && members.iter().any(was_in) && !members.iter().all(was_in);
+    if waits {
+        members.retain(was_in);
+    }
+    (members, waits)
 }
 
 /// Writes `next` over the version that it was decided from.

@@ -43,8 +43,16 @@ pub fn resume(function: &FunctionView, state: State) -> State {
 /// after that, so that it rides along with writes that happen anyway.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// What, when, and how many idle times there were; in a box, since most Functions don't learn.
-    told: Option<Box<(Learned, Instant, u32)>>,
+    /// In a box, since most Functions don't learn.
+    told: Option<Box<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    learned: Learned,
+    at: Instant,
+    /// Idle times that there were.
+    noted: u32,
 }
 
 impl Memory {
@@ -55,7 +63,7 @@ impl Memory {
             return;
         };
         let due = self.told.as_ref().map_or(!history.is_empty(), |told| {
-            told.2 != history.noted() && clocks.instant >= told.1 + PAUSE
+            told.noted != history.noted() && clocks.instant >= told.at + PAUSE
         });
         if !(changed || due) {
             return;
@@ -66,11 +74,11 @@ impl Memory {
             idle_times: history.to_text(),
             idle_since: idle_since.map(|busy| Time(clocks.wall_of(busy))),
         };
-        self.told = Some(Box::new((learned, clocks.instant, history.noted())));
+        self.told = Some(Box::new(Told { learned, at: clocks.instant, noted: history.noted() }));
     }
 
     /// What is told.
     pub fn told(&self) -> Option<&Learned> {
-        self.told.as_ref().map(|told| &told.0)
+        self.told.as_ref().map(|told| &told.learned)
     }
 }

@@ -73,24 +73,18 @@ impl Stakes {
     pub fn new(economy: Economy, memory: f64, usual: f64) -> Self {
         let weight = if usual > 0.0 { memory / usual } else { 1.0 };
         let weight = if weight.is_finite() { weight.clamp(WEIGHTS.0, WEIGHTS.1) } else { 1.0 };
-        Self { economy, weight: Self::thousandths(weight) }
-    }
-
-    /// The stakes of a Function that needs as much memory as is usual.
-    pub const fn usual(economy: Economy) -> Self {
-        Self { economy, weight: Self::USUAL }
-    }
-
-    const USUAL: u16 = 1000;
-
-    fn thousandths(weight: f64) -> u16 {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "from 250 to 4000"
         )]
-        let thousandths = (weight * THOUSAND).round() as u16;
-        thousandths
+        let weight = (weight * THOUSAND).round() as u16;
+        Self { economy, weight }
+    }
+
+    /// The stakes of a Function that needs as much memory as is usual.
+    pub const fn usual(economy: Economy) -> Self {
+        Self { economy, weight: 1000 }
     }
 
     /// Chance of a request per second from which on the pod is kept.
