@@ -11,7 +11,7 @@ use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
 use rouse_e2e::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -201,14 +201,14 @@ async fn objects_applied_in_any_order_converge_and_applied_again_change_nothing(
         assert_eq!(answer.status, 200, "{answer:?}");
         scope.asleep("hello", PATIENCE).await?;
 
-        let before = versions(&scope).await?;
+        let before = standing(&scope).await?;
         scope.apply_function("hello", spec).await?;
         scope.apply_trigger("web", trigger).await?;
         // A change to another Function has been seen through by the time its status is there, so
         // anything that the second apply set off would have happened.
         scope.apply_function("other", hello(&json!({}))).await?;
         scope.asleep("other", PATIENCE).await?;
-        assert_eq!(before, versions(&scope).await?);
+        assert_eq!(before, standing(&scope).await?);
         drop(ready);
         Ok(())
     })
@@ -226,13 +226,18 @@ async fn names_ready(
     .await
 }
 
-/// The resource versions of the Function `hello`, its Trigger and all of its children.
-async fn versions(scope: &Scope) -> anyhow::Result<Vec<Option<String>>> {
+/// The Function `hello` without what it used, which is told in its own time, and the resource versions
+/// of its Trigger and all of its children.
+async fn standing(scope: &Scope) -> anyhow::Result<(Value, Vec<Option<String>>)> {
     let selector = ListParams::default().labels("rouse.dev/function=hello");
-    let mut found = vec![
-        scope.api::<Function>().get("hello").await?.metadata.resource_version,
-        scope.api::<rouse_crds::v1alpha1::Trigger>().get("web").await?.metadata.resource_version,
-    ];
+    let mut function = scope.api::<Function>().get("hello").await?;
+    function.metadata.resource_version = None;
+    function.metadata.managed_fields = None;
+    if let Some(status) = &mut function.status {
+        status.usage = None;
+    }
+    let trigger = scope.api::<rouse_crds::v1alpha1::Trigger>().get("web").await?;
+    let mut found = vec![trigger.metadata.resource_version];
     for child in scope.api::<Deployment>().list(&selector).await? {
         found.push(child.metadata.resource_version);
     }
@@ -242,5 +247,5 @@ async fn versions(scope: &Scope) -> anyhow::Result<Vec<Option<String>>> {
     for child in scope.api::<Service>().list(&selector).await? {
         found.push(child.metadata.resource_version);
     }
-    Ok(found)
+    Ok((serde_json::to_value(function)?, found))
 }
