@@ -43,6 +43,8 @@ pub enum Role {
     Controller(Box<ControllerArgs>),
     /// Carries requests, wakes and scales the Functions that it owns.
     Activator(Box<ActivatorArgs>),
+    /// Brings the events of one namespace's brokers, buckets, databases and senders to its Functions.
+    Source(Box<SourceArgs>),
     /// Replays a trace of requests under several scaling policies and compares them.
     Simulate(SimulateArgs),
     /// Questions of users about Functions.
@@ -181,6 +183,44 @@ pub struct ActivatorArgs {
     /// third of them. Default: one for each 32Ki of the container's memory limit, or 16384.
     #[arg(long, env = "ROUSE_BUFFER_REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
     pub buffer_requests: Option<u32>,
+}
+
+/// What a source process is told.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Namespace whose Triggers it runs: its own.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Host of the activators' Service, at which Functions are called.
+    #[arg(
+        long,
+        env = "ROUSE_ACTIVATOR_HOST",
+        default_value = "rouse-activator.rouse-system.svc.cluster.local"
+    )]
+    pub activator_host: String,
+    /// Folder of the Secrets that Triggers name: a folder for each, a file for each key.
+    #[arg(long, env = "ROUSE_SECRETS", default_value = "/var/run/secrets/rouse.dev/source")]
+    pub secrets: PathBuf,
+    /// Address to which activators pass on what senders of webhooks and CloudEvents send.
+    #[arg(long, env = "ROUSE_DOORS_ADDR", default_value = "0.0.0.0:8083")]
+    pub doors_addr: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "ROUSE_ADMIN_ADDR", default_value = "0.0.0.0:9090")]
+    pub admin_addr: SocketAddr,
+    /// Range of addresses to which sources may connect whatever else is said. May be given more than
+    /// once.
+    #[arg(long, env = "ROUSE_ALLOW_ADDRESS", value_name = "CIDR", value_delimiter = ',', value_parser = parse_range)]
+    pub allow_address: Vec<IpNet>,
+    /// Range of addresses to which sources may not connect, beside loopback, link-local and the like:
+    /// those of nodes and API servers. May be given more than once.
+    #[arg(long, env = "ROUSE_FORBID_ADDRESS", value_name = "CIDR", value_delimiter = ',', value_parser = parse_range)]
+    pub forbid_address: Vec<IpNet>,
+    /// Address of the API server in the cluster, as Kubernetes tells each pod: forbidden too.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_parser = parse_range)]
+    pub api_server: Option<IpNet>,
+    /// Addresses of the node that the pod is on: forbidden too.
+    #[arg(long, env = "HOST_IP", value_delimiter = ',', value_parser = parse_range)]
+    pub host_ip: Vec<IpNet>,
 }
 
 /// Memory that is counted on where the container has no limit.

@@ -4,6 +4,7 @@ mod activator;
 mod controller;
 pub mod inspect;
 mod simulate;
+mod source;
 
 use crate::args::{Cli, Role};
 use crate::{files, shutdown, telemetry};
@@ -25,6 +26,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.role {
         Role::Controller(args) => controller::run(*args, shutdown).await,
         Role::Activator(args) => activator::run(*args, shutdown).await,
+        Role::Source(args) => source::run(*args, shutdown).await,
         Role::Simulate(args) => simulate::run(&args),
         Role::Inspect(question) => inspect::run(&question).await,
     }

@@ -43,6 +43,9 @@ pub struct SourceTls {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
+    /// The generation of the spec that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Whether the server is there.
     #[serde(default)]
     pub connected: bool,

@@ -1,14 +1,14 @@
 //! Gives dead letters to another Function.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rouse_core::delivery::Outcome;
+use rouse_core::delivery::{Outcome, Target};
 use rouse_core::event::{CloudEvent, to_binary};
 use rouse_core::function::FunctionKey;
 use rouse_peer::Call;
+use tokio::sync::watch;
 
 use crate::runner::Bury;
 
@@ -18,15 +18,16 @@ pub struct ToFunction {
     pub caller: Arc<dyn Call>,
     /// The Function.
     pub function: FunctionKey,
-    /// How long a call may take.
-    pub limit: Duration,
+    /// What it allows, and with it how long a call may take.
+    pub target: watch::Receiver<Option<Target>>,
 }
 
 impl Bury for ToFunction {
     fn bury(&self, letter: CloudEvent) -> BoxFuture<'static, bool> {
         match to_binary(&letter) {
             Ok(message) => {
-                let call = self.caller.call(&self.function, message, self.limit);
+                let limit = self.target.borrow().unwrap_or(Target::NONE).limit;
+                let call = self.caller.call(&self.function, message, limit);
                 call.map(|outcome| outcome == Outcome::Done).boxed()
             }
             Err(error) => {

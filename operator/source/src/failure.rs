@@ -48,6 +48,9 @@ pub enum Failure {
     /// The administrator does not allow to connect there.
     #[error("{0}")]
     Forbidden(String),
+    /// This build has no such source.
+    #[error("this version of Rouse can't run the source spec.{0}: install one that can")]
+    NotSupported(&'static str),
     /// What the Trigger or a Secret says can't be used.
     #[error("{0}")]
     Invalid(String),
@@ -73,6 +76,7 @@ impl Failure {
             Self::Lost(_) => "PositionLost",
             Self::Credentials { .. } => "SecretMissing",
             Self::Forbidden(_) => "AddressForbidden",
+            Self::NotSupported(_) => "SourceNotSupported",
             Self::Invalid(_) => "SourceInvalid",
         }
     }

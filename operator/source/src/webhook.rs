@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::link::{Link, Next, Order};
 use crate::source::{Brought, Source, Terms};
 
-pub use doors::{Door, Doors, serve};
+pub use doors::{Door, Doors, Hung, serve};
 use intake::{Fate, Intake, Offered};
 
 /// What a body may have. GitHub sends 25 MiB at most, which it hardly ever does.

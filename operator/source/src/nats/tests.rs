@@ -8,8 +8,10 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::Config;
 use jiff::Timestamp;
+use rouse_core::delivery::Target;
 use rouse_core::simulation::chance::Chance;
 use rouse_crds::v1alpha1::SecretKey;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use self::stage::{Broker, Function, Grave, Setup, make_stream, until};
@@ -320,7 +322,8 @@ async fn what_is_given_up_is_stored_once_in_a_stream_or_given_to_a_function() {
     );
     let heir = Function::new(1);
     let function = rouse_core::function::FunctionKey::new("shop", "g");
-    let limit = Duration::from_secs(1);
-    assert!(ToFunction { caller: Arc::new(heir.clone()), function, limit }.bury(letter).await);
+    let target = watch::Sender::new(Some(Target { in_flight: 1, limit: Duration::from_secs(1) }));
+    let target = target.subscribe();
+    assert!(ToFunction { caller: Arc::new(heir.clone()), function, target }.bury(letter).await);
     assert_eq!(heir.bodies(), ["7"]);
 }

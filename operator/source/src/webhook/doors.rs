@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,15 +47,15 @@ pub struct Doors {
 
 impl Doors {
     /// Hangs `door` at a host, in lower case and without port, and a path, instead of what was there.
-    pub fn hang(&self, host: &str, path: &str, door: Door) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.insert((host.into(), path.into()), Arc::new(door));
+    /// It hangs there until what is given back is dropped; requests that are inside are answered.
+    pub fn hang(&self, host: &str, path: &str, door: Door) -> Hung {
+        let (at, door) = ((host.to_owned(), path.to_owned()), Arc::new(door));
+        self.write().insert(at.clone(), door.clone());
+        Hung { doors: self.clone(), at, door }
     }
 
-    /// Takes the door at a host and path away. Requests that are inside are answered.
-    pub fn remove(&self, host: &str, path: &str) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.remove(&(host.into(), path.into()));
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Arc<Door>> {
@@ -75,6 +75,24 @@ impl Doors {
         match self.find(host, request.uri().path()) {
             Some(door) => door.answer(request).await,
             None => say(StatusCode::NOT_FOUND, "nobody takes events here"),
+        }
+    }
+}
+
+/// A door that hangs; dropped, it is taken away.
+#[derive(Debug)]
+pub struct Hung {
+    doors: Doors,
+    at: (String, String),
+    door: Arc<Door>,
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let mut table = self.doors.write();
+        // Another may hang there by now.
+        if table.get(&self.at).is_some_and(|door| Arc::ptr_eq(door, &self.door)) {
+            table.remove(&self.at);
         }
     }
 }

@@ -72,6 +72,7 @@ struct World {
     client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
     _target: watch::Sender<Option<Target>>,
+    _hung: Hung,
     tasks: Vec<JoinHandle<()>>,
     folder: std::path::PathBuf,
 }
@@ -113,7 +114,7 @@ impl World {
         };
         let (stop, stopped) = watch::channel(false);
         let doors = Doors::default();
-        doors.hang("hooks.example.com", "/in", door);
+        let hung = doors.hang("hooks.example.com", "/in", door);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let tasks = vec![
@@ -121,7 +122,8 @@ impl World {
             tokio::spawn(serve(listener, doors, stopped)),
         ];
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        Self { function, intake, address, client, stop, _target: target_sender, tasks, folder }
+        let (_target, _hung) = (target_sender, hung);
+        Self { function, intake, address, client, stop, _target, _hung, tasks, folder }
     }
 
     fn send(

@@ -1,0 +1,135 @@
+//! The one place that knows every kind of source: what a Trigger asks for becomes a source that
+//! runs. Another kind is another arm of the match in [`start`].
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rouse_core::source::{SourceKind, ValidatedSource};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::address::Policy;
+use crate::credentials::Secrets;
+use crate::failure::Failure;
+use crate::runner::{Wires, Work, run};
+use crate::source::Source;
+
+/// What sources are made of. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Means {
+    secrets: Secrets,
+    policy: Arc<Policy>,
+    #[cfg(feature = "webhook")]
+    doors: crate::webhook::Doors,
+}
+
+impl Means {
+    /// Sources that read their Secrets from `secrets`, and connect where `policy` lets them.
+    pub fn new(secrets: Secrets, policy: Policy) -> Self {
+        Self {
+            secrets,
+            policy: Arc::new(policy),
+            #[cfg(feature = "webhook")]
+            doors: crate::webhook::Doors::default(),
+        }
+    }
+
+    /// Where Secrets are read.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
+    /// Serves those who send events, until `stop` turns true and those inside are answered.
+    #[cfg(feature = "webhook")]
+    pub async fn serve(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        crate::webhook::serve(listener, self.doors.clone(), stop).await;
+    }
+
+    /// Nobody is served: there are no sources that others call.
+    #[cfg(not(feature = "webhook"))]
+    pub async fn serve(&self, _: TcpListener, mut stop: watch::Receiver<bool>) {
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// A source that runs when it is awaited, until the runner's `stop` turns true.
+pub(crate) type Started = Result<BoxFuture<'static, ()>, Failure>;
+
+/// Makes the source that `trigger` asks for, and the runner between it and its Function. What fails
+/// here fails until the Trigger is changed.
+pub(crate) fn start(
+    means: &Means,
+    trigger: &ValidatedSource,
+    wires: Wires,
+    stop: watch::Receiver<bool>,
+) -> Started {
+    let seat = Seat { trigger, wires, stop };
+    match &trigger.kind {
+        #[cfg(feature = "nats")]
+        SourceKind::Nats(nats) => {
+            use crate::nats::{Nats, Settings};
+            let settings = Settings::of(nats, &seat.own_name());
+            let settings = settings.ok_or_else(|| Failure::Invalid("it names no stream".into()))?;
+            let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
+            Ok(seat.run(Nats::new(settings, means.secrets.clone())))
+        }
+        #[cfg(feature = "webhook")]
+        SourceKind::Webhook(webhook) => {
+            use crate::webhook::{WebhookSettings, open};
+            let settings = WebhookSettings::of_webhook(webhook, &seat.own_path());
+            let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
+            let (source, door) = open(settings, means.secrets.clone());
+            let hung = means.doors.hang(&webhook.at.host, &webhook.at.path, door);
+            Ok(seat.run_with(source, hung))
+        }
+        #[cfg(feature = "webhook")]
+        SourceKind::CloudEvents(events) => {
+            use crate::webhook::{WebhookSettings, open};
+            let settings = WebhookSettings::of_cloud_events(events, &seat.own_path());
+            let (source, door) = open(settings, means.secrets.clone());
+            let hung = means.doors.hang(&events.at.at.host, &events.at.at.path, door);
+            Ok(seat.run_with(source, hung))
+        }
+        #[allow(unreachable_patterns, reason = "all kinds may be there")]
+        other => Err(Failure::NotSupported(other.name())),
+    }
+}
+
+/// Where a source sits: between a Trigger and all that its runner reaches.
+struct Seat<'a> {
+    trigger: &'a ValidatedSource,
+    wires: Wires,
+    stop: watch::Receiver<bool>,
+}
+
+impl Seat<'_> {
+    /// A name that no other Trigger has, for what a source keeps at its server. It stays the same
+    /// while the Trigger is changed.
+    fn own_name(&self) -> String {
+        format!("rouse-{}", self.trigger.uid)
+    }
+
+    /// The source of events that name none.
+    fn own_path(&self) -> String {
+        let key = &self.trigger.key;
+        format!("/namespaces/{}/triggers/{}", key.namespace, key.name)
+    }
+
+    fn run<S: Source>(self, source: S) -> BoxFuture<'static, ()> {
+        self.run_with(source, ())
+    }
+
+    /// Runs `source`, and drops `kept` when it is over.
+    fn run_with<S: Source, K: Send + 'static>(self, source: S, kept: K) -> BoxFuture<'static, ()> {
+        let ValidatedSource { key, uid, function, filter, settings, kind: _ } =
+            self.trigger.clone();
+        let work = Work { key, uid, function, filter, settings };
+        let Self { wires, stop, .. } = self;
+        async move {
+            run(source, work, wires, stop).await;
+            drop(kept);
+        }
+        .boxed()
+    }
+}

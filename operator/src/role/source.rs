@@ -1,0 +1,57 @@
+//! The process of a namespace's sources: opens the ports, runs what the Triggers ask for, and lets
+//! what is under way end.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use rouse_peer::Activators;
+use rouse_source::address::Policy;
+use rouse_source::credentials::Secrets;
+use rouse_source::{Means, Metrics, Supervisor};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::{self, Admin};
+use crate::args::SourceArgs;
+use crate::shutdown::Shutdown;
+
+/// Runs the sources of a namespace until the process shall stop and what is under way has ended.
+pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let kube = kube::Config::infer().await.context("finding the API server")?;
+    let client = kube::Client::try_from(kube).context("making a client")?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let ready = watch::Sender::new(false);
+    let (known, stopping) = (ready.subscribe(), shutdown.clone());
+    let unready = Box::new(move || match (*stopping.borrow(), *known.borrow()) {
+        (true, _) => Some("stopping\n"),
+        (_, false) => Some("the Triggers are not known yet\n"),
+        _ => None,
+    });
+    admin::spawn(args.admin_addr, Admin { registry, unready }).await?;
+    let listener = TcpListener::bind(args.doors_addr).await;
+    let listener = listener.with_context(|| format!("opening the port {}", args.doors_addr))?;
+    let means = Means::new(Secrets::below(&args.secrets), policy(&args));
+    let caller = Arc::new(Activators::new(&args.activator_host));
+    let supervisor = Supervisor {
+        client,
+        namespace: args.namespace,
+        caller,
+        means: means.clone(),
+        metrics,
+        ready,
+    };
+    // Who is inside is answered while the sources end.
+    tokio::join!(supervisor.run(shutdown.clone()), means.serve(listener, shutdown));
+    Ok(())
+}
+
+/// Where sources may connect, by what the administrator and Kubernetes say.
+fn policy(args: &SourceArgs) -> Policy {
+    let own = args.api_server.iter().chain(&args.host_ip);
+    Policy {
+        allowed: args.allow_address.clone(),
+        forbidden: args.forbid_address.iter().chain(own).copied().collect(),
+    }
+}
