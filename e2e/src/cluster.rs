@@ -15,6 +15,8 @@ use tokio::time::{interval, timeout};
 pub const NAMESPACE: &str = "rouse-system";
 /// Image of the sample Function, as `cargo xtask image` names it.
 pub const HELLO_IMAGE: &str = "rouse.dev/hello:v0.1.0";
+/// Image of a server of NATS that the tests talk to; it is in no release.
+pub const NATS_IMAGE: &str = "rouse.dev/nats-server:v2.15.2";
 /// How long it may take from a pod's readiness until its Service leads to it.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";
@@ -51,11 +53,16 @@ impl Cluster {
 
     /// A client that may do what the ServiceAccount `name` of Rouse may do.
     pub fn as_role(&self, name: &str) -> anyhow::Result<Client> {
+        self.as_account(NAMESPACE, name)
+    }
+
+    /// A client that may do what the ServiceAccount `name` of `namespace` may do.
+    pub fn as_account(&self, namespace: &str, name: &str) -> anyhow::Result<Client> {
         let mut config = self.config.clone();
-        config.auth_info.impersonate = Some(format!("system:serviceaccount:{NAMESPACE}:{name}"));
+        config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{name}"));
         config.auth_info.impersonate_groups = Some(vec![
             "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{NAMESPACE}"),
+            format!("system:serviceaccounts:{namespace}"),
             "system:authenticated".into(),
         ]);
         Ok(Client::try_from(config)?)

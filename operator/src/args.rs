@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
+use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 
 use crate::role::inspect::args::Question;
@@ -138,6 +139,10 @@ pub struct ControllerArgs {
     /// Port on which activators listen for their peers.
     #[arg(long, env = "ROUSE_PEER_PORT", default_value_t = 8082)]
     pub peer_port: u16,
+    /// Pod template, as JSON, of the pods that run the sources of Triggers, one in each namespace that
+    /// needs it. Without it nobody runs them.
+    #[arg(long, env = "ROUSE_SOURCE_TEMPLATE", value_name = "JSON", value_parser = PodTemplate::parse)]
+    pub source_template: Option<PodTemplate>,
 }
 
 /// What an activator is told.

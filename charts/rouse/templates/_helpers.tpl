@@ -209,6 +209,126 @@ spec:
     {{- end }}
 {{- end }}
 
+{{/* The pod template of the pods that run sources, which the controller takes as JSON. */}}
+{{- define "rouse.sourceTemplate" -}}
+{{- $role := .Values.source -}}
+metadata:
+  labels:
+    app.kubernetes.io/part-of: rouse
+    {{- with $role.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $role.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: rouse-source
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: 40
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $role.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - name: source
+      image: {{ include "rouse.image" . | quote }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args:
+        - source
+        - --activator-host={{ include "rouse.activatorHost" . }}
+        - --secrets=/var/run/secrets/rouse.dev/source
+        - --doors-addr=0.0.0.0:8083
+        - --admin-addr=0.0.0.0:9090
+        {{- range $role.addresses.allowed }}
+        - --allow-address={{ . }}
+        {{- end }}
+        {{- range $role.addresses.forbidden }}
+        - --forbid-address={{ . }}
+        {{- end }}
+        - --log={{ .Values.log.format }}
+        - {{ printf "--log-filter=%s" .Values.log.filter | quote }}
+      env:
+        - name: POD_NAMESPACE
+          valueFrom:
+            fieldRef:
+              apiVersion: v1
+              fieldPath: metadata.namespace
+        - name: HOST_IP
+          valueFrom:
+            fieldRef:
+              apiVersion: v1
+              fieldPath: status.hostIPs
+        {{- with $role.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        - name: doors
+          containerPort: 8083
+          protocol: TCP
+        - name: admin
+          containerPort: 9090
+          protocol: TCP
+      livenessProbe:
+        httpGet:
+          path: /livez
+          port: admin
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 3
+      readinessProbe:
+        httpGet:
+          path: /readyz
+          port: admin
+        periodSeconds: 1
+        timeoutSeconds: 1
+        failureThreshold: 3
+      {{- with $role.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop:
+            - ALL
+  {{- with $role.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  # There is one pod: it shall not wait for a lost node for the five minutes that are usual.
+  tolerations:
+    {{- range list "not-ready" "unreachable" }}
+    - key: node.kubernetes.io/{{ . }}
+      operator: Exists
+      effect: NoExecute
+      tolerationSeconds: 15
+    {{- end }}
+    {{- with $role.tolerations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $role.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* CEL: is the object `it` of what runs the sources of a namespace? It has no owner. */}}
+{{- define "rouse.isSource" -}}
+it.metadata.name == 'rouse-source' && it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && it.metadata.?labels[?'app.kubernetes.io/component'].orValue('') == 'source' && it.metadata.?ownerReferences.orValue([]).size() == 0
+{{- end }}
+
 {{/* CEL: does the object `it` carry Rouse's mark, and does a Function control it? */}}
 {{- define "rouse.isChild" -}}
 it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && it.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false) && owner.kind == 'Function' && owner.apiVersion.startsWith('rouse.dev/') && owner.uid == it.metadata.?labels[?'rouse.dev/function-uid'].orValue(''))

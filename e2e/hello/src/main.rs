@@ -18,7 +18,8 @@
 //! `hello get URL` is a caller instead: it prints the answer and ends with 0 if it was a success.
 //!
 //! Environment: `PORT`, `HELLO_VERSION`, `HELLO_DELAY_MILLIS` (before the port opens),
-//! `HELLO_EXIT_CODE` (ends at once with it).
+//! `HELLO_EXIT_CODE` (ends at once with it), `HELLO_EVENTS_STATUS` (the answer to events),
+//! `HELLO_EVENTS_MILLIS` (how long they take).
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -142,11 +143,18 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let guard = InFlight::begin(&server);
-    note_event(&server, &request);
+    let is_event = note_event(&server, &request);
+    if let Some(millis) = number("HELLO_EVENTS_MILLIS").filter(|_| is_event) {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
     if let Some(millis) = query(&request, "sleep") {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
     let mut response = route(&server, request, guard);
+    if let Some(status) = number("HELLO_EVENTS_STATUS").filter(|_| is_event) {
+        let status = u16::try_from(status).ok().and_then(|code| StatusCode::from_u16(code).ok());
+        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    }
     let in_flight = server.in_flight.load(Ordering::SeqCst);
     let most = server.most_in_flight.load(Ordering::SeqCst);
     for (name, value) in [
@@ -163,15 +171,15 @@ async fn answer(
     Ok(response)
 }
 
-/// Remembers the event that the request is, if it is one.
-fn note_event(server: &Server, request: &Request<Incoming>) {
+/// Remembers the event that the request is, if it is one; whether it is.
+fn note_event(server: &Server, request: &Request<Incoming>) -> bool {
     let attribute = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if let (Some(id), Some(time)) = (attribute("ce-id"), attribute("ce-time")) {
-        let mut events = server.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() < MOST_EVENTS {
-            events.push(format!("{id} {time}\n"));
-        }
+    let (Some(id), Some(time)) = (attribute("ce-id"), attribute("ce-time")) else { return false };
+    let mut events = server.events.lock().unwrap_or_else(PoisonError::into_inner);
+    if events.len() < MOST_EVENTS {
+        events.push(format!("{id} {time}\n"));
     }
+    true
 }
 
 fn route(server: &Server, request: Request<Incoming>, guard: InFlight) -> Response<Body> {

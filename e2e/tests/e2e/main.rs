@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod doors;
 mod explain;
 mod failures;
 mod lifecycle;
@@ -17,4 +18,5 @@ mod peers;
 mod rights;
 mod rollout;
 mod schedules;
+mod sources;
 mod tls;

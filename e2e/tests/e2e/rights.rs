@@ -5,8 +5,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
+use rouse_crds::v1alpha1::Trigger;
 use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
 use serde_json::{Value, json};
@@ -101,6 +103,67 @@ async fn no_role_reads_a_secret_or_touches_what_is_not_rouses() {
         let api: Api<Pod> = Api::namespaced(activator, namespace);
         let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
         api.delete(&pod, &dry).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_runs_sources_may_tell_how_they_go_and_nothing_else() {
+    Scope::run("source-rights", async |scope| {
+        let namespace = scope.namespace.as_str();
+        scope.apply_function("hello", hello(&json!({}))).await?;
+        let nats = json!({"servers": ["nats://nobody.invalid"], "subject": {"name": "a"}});
+        scope.apply_trigger("t", json!({"function": "hello", "nats": nats})).await?;
+        scope.trigger_is("t", "False", "ServerAway").await?;
+        let source = scope.cluster.as_account(namespace, "rouse-source")?;
+        let triggers: Api<Trigger> = Api::namespaced(source.clone(), namespace);
+        let status = |status: Value| {
+            let triggers = triggers.clone();
+            let patch = Patch::Merge(json!({"status": status}));
+            async move { triggers.patch_status("t", &PatchParams::default(), &patch).await }
+        };
+        status(json!({"source": {"lag": 7}})).await?;
+        refused("conditions", status(json!({"conditions": []})).await);
+        refused("a generation", status(json!({"observedGeneration": 9})).await);
+        let spec = json!({"spec": {"function": "other"}});
+        refused("a spec", merge::<Trigger>(&source, namespace, "t", spec).await);
+        let secrets: Api<Secret> = Api::namespaced(source.clone(), namespace);
+        refused("a Secret", secrets.get("any").await);
+        let elsewhere: Api<Trigger> = Api::namespaced(source, "default");
+        refused("another namespace", elsewhere.list(&ListParams::default()).await);
+
+        let controller = scope.cluster.as_role("rouse-controller")?;
+        let image = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "source", "image": "evil"}]}}}});
+        refused(
+            "the image of sources",
+            merge::<Deployment>(&controller, namespace, "rouse-source", image).await,
+        );
+        let binding = |name: &str, role: &str| {
+            let object = json!({
+                "metadata": {"name": name, "labels": {
+                    "app.kubernetes.io/managed-by": "rouse",
+                    "app.kubernetes.io/component": "source",
+                }},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role,
+                },
+                "subjects": [
+                    {"kind": "ServiceAccount", "name": "rouse-source", "namespace": namespace},
+                ],
+            });
+            let bindings: Api<RoleBinding> = Api::namespaced(controller.clone(), namespace);
+            async move {
+                let binding = serde_json::from_value(object).expect("a fixture is a RoleBinding");
+                bindings.create(&PostParams::default(), &binding).await
+            }
+        };
+        refused("another binding", binding("other", "rouse-source").await);
+        refused("another role", binding("rouse-source", "rouse-controller").await);
+        let accounts: Api<ServiceAccount> = Api::namespaced(controller, namespace);
+        refused("another's account", accounts.delete("default", &DeleteParams::default()).await);
         Ok(())
     })
     .await;

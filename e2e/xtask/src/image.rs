@@ -10,6 +10,7 @@ use clap::Args;
 use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
 use crate::programs::{self, Profile};
+use crate::tools::{self, catalog::NATS};
 use crate::{folders, term};
 
 /// Bytes that the operator's archive may have.
@@ -82,6 +83,21 @@ pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
         archives.push(path);
     }
     Ok(archives)
+}
+
+/// Builds the image of a server of NATS, which tests talk to and no release has; gives the path of
+/// its archive.
+pub fn build_nats() -> Result<PathBuf> {
+    tools::ensure(&[&NATS])?;
+    let program = tools::path(&NATS, "nats-server")?;
+    // In the folder of the program: another version has another folder.
+    let path = program.with_file_name("image.tar");
+    if !path.is_file() {
+        let name = format!("rouse.dev/{}:{}", NATS.name, NATS.version);
+        let image = Image { name, program, entry: "/nats-server", labels: BTreeMap::new() };
+        oci::write(&image, &path)?;
+    }
+    Ok(path)
 }
 
 /// Imports the archives where the local cluster is meant; elsewhere says what to do.

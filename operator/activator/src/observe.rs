@@ -14,11 +14,12 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
 use rouse_core::membership::Membership;
+use rouse_core::source::SOURCE_SELECTOR;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
 use backoff::WatchBackoff;
-use objects::{DeploymentSeen, FunctionSeen, PodSeen, TriggerSeen};
+use objects::{DeploymentSeen, FunctionSeen, PodSeen, SourcePodSeen, TriggerSeen};
 
 use crate::instances::client::describe;
 
@@ -37,6 +38,8 @@ pub enum Observation {
     Deployment(Event<DeploymentSeen>),
     /// To a pod of a Function.
     Pod(Event<PodSeen>),
+    /// To a pod that runs sources.
+    SourcePod(Event<SourcePodSeen>),
     /// To the membership of activators.
     Membership(Event<Membership>),
 }
@@ -50,9 +53,11 @@ pub fn watch_cluster(client: &Client, namespace: &str) -> BoxStream<'static, Obs
     let triggers = Api::<Trigger>::all(client.clone());
     let deployments = Api::<Deployment>::all(client.clone());
     let pods = Api::<Pod>::all(client.clone());
+    let sources = all.clone().labels(SOURCE_SELECTOR);
     let membership = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     stream::select_all([
-        watch(pods, ours.clone(), PodSeen::of).map(Observation::Pod).boxed(),
+        watch(pods.clone(), ours.clone(), PodSeen::of).map(Observation::Pod).boxed(),
+        watch(pods, sources, SourcePodSeen::of).map(Observation::SourcePod).boxed(),
         watch(deployments, ours, DeploymentSeen::of).map(Observation::Deployment).boxed(),
         watch(functions, all.clone(), FunctionSeen::of).map(Observation::Function).boxed(),
         watch(triggers, all, TriggerSeen::of).map(Observation::Trigger).boxed(),

@@ -221,6 +221,14 @@ pub enum Failure {
         /// What happened.
         error: String,
     },
+    /// The pod that runs the sources of a namespace does not take an event.
+    #[error(
+        "the pod that runs the sources of the Trigger's namespace takes no events now ({error}): send again, and see the Deployment rouse-source in that namespace if it stays so"
+    )]
+    SourceAway {
+        /// What happened.
+        error: String,
+    },
     /// To another activator: this one can't send the request on now.
     #[error(
         "this activator does not own the Function or does not know it: ask where the membership says"
@@ -266,6 +274,7 @@ impl Failure {
             Self::PodBroke { .. } => class::POD_BROKE,
             Self::PeerUnreachable { .. } => class::PEER_UNREACHABLE,
             Self::PeerBroke { .. } => class::PEER_BROKE,
+            Self::SourceAway { .. } => class::SOURCE_AWAY,
             Self::NotOwner => class::NOT_OWNER,
             Self::NotAPeer => class::NOT_A_PEER,
         }

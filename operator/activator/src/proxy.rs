@@ -2,6 +2,7 @@
 //! forward, admit, send, respond. Nothing here listens and nothing here decides how many pods run.
 
 mod admit;
+mod door;
 mod exchange;
 mod receive;
 mod respond;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
-use rouse_core::routing::{Listener, RouteTable};
+use rouse_core::routing::{Door, Listener, RouteTable};
 use rouse_core::spread::Subscribe;
 use rouse_peer::Connector;
 use tokio::time::Instant;
@@ -33,8 +34,10 @@ use crate::tick::Tick;
 use crate::trace;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
+use self::door::Doors;
 use self::exchange::Exchange;
 pub(crate) use self::exchange::InQueue;
+use self::route::Place;
 
 /// The routes in force; the control side puts others in their place.
 pub type Routes = Arc<ArcSwap<RouteTable<Arc<FunctionHandle>>>>;
@@ -70,6 +73,7 @@ struct Inner {
     buffer: Arc<Buffer>,
     upstream: Upstream,
     forwarder: Forwarder,
+    doors: Doors,
     tick: Tick,
     /// Connections that left HTTP; the server waits for them.
     tunnels: TaskTracker,
@@ -90,6 +94,7 @@ impl Proxy {
                 PeerDialer::new(dialer, connector),
                 Arc::clone(&metrics),
             ),
+            doors: Doors::new(),
             metrics,
             buffer,
             tick: Tick::start(),
@@ -120,14 +125,18 @@ impl Proxy {
         let entry = Entry::from(listener);
         let admitted = receive::receive(request).and_then(|mut received| {
             let table = self.0.routes.load();
-            let handle = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
+            let place = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
             client.apply(received.request.headers_mut());
             trace::settle(received.request.headers_mut());
-            received.bound_body(&handle)?;
-            Ok((received, handle))
+            if let Place::Function(handle) = &place {
+                received.bound_body(handle)?;
+            }
+            Ok((received, place))
         });
         match admitted {
-            Ok((received, handle)) => {
+            // In a box: every request would have to keep room for it.
+            Ok((received, Place::Door(door))) => Box::pin(self.pass(*door, received, entry)).await,
+            Ok((received, Place::Function(handle))) => {
                 let record = handle
                     .rules()
                     .access_log
@@ -138,6 +147,17 @@ impl Proxy {
             }
             Err(failure) => self.refuse(&failure, entry),
         }
+    }
+
+    /// Passes an event on to the source that it is for.
+    async fn pass(
+        &self,
+        door: Door,
+        received: receive::Received,
+        entry: Entry,
+    ) -> Response<ResponseBody> {
+        let passed = self.0.doors.pass(door, received).await;
+        passed.unwrap_or_else(|failure| self.refuse(&failure, entry))
     }
 
     /// Answers a request that another activator passes on because this one owns its Function.

@@ -35,5 +35,7 @@ pub fn build_table(
             Destination { public: function.settings.public, target: handle_of(&function.uid)? };
         Some((function.key.clone(), destination))
     });
-    RouteTable::build(destinations, &verdicts.grants, policy)
+    let mut table = RouteTable::build(destinations, &verdicts.grants, policy);
+    table.hang(&verdicts.doors, |namespace| index.doors(namespace));
+    table
 }

@@ -1,19 +1,23 @@
-//! Carries a plan out: the only writer of Functions' children. What the API server refuses becomes
-//! trouble for the status; what fails otherwise becomes an error, and is tried again.
+//! Carries plans out: the only writer of Functions' children, and of what runs sources. What the API
+//! server refuses becomes trouble for the status; what fails otherwise becomes an error, and is tried again.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::Request;
 use kube::{Api, Resource};
 use rouse_core::function::covers;
-use rouse_core::function::names::{FunctionKey, MANAGER_ACTIVATOR, MANAGER_CONTROLLER};
+use rouse_core::function::names::{
+    FunctionKey, LABEL_MANAGED_BY, MANAGED_BY, MANAGER_ACTIVATOR, MANAGER_CONTROLLER,
+};
 use rouse_core::function::plan::{ChildKind, Deletion, Outlook, Plan, RevisionStep, Verb, Write};
 use rouse_core::function::status::Trouble;
+use rouse_core::source::{SOURCE_COMPONENT, SourcePlan};
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::{Class, Error, api_status, classify, is_code};
 use crate::index::{Index, ObjectKey, controlling_function};
-use crate::objects::{Child, Kind};
+use crate::objects::{Child, Deployment, Kind};
 
 /// What became of a plan.
 #[derive(Debug)]
@@ -26,11 +30,22 @@ pub(crate) struct Applied {
     pub retry_at: Option<Instant>,
 }
 
+/// Whose children they are.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    /// Those of the Function of this name and UID.
+    Function { name: &'a str, uid: &'a str },
+    /// Those that run the sources of a namespace.
+    Source,
+}
+
 /// Whose plan it is, and what it may use.
 struct Applier<'a> {
     context: &'a Context,
-    key: &'a FunctionKey,
-    uid: &'a str,
+    namespace: &'a str,
+    whose: Whose<'a>,
+    /// What is remembered of it is kept by this.
+    memory_key: &'a str,
     trouble: Option<Trouble>,
     retry_at: Option<Instant>,
 }
@@ -43,7 +58,14 @@ pub(crate) async fn apply(
     plan: Plan,
 ) -> Result<Applied, Error> {
     let Plan { service, revisions, deletions, mut outlook } = plan;
-    let mut applier = Applier { context, key, uid, trouble: None, retry_at: None };
+    let mut applier = Applier {
+        context,
+        namespace: &key.namespace,
+        whose: Whose::Function { name: &key.name, uid },
+        memory_key: uid,
+        trouble: None,
+        retry_at: None,
+    };
     for RevisionStep { revision, deployment, record } in revisions {
         let is_new = deployment.as_ref().is_some_and(|write| write.verb == Verb::Create);
         let taken = applier.write(deployment).await?;
@@ -60,11 +82,39 @@ pub(crate) async fn apply(
     Ok(Applied { outlook, trouble, retry_at })
 }
 
+/// Carries out `plan` for the sources of `namespace`; what the API server refused first.
+pub(crate) async fn apply_source(
+    context: &Context,
+    namespace: &str,
+    plan: SourcePlan,
+) -> Result<Option<Trouble>, Error> {
+    let SourcePlan { writes, deletions } = plan;
+    let memory_key = format!("sources of {namespace}");
+    let mut applier = Applier {
+        context,
+        namespace,
+        whose: Whose::Source,
+        memory_key: &memory_key,
+        trouble: None,
+        retry_at: None,
+    };
+    for write in writes {
+        // The account and its rights come first: a pod without them would only fail.
+        if !applier.write(Some(write)).await? {
+            break;
+        }
+    }
+    for deletion in deletions {
+        applier.delete(deletion).await?;
+    }
+    Ok(applier.trouble)
+}
+
 impl Applier<'_> {
     /// Whether the write was taken, or there was none to do.
     async fn write(&mut self, write: Option<Write>) -> Result<bool, Error> {
         let Some(write) = write else { return Ok(true) };
-        let refusal = match self.context.memory.refusal(self.uid, &write) {
+        let refusal = match self.context.memory.refusal(self.memory_key, &write) {
             Some(refusal) => Some(refusal),
             None => self.try_write(&write).await?,
         };
@@ -77,20 +127,22 @@ impl Applier<'_> {
     }
 
     async fn try_write(&self, write: &Write) -> Result<Option<crate::memory::Refusal>, Error> {
-        let children = &self.context.children;
+        let (children, sources) = (&self.context.children, &self.context.sources);
         let outcome = match write.kind {
-            ChildKind::Deployment => self.send(&children.deployments, write).await?,
+            ChildKind::Deployment => self.send(self.deployments(), write).await?,
             ChildKind::ControllerRevision => self.send(&children.records, write).await?,
             ChildKind::Service => self.send(&children.services, write).await?,
+            ChildKind::ServiceAccount => self.send(&sources.accounts, write).await?,
+            ChildKind::RoleBinding => self.send(&sources.bindings, write).await?,
         };
         let memory = &self.context.memory;
         Ok(match outcome {
             Outcome::Taken => {
-                memory.accept(self.uid, write);
+                memory.accept(self.memory_key, write);
                 None
             }
-            Outcome::Changed => Some(memory.refuse(self.uid, write, None)),
-            Outcome::Refused(trouble) => Some(memory.refuse(self.uid, write, Some(trouble))),
+            Outcome::Changed => Some(memory.refuse(self.memory_key, write, None)),
+            Outcome::Refused(trouble) => Some(memory.refuse(self.memory_key, write, Some(trouble))),
         })
     }
 
@@ -118,7 +170,7 @@ impl Applier<'_> {
         let class = classify(&source);
         match api_status(&source) {
             Some(status) if matches!(class, Class::Invalid | Class::Forbidden) => {
-                let (reason, message) = (refusal_word(write.kind), status.message.clone());
+                let (reason, message) = (self.refusal_word(write.kind), status.message.clone());
                 Ok(Outcome::Refused(Trouble { reason, message, passing: false }))
             }
             _ => {
@@ -130,13 +182,13 @@ impl Applier<'_> {
 
     /// POST, and strictly: a field that the API server does not know is an error, not a shrug.
     async fn create<K: Kind>(&self, write: &Write) -> kube::Result<Child<K>> {
-        let manager = match write.kind {
+        let manager = match (self.whose, write.kind) {
             // Whoever creates it owns `replicas`, and those are the scaler's.
-            ChildKind::Deployment => MANAGER_ACTIVATOR,
-            ChildKind::ControllerRevision | ChildKind::Service => MANAGER_CONTROLLER,
+            (Whose::Function { .. }, ChildKind::Deployment) => MANAGER_ACTIVATOR,
+            _ => MANAGER_CONTROLLER,
         };
         let params = PostParams { field_manager: Some(manager.to_owned()), dry_run: false };
-        let path = Child::<K>::url_path(&(), Some(&self.key.namespace));
+        let path = Child::<K>::url_path(&(), Some(self.namespace));
         let body = serde_json::to_vec(&write.body).map_err(kube::Error::SerdeError)?;
         let mut request =
             Request::new(path).create(&params, body).map_err(kube::Error::BuildRequest)?;
@@ -161,46 +213,80 @@ impl Applier<'_> {
         let there = self.api::<K>().get_opt(&name).await;
         let there =
             there.map_err(|source| Error::Child { doing: "reading", kind, name, source })?;
-        let owner = there.as_ref().and_then(|there| controlling_function(&there.metadata));
-        let kind_word = write.kind.as_str();
-        Ok(match owner {
-            Some(owner) if owner.uid == self.uid => {
-                let (kind, name) = (write.kind, write.name.clone());
-                if let Some(there) = there {
-                    index.assume(there);
-                }
+        let (kind, name) = (write.kind, write.name.clone());
+        let Some(there) = there else { return Err(Error::Unseen { kind, name }) };
+        Ok(match self.holder(&there.metadata) {
+            Holder::Own => {
+                index.assume(there);
                 return Err(Error::Unseen { kind, name });
             }
-            Some(owner) if owner.name == *self.key.name => Outcome::Refused(Trouble {
+            Holder::Predecessor => Outcome::Refused(Trouble {
                 reason: "PredecessorLeaving",
                 message: format!(
-                    "{kind_word} {} of an earlier Function of this name is being removed",
-                    write.name
+                    "{} {name} of an earlier Function of this name is being removed",
+                    kind.as_str()
                 ),
                 passing: true,
             }),
-            _ if there.is_none() => {
-                let (kind, name) = (write.kind, write.name.clone());
-                return Err(Error::Unseen { kind, name });
-            }
-            _ => Outcome::Refused(Trouble {
+            Holder::Stranger => Outcome::Refused(Trouble {
                 reason: "NameTaken",
                 message: format!(
-                    "there is a {kind_word} {} that does not belong to this Function, and it is \
-                     left as it is: delete it or give the Function another name",
-                    write.name
+                    "there is a {} {name} that does not belong {}",
+                    kind.as_str(),
+                    match self.whose {
+                        Whose::Function { .. } => {
+                            "to this Function, and it is left as it is: delete it or give the \
+                             Function another name"
+                        }
+                        Whose::Source => {
+                            "to Rouse, and it is left as it is: delete it or give it another name"
+                        }
+                    }
                 ),
                 passing: false,
             }),
         })
     }
 
+    /// Who has a name that is needed.
+    fn holder(&self, meta: &ObjectMeta) -> Holder {
+        match (self.whose, controlling_function(meta)) {
+            (Whose::Function { uid, .. }, Some(owner)) if owner.uid == uid => Holder::Own,
+            (Whose::Function { name, .. }, Some(owner)) if owner.name == name => {
+                Holder::Predecessor
+            }
+            (Whose::Source, None) if is_of_sources(meta) => Holder::Own,
+            _ => Holder::Stranger,
+        }
+    }
+
+    const fn refusal_word(&self, kind: ChildKind) -> &'static str {
+        match (self.whose, kind) {
+            (Whose::Function { .. }, ChildKind::Deployment) => "TemplateRefused",
+            (Whose::Function { .. }, ChildKind::ControllerRevision) => "RecordRefused",
+            (Whose::Function { .. }, ChildKind::Service) => "ServiceRefused",
+            (_, ChildKind::ServiceAccount | ChildKind::RoleBinding) | (Whose::Source, _) => {
+                "SourceRefused"
+            }
+        }
+    }
+
+    /// Those that it writes.
+    fn deployments(&self) -> &Index<Deployment> {
+        match self.whose {
+            Whose::Function { .. } => &self.context.children.deployments,
+            Whose::Source => &self.context.sources.deployments,
+        }
+    }
+
     async fn delete(&self, deletion: Deletion) -> Result<(), Error> {
-        let children = &self.context.children;
+        let (children, sources) = (&self.context.children, &self.context.sources);
         match deletion.kind {
-            ChildKind::Deployment => self.remove(&children.deployments, deletion).await,
+            ChildKind::Deployment => self.remove(self.deployments(), deletion).await,
             ChildKind::ControllerRevision => self.remove(&children.records, deletion).await,
             ChildKind::Service => self.remove(&children.services, deletion).await,
+            ChildKind::ServiceAccount => self.remove(&sources.accounts, deletion).await,
+            ChildKind::RoleBinding => self.remove(&sources.bindings, deletion).await,
         }
     }
 
@@ -224,13 +310,30 @@ impl Applier<'_> {
             Err(source) if is_code(&source, 404) => {}
             Err(source) => return Err(Error::Child { doing: "deleting", kind, name, source }),
         }
-        index.assume_gone(&ObjectKey::new(&self.key.namespace, &name), &uid);
+        index.assume_gone(&ObjectKey::new(self.namespace, &name), &uid);
         Ok(())
     }
 
     fn api<K: Kind>(&self) -> Api<Child<K>> {
-        Api::namespaced(self.context.client.clone(), &self.key.namespace)
+        Api::namespaced(self.context.client.clone(), self.namespace)
     }
+}
+
+/// Who has a name.
+enum Holder {
+    /// Whom the plan is for.
+    Own,
+    /// An earlier Function of the same name.
+    Predecessor,
+    /// Somebody else.
+    Stranger,
+}
+
+/// Whether it is of what runs sources: by its labels, for it has no owner.
+fn is_of_sources(meta: &ObjectMeta) -> bool {
+    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name));
+    label(LABEL_MANAGED_BY).is_some_and(|value| value == MANAGED_BY)
+        && label("app.kubernetes.io/component").is_some_and(|value| value == SOURCE_COMPONENT)
 }
 
 /// What became of a write.
@@ -243,11 +346,11 @@ enum Outcome {
     Refused(Trouble),
 }
 
-/// What of the write the answer can be compared with: a record has no `spec`.
+/// What of the write the answer can be compared with: what a record holds is not read back.
 fn comparable(write: &Write) -> serde_json::Value {
     let mut body = write.body.clone();
     if let serde_json::Value::Object(members) = &mut body {
-        members.retain(|member, _| matches!(member.as_str(), "metadata" | "spec"));
+        members.retain(|member, _| !matches!(member.as_str(), "data" | "revision"));
     }
     body
 }
@@ -256,13 +359,5 @@ const fn verb_word(verb: Verb) -> &'static str {
     match verb {
         Verb::Create => "create",
         Verb::Apply => "apply",
-    }
-}
-
-const fn refusal_word(kind: ChildKind) -> &'static str {
-    match kind {
-        ChildKind::Deployment => "TemplateRefused",
-        ChildKind::ControllerRevision => "RecordRefused",
-        ChildKind::Service => "ServiceRefused",
     }
 }

@@ -1,5 +1,5 @@
-//! The controller: makes the children of Functions, publishes the membership of activators and
-//! writes all status. It decides nothing itself; decisions are `rouse-core`'s.
+//! The controller: makes the children of Functions and what runs sources, publishes the membership
+//! of activators and writes all status. It decides nothing itself; decisions are `rouse-core`'s.
 //!
 //! Data moves one way: `watch` fills the stores, `fetch` reads them, `rouse-core` decides, `apply`
 //! writes children and `status` writes status. Only what holds the lead runs any of this, and its
@@ -24,6 +24,7 @@ mod reconcile_trigger;
 mod reports;
 mod run;
 mod schedules;
+mod sources;
 mod status;
 mod usage;
 mod watch;

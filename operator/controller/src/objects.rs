@@ -29,6 +29,11 @@ pub(crate) struct RecordKind;
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceKind;
 
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceAccountKind;
+#[derive(Clone, Debug)]
+pub(crate) struct RoleBindingKind;
+
 impl Kind for DeploymentKind {
     const KIND: ChildKind = ChildKind::Deployment;
     const GROUP: &'static str = "apps";
@@ -47,9 +52,23 @@ impl Kind for ServiceKind {
     const PLURAL: &'static str = "services";
 }
 
+impl Kind for ServiceAccountKind {
+    const KIND: ChildKind = ChildKind::ServiceAccount;
+    const GROUP: &'static str = "";
+    const PLURAL: &'static str = "serviceaccounts";
+}
+
+impl Kind for RoleBindingKind {
+    const KIND: ChildKind = ChildKind::RoleBinding;
+    const GROUP: &'static str = "rbac.authorization.k8s.io";
+    const PLURAL: &'static str = "rolebindings";
+}
+
 pub(crate) type Deployment = Child<DeploymentKind>;
 pub(crate) type Record = Child<RecordKind>;
 pub(crate) type Service = Child<ServiceKind>;
+pub(crate) type ServiceAccount = Child<ServiceAccountKind>;
+pub(crate) type RoleBinding = Child<RoleBindingKind>;
 
 /// A child in the cluster.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,6 +88,15 @@ pub(crate) struct Child<K> {
     /// Of a Deployment.
     #[serde(default)]
     pub status: Counts,
+    /// Of a `RoleBinding`.
+    #[serde(default, rename = "roleRef")]
+    pub role_ref: Packed,
+    /// Of a `RoleBinding`.
+    #[serde(default)]
+    pub subjects: Packed,
+    /// Of a `ServiceAccount`.
+    #[serde(default, rename = "automountServiceAccountToken")]
+    pub automount: Option<bool>,
     #[serde(skip)]
     kind: PhantomData<K>,
 }
@@ -81,6 +109,8 @@ pub(crate) struct Counts {
     pub replicas: i64,
     #[serde(default)]
     pub observed_generation: i64,
+    #[serde(default)]
+    pub available_replicas: i64,
 }
 
 /// A JSON value as compact text: a quarter of what the parsed one takes.
@@ -119,6 +149,15 @@ impl<K: Kind> Child<K> {
         });
         if let Value::Object(members) = &mut body {
             members.insert("spec".into(), self.spec.value());
+            let automount = Value::from(self.automount);
+            let (role, subjects) = (self.role_ref.value(), self.subjects.value());
+            let own = [
+                ("automountServiceAccountToken", automount),
+                ("roleRef", role),
+                ("subjects", subjects),
+            ];
+            let said = own.into_iter().filter(|(_, value)| !value.is_null());
+            members.extend(said.map(|(name, value)| (name.to_owned(), value)));
         }
         SeenChild {
             uid: self.metadata.uid.clone().unwrap_or_default(),

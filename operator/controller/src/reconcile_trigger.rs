@@ -12,6 +12,7 @@ use kube::runtime::reflector::Lookup;
 use rouse_core::function::FunctionKey;
 use rouse_core::function::status::{Trouble, condition};
 use rouse_core::report::Routed;
+use rouse_core::source::{SourceHealth, SourcePod, kind_of, trouble_of_source};
 use rouse_core::trigger::{
     HttpClaim, Problem, TriggerKey, Verdicts, decide_claims, event_problems,
 };
@@ -27,6 +28,9 @@ use crate::status::write_trigger_status;
 
 /// Changes that come together are judged together.
 const GATHER: Duration = Duration::from_millis(50);
+/// How long a source pod may be away before Triggers say so: it is started anew when other Secrets
+/// are to be mounted.
+const AWAY_GRACE: Duration = Duration::from_secs(10);
 /// Statuses that are written at once.
 const WRITES: usize = 8;
 /// Problems that a message lists; a Trigger with sixteen hosts and paths could have hundreds.
@@ -40,6 +44,8 @@ type Failures = HashMap<String, (u32, Instant)>;
 struct Memory {
     failures: Failures,
     admissions: HashMap<String, Admission>,
+    /// By namespace, since when its source pod is not ready.
+    away: HashMap<String, Instant>,
 }
 
 /// A Trigger that gets all it asks for, and is not ready yet.
@@ -64,6 +70,7 @@ struct Target {
 pub(crate) async fn run(context: Shared) {
     let mut claims = context.claims.subscribe();
     context.triggers.ready().await;
+    context.sources.deployments.ready().await;
     let mut functions_ready = context.functions_ready.subscribe();
     // The sender lives as long as the context.
     let _ = functions_ready.wait_for(|ready| *ready).await;
@@ -96,13 +103,13 @@ async fn write_all(context: &Context, memory: &mut Memory) -> Option<Instant> {
     for trigger in &triggers {
         let problems = event_problems(trigger, &keys);
         if !problems.is_empty() {
-            verdicts.problems.insert(key(trigger), problems);
+            verdicts.problems.entry(key(trigger)).or_default().extend(problems);
         }
     }
     let present: BTreeSet<String> = triggers.iter().map(|trigger| uid(trigger)).collect();
     memory.failures.retain(|uid, _| present.contains(uid));
     memory.admissions.retain(|uid, _| present.contains(uid));
-    let mut look_at: Option<Instant> = None;
+    let mut look_at = see_pods(context, &triggers, &mut memory.away);
     let mut due = Vec::new();
     for trigger in triggers {
         let failed = memory.failures.get(&uid(&trigger));
@@ -111,7 +118,9 @@ async fn write_all(context: &Context, memory: &mut Memory) -> Option<Instant> {
             continue;
         }
         let wait = await_routes(context, &mut memory.admissions, &trigger, (&verdicts, &functions));
-        let status = compute_status(&trigger, &verdicts, &functions, wait.as_ref());
+        let source = source_trouble(context, &memory.away, &trigger);
+        let trouble = wait.as_ref().map(|wait| &wait.trouble).or(source.as_ref());
+        let status = compute_status(&trigger, &verdicts, &functions, trouble);
         if let Some(wait) = wait {
             let again = wait.again();
             look_at = Some(look_at.map_or(again, |at| at.min(again)));
@@ -163,6 +172,43 @@ fn await_routes(
     admissions.insert(uid, admission);
     let reach = context.reports.routes.reach(admission.needed);
     Wait::of(&reach, "Trigger", admission.since)
+}
+
+/// Notes since when the source pods are away that Triggers need; when to look again at those that
+/// were ready a moment ago.
+fn see_pods(
+    context: &Context,
+    triggers: &[Arc<Trigger>],
+    away: &mut HashMap<String, Instant>,
+) -> Option<Instant> {
+    let now = Instant::now();
+    let sources = triggers.iter().filter(|trigger| kind_of(trigger).is_some());
+    let namespaces: BTreeSet<String> = sources.map(|trigger| key(trigger).namespace).collect();
+    let is_away = |namespace: &String| !context.sources.is_available(namespace);
+    away.retain(|namespace, _| namespaces.contains(namespace) && is_away(namespace));
+    for namespace in namespaces.into_iter().filter(is_away) {
+        away.entry(namespace).or_insert(now);
+    }
+    away.values().map(|since| *since + AWAY_GRACE).filter(|at| *at > now).min()
+}
+
+/// What keeps the events of a source from its Function; none where `trigger` has no source.
+fn source_trouble(
+    context: &Context,
+    away: &HashMap<String, Instant>,
+    trigger: &Trigger,
+) -> Option<Trouble> {
+    kind_of(trigger)?;
+    let namespace = key(trigger).namespace;
+    let is_away = away.get(&namespace).is_some_and(|since| since.elapsed() >= AWAY_GRACE);
+    let pod = match context.sources.refused(&namespace) {
+        Some(trouble) => SourcePod::Refused(trouble),
+        None if is_away => SourcePod::Away,
+        None => SourcePod::There,
+    };
+    let told = trigger.status.as_ref().and_then(|status| status.source.as_ref());
+    let health = told.map(SourceHealth::of);
+    trouble_of_source(health.as_ref(), trigger.metadata.generation, &pod)
 }
 
 fn conditions(trigger: &Trigger) -> &[Condition] {
@@ -225,7 +271,7 @@ fn compute_status(
     trigger: &Trigger,
     verdicts: &Verdicts,
     functions: &Functions,
-    wait: Option<&Wait>,
+    trouble: Option<&Trouble>,
 ) -> TriggerStatus {
     let (previous, now) = (conditions(trigger), Timestamp::now());
     let generation = trigger.metadata.generation;
@@ -241,12 +287,16 @@ fn compute_status(
         let waits = problems.iter().all(|p| matches!(p, Problem::FunctionMissing(_)));
         let kind = if waits { ConditionType::Reconciling } else { ConditionType::Stalled };
         not_ready(kind, first.reason(), &list(problems))
-    } else if let Some(Trouble { reason, message, .. }) = wait.map(|wait| &wait.trouble) {
-        not_ready(ConditionType::Reconciling, reason, message)
+    } else if let Some(Trouble { reason, message, passing }) = trouble {
+        let kind = if *passing { ConditionType::Reconciling } else { ConditionType::Stalled };
+        not_ready(kind, reason, message)
     } else {
         let function = function_of(trigger);
         let (reason, message) = if trigger.spec.schedule.is_some() {
             ("Scheduled", format!("the schedule calls the Function {}", function.name))
+        } else if let Some(kind) = kind_of(trigger) {
+            let kind = kind.name();
+            ("Connected", format!("the events of {kind} reach the Function {}", function.name))
         } else {
             ("Admitted", admitted_message(&function, functions.get(&function).copied()))
         };

@@ -11,6 +11,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
+use rouse_core::source::{SOURCE_SELECTOR, SourceHealth};
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,7 @@ use crate::context::{Context, Shared, bump};
 use crate::error::chain;
 use crate::index::{Index, ObjectKey, controlling_function};
 use crate::objects::{Child, Deployment, Kind, Record, Service};
+use crate::sources::Sources;
 use crate::status::own_trigger_status;
 
 /// Labels of the activators' pods.
@@ -145,6 +147,20 @@ fn concerned_function<K: Kind>(child: &Child<K>) -> Option<(String, String)> {
     Some((namespace, name))
 }
 
+/// Watches what runs sources, of one kind.
+pub(crate) async fn watch_sources<K: Kind>(
+    context: Shared,
+    index: impl Fn(&Sources) -> &Index<Child<K>>,
+) {
+    let api: Api<Child<K>> = Api::all(context.client.clone());
+    let config = watcher::Config::default().labels(SOURCE_SELECTOR);
+    let mut events = follow(&context, api, config, K::KIND.as_str());
+    while let Some(event) = events.next().await {
+        index(&context.sources).take(event);
+        bump(&context.claims);
+    }
+}
+
 /// Watches the Triggers.
 pub(crate) async fn watch_triggers(context: Shared) {
     let api: Api<Trigger> = Api::all(context.client.clone());
@@ -162,8 +178,9 @@ pub(crate) async fn watch_triggers(context: Shared) {
 fn is_news(context: &Context, event: &Event<Trigger>) -> bool {
     let Event::Apply(trigger) = event else { return true };
     let matters = |trigger: &Trigger| {
-        let status = own_trigger_status(trigger);
-        (trigger.metadata.generation, trigger.metadata.deletion_timestamp.clone(), status)
+        let source = trigger.status.as_ref().and_then(|status| status.source.as_ref());
+        let (status, health) = (own_trigger_status(trigger), source.map(SourceHealth::of));
+        (trigger.metadata.generation, trigger.metadata.deletion_timestamp.clone(), status, health)
     };
     let known = context.triggers.get(&ObjectKey::of(&trigger.metadata));
     known.is_none_or(|known| {

@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use rouse_crds::v1alpha1::HttpMethod;
 
 use crate::function::FunctionKey;
-use crate::trigger::{Grant, HostPolicy};
+use crate::trigger::{DoorGrant, Grant, HostPolicy};
 
 /// The port on which a request came in, which decides whom it may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,12 +35,21 @@ pub struct Destination<T> {
 pub enum Route<'a, T> {
     /// The request goes there.
     Found(&'a T),
+    /// The request is an event for a source.
+    Door(Door),
     /// The host and path have a Function, for other methods than this.
     MethodNotAllowed(&'a [HttpMethod]),
     /// The host is a bare name, which does not tell the namespace.
     Ambiguous,
     /// Nothing answers to that host and path here.
     NotFound,
+}
+
+/// Where events for a source go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The pod that runs the sources of the namespace; none while there is none that is ready.
+    pub pod: Option<SocketAddr>,
 }
 
 /// An immutable table of routes.
@@ -59,7 +69,15 @@ pub struct RouteTable<T> {
 struct PathRoute<T> {
     path: Box<str>,
     methods: Vec<HttpMethod>,
-    destination: Destination<T>,
+    place: Place<T>,
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+enum Place<T> {
+    Function(Destination<T>),
+    /// From everywhere: senders prove who they are.
+    Door(Door),
 }
 
 impl<T> Default for RouteTable<T> {
@@ -91,7 +109,7 @@ impl<T: Clone> RouteTable<T> {
                 hosts.entry(grant.host.as_str().into()).or_default().push(PathRoute {
                     path: grant.path.trim_end_matches('/').into(),
                     methods: grant.methods.clone(),
-                    destination: destination.clone(),
+                    place: Place::Function(destination.clone()),
                 });
             }
         }
@@ -108,6 +126,17 @@ impl<T: Clone> RouteTable<T> {
 }
 
 impl<T> RouteTable<T> {
+    /// Adds doors, each to the pod that `pod_of` its namespace gives.
+    pub fn hang(&mut self, doors: &[DoorGrant], pod_of: impl Fn(&str) -> Option<SocketAddr>) {
+        for DoorGrant { trigger, host, path } in doors {
+            let pod = pod_of(&trigger.namespace);
+            let (path, methods) = (path.as_str().into(), Vec::new());
+            let routes = self.hosts.entry(host.as_str().into()).or_default();
+            routes.push(PathRoute { path, methods, place: Place::Door(Door { pod }) });
+            routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+        }
+    }
+
     /// Looks up a request. `host` is the authority as the client sent it, with or without port;
     /// `method` is none for one that a Trigger can't name.
     pub fn find(
@@ -173,16 +202,21 @@ fn find_path<'a, T>(
     path: &str,
     method: Option<HttpMethod>,
 ) -> Route<'a, T> {
-    let reachable = |route: &&PathRoute<T>| {
-        (listener == Listener::Cluster || route.destination.public) && covers(&route.path, path)
+    let reachable = |route: &&PathRoute<T>| match &route.place {
+        Place::Function(destination) => {
+            (listener == Listener::Cluster || destination.public) && covers(&route.path, path)
+        }
+        Place::Door(_) => *route.path == *path,
     };
     let Some(route) = routes.iter().find(reachable) else {
         return Route::NotFound;
     };
-    if route.methods.is_empty() || method.is_some_and(|method| route.methods.contains(&method)) {
-        Route::Found(&route.destination.target)
-    } else {
-        Route::MethodNotAllowed(&route.methods)
+    let takes =
+        route.methods.is_empty() || method.is_some_and(|method| route.methods.contains(&method));
+    match &route.place {
+        Place::Door(door) => Route::Door(*door),
+        Place::Function(destination) if takes => Route::Found(&destination.target),
+        Place::Function(_) => Route::MethodNotAllowed(&route.methods),
     }
 }
 
@@ -319,6 +353,25 @@ mod tests {
             t.find(Listener::Cluster, "api.example.com", "/v1", None),
             Route::MethodNotAllowed(&[HttpMethod::Get])
         );
+    }
+
+    #[test]
+    fn doors_stand_for_their_path_alone_and_are_open_to_all() {
+        let mut t = table();
+        let door = |name: &str, host: &str, path: &str| DoorGrant {
+            trigger: TriggerKey { namespace: name.into(), name: "hook".into() },
+            host: host.into(),
+            path: path.into(),
+        };
+        let doors = [door("shop", "api.example.com", "/v1/hook"), door("x", "in.example.com", "/")];
+        let pod = "10.0.0.7:8083".parse().ok();
+        t.hang(&doors, |namespace| pod.filter(|_| namespace == "shop"));
+        for find in [cluster, public] {
+            assert_eq!(find(&t, "api.example.com", "/v1/hook"), Route::Door(Door { pod }));
+            assert_eq!(find(&t, "api.example.com", "/v1/hook/x"), Route::Found(&"open"));
+            assert_eq!(find(&t, "in.example.com", "/"), Route::Door(Door { pod: None }));
+            assert_eq!(find(&t, "in.example.com", "/x"), Route::NotFound);
+        }
     }
 
     #[test]

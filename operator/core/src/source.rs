@@ -1,17 +1,26 @@
 //! Turns a Trigger whose source speaks to a server, or is called by one, into one whose values are
 //! parsed. Pure.
 
+mod children;
+mod health;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rouse_crds::v1alpha1::{
-    CloudEventsTrigger, NatsTrigger, PostgresTrigger, S3Trigger, Trigger, WebhookTrigger,
+    Address, CloudEventsTrigger, NatsTrigger, PostgresTrigger, S3Trigger, Trigger, WebhookTrigger,
 };
 
 use crate::delivery::Settings;
 use crate::filter::{Filter, Mistake};
 use crate::function::FunctionKey;
 use crate::trigger::TriggerKey;
+
+pub use children::{
+    DOORS_PORT, PodTemplate, SECRETS_FOLDER, SOURCE_COMPONENT, SOURCE_CONTAINER, SOURCE_NAME,
+    SOURCE_SELECTOR, SeenChildren, SourcePlan, TemplateMistake, decide_children, secrets_of,
+};
+pub use health::{SourceHealth, SourcePod, trouble_of_source};
 
 /// A Trigger whose source is parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +63,17 @@ impl SourceKind {
     }
 }
 
+/// The host and path at which `trigger` is called by senders of events; none where it is not.
+pub fn door_of(trigger: &Trigger) -> Option<&Address> {
+    let spec = &trigger.spec;
+    let webhook = spec.webhook.as_ref().map(|webhook| &webhook.at);
+    let entrance = || {
+        let notifications = spec.s3.as_ref().and_then(|s3| s3.notifications.as_ref());
+        spec.cloud_events.as_ref().map(|events| &events.at).or(notifications)
+    };
+    webhook.or_else(|| entrance().map(|entrance| &entrance.at))
+}
+
 /// Why a source can't be used as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
@@ -93,7 +113,8 @@ impl ValidatedSource {
     }
 }
 
-fn kind_of(trigger: &Trigger) -> Option<SourceKind> {
+/// Where the events of `trigger` come from; none where it has no source.
+pub fn kind_of(trigger: &Trigger) -> Option<SourceKind> {
     let spec = &trigger.spec;
     None.or_else(|| spec.nats.clone().map(SourceKind::Nats))
         .or_else(|| spec.s3.clone().map(SourceKind::S3))

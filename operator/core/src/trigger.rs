@@ -12,7 +12,7 @@ use rouse_crds::v1alpha1::{HttpMethod, Trigger};
 use crate::delivery::Heir;
 use crate::function::FunctionKey;
 use crate::schedule::ValidatedSchedule;
-use crate::source::ValidatedSource;
+use crate::source::{ValidatedSource, door_of};
 
 /// Namespace key of [`HostPolicy::suffixes`] that stands for every namespace.
 pub const ANY_NAMESPACE: &str = "*";
@@ -68,7 +68,8 @@ impl fmt::Display for TriggerKey {
     }
 }
 
-/// What a Trigger of the kind `http` asks for.
+/// What a Trigger asks for that is called at hosts and paths: by callers of its Function (`http`), or
+/// by senders of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpClaim {
     /// The Trigger.
@@ -85,21 +86,31 @@ pub struct HttpClaim {
     pub paths: Vec<String>,
     /// Methods; all where empty.
     pub methods: Vec<HttpMethod>,
+    /// Whether it is a door: what comes there are events, for the pod that runs the namespace's
+    /// sources, and the path stands for itself alone.
+    pub is_door: bool,
 }
 
 impl HttpClaim {
-    /// What `trigger` asks for; none where it has no `http` source or no name.
+    /// What `trigger` asks for; none where it is not called by HTTP or has no name.
     pub fn of(trigger: &Trigger) -> Option<Self> {
-        let http = trigger.spec.http.as_ref()?;
+        let (http, door) = (trigger.spec.http.as_ref(), door_of(trigger));
+        let one = |text: &String| vec![text.clone()];
+        let (hosts, paths, methods) = match (http, door) {
+            (Some(http), _) => (http.hosts.clone(), http.paths.clone(), http.methods.clone()),
+            (None, Some(door)) => (one(&door.host), one(&door.path), Vec::new()),
+            (None, None) => return None,
+        };
         let namespace = trigger.metadata.namespace.clone()?;
         Some(Self {
             created: trigger.metadata.creation_timestamp.as_ref().map(|time| time.0),
             uid: trigger.metadata.uid.clone().unwrap_or_default(),
             function: FunctionKey::new(&namespace, &trigger.spec.function),
             trigger: TriggerKey { namespace, name: trigger.metadata.name.clone()? },
-            hosts: http.hosts.clone(),
-            paths: http.paths.clone(),
-            methods: http.methods.clone(),
+            hosts,
+            paths,
+            methods,
+            is_door: http.is_none(),
         })
     }
 }
@@ -125,9 +136,6 @@ pub enum Problem {
     /// The source, its filter or its delivery does not parse.
     #[error("{0}")]
     SourceInvalid(String),
-    /// The installed version of Rouse has no such source.
-    #[error("this version of Rouse can't run the source spec.{0}: install one that can")]
-    SourceNotSupported(&'static str),
     /// Another Trigger was there first.
     #[error(
         "{host}{path} is held by the older Trigger {holder}: choose another host or path, or delete that one"
@@ -151,7 +159,6 @@ impl Problem {
             Self::HostNotPermitted(_) => "HostNotPermitted",
             Self::ScheduleInvalid(_) => "ScheduleInvalid",
             Self::SourceInvalid(_) => "SourceInvalid",
-            Self::SourceNotSupported(_) => "SourceNotSupported",
             Self::HostTaken { .. } => "HostTaken",
         }
     }
@@ -172,11 +179,24 @@ pub struct Grant {
     pub methods: Vec<HttpMethod>,
 }
 
+/// A host and path at which a Trigger takes events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorGrant {
+    /// Who holds it.
+    pub trigger: TriggerKey,
+    /// The host.
+    pub host: String,
+    /// The path, which stands for itself alone.
+    pub path: String,
+}
+
 /// Who holds what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {
-    /// All hosts and paths that are in force.
+    /// All hosts and paths of Functions that are in force.
     pub grants: Vec<Grant>,
+    /// All those of sources.
+    pub doors: Vec<DoorGrant>,
     /// What keeps a Trigger from all or part of what it asks for. A Trigger that is not here got
     /// everything.
     pub problems: BTreeMap<TriggerKey, BTreeSet<Problem>>,
@@ -208,8 +228,9 @@ pub fn decide_claims(
             }
             for path in &claim.paths {
                 match holders.take(&claim.trigger, host, path) {
-                    Ok(()) if function_exists => verdicts.grants.push(grant(claim, host, path)),
-                    Ok(()) => {}
+                    Ok(()) if !function_exists => {}
+                    Ok(()) if claim.is_door => verdicts.doors.push(door(claim, host, path)),
+                    Ok(()) => verdicts.grants.push(grant(claim, host, path)),
                     Err(problem) => {
                         problems.insert(problem);
                     }
@@ -225,10 +246,9 @@ pub fn decide_claims(
 
 /// What keeps a Trigger that brings events from it; nothing where it brings requests.
 pub fn event_problems(trigger: &Trigger, functions: &BTreeSet<FunctionKey>) -> BTreeSet<Problem> {
-    let mut problems = BTreeSet::new();
     let (function, settings) = match (ValidatedSchedule::of(trigger), ValidatedSource::of(trigger))
     {
-        (None, None) => return problems,
+        (None, None) => return BTreeSet::new(),
         (Some(Err(error)), _) => {
             return BTreeSet::from([Problem::ScheduleInvalid(error.to_string())]);
         }
@@ -236,16 +256,12 @@ pub fn event_problems(trigger: &Trigger, functions: &BTreeSet<FunctionKey>) -> B
             return BTreeSet::from([Problem::SourceInvalid(error.to_string())]);
         }
         (Some(Ok(schedule)), _) => (schedule.function, schedule.settings),
-        (None, Some(Ok(source))) => {
-            problems.insert(Problem::SourceNotSupported(source.kind.name()));
-            (source.function, source.settings)
-        }
+        (None, Some(Ok(source))) => (source.function, source.settings),
     };
     let heir = settings.dead_letter.as_ref().and_then(Heir::function);
     let called = [Some(&function), heir].into_iter().flatten();
     let missing = called.filter(|key| !functions.contains(key));
-    problems.extend(missing.map(|key| Problem::FunctionMissing(key.name.to_string())));
-    problems
+    missing.map(|key| Problem::FunctionMissing(key.name.to_string())).collect()
 }
 
 fn check_host(namespace: &str, host: &str, policy: &HostPolicy) -> Option<Problem> {
@@ -266,6 +282,11 @@ fn grant(claim: &HttpClaim, host: &str, path: &str) -> Grant {
         path: path.to_owned(),
         methods: claim.methods.clone(),
     }
+}
+
+fn door(claim: &HttpClaim, host: &str, path: &str) -> DoorGrant {
+    let (host, path) = (host.to_owned(), path.to_owned());
+    DoorGrant { trigger: claim.trigger.clone(), host, path }
 }
 
 /// Who holds each host and path so far.
@@ -307,6 +328,7 @@ mod tests {
             hosts: hosts.iter().map(ToString::to_string).collect(),
             paths: paths.iter().map(ToString::to_string).collect(),
             methods: vec![],
+            is_door: false,
         }
     }
 
@@ -364,18 +386,32 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_cannot_run_is_told() {
+    fn a_door_is_claimed_like_a_host_and_path_of_requests() {
         let trigger = serde_json::from_value(serde_json::json!({
             "apiVersion": "rouse.dev/v1alpha1",
             "kind": "Trigger",
-            "metadata": {"namespace": "a", "name": "t", "uid": "u"},
-            "spec": {"function": "f", "nats": {
-                "servers": ["nats://nats:4222"], "subject": {"name": "orders"},
+            "metadata": {
+                "namespace": "a", "name": "hook", "uid": "u",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"function": "f", "webhook": {
+                "host": "api.example.com", "path": "/github", "sender": "GitHub",
+                "secret": {"name": "s", "key": "k"},
             }},
         }));
-        let functions = BTreeSet::from([FunctionKey::new("a", "f")]);
-        let problems = event_problems(&trigger.unwrap(), &functions);
-        assert_eq!(problems, BTreeSet::from([Problem::SourceNotSupported("nats")]));
+        let hook = HttpClaim::of(&trigger.unwrap()).unwrap();
+        let verdicts = decide(&[
+            hook.clone(),
+            claim("a", "t", 9, &["api.example.com"], &["/"]),
+            claim("b", "foreign", 1, &["api.example.com"], &["/other"]),
+        ]);
+        assert_eq!(verdicts.grants.len(), 1);
+        let [door] = &verdicts.doors[..] else { panic!("{verdicts:?}") };
+        assert_eq!((&*door.host, &*door.path), ("api.example.com", "/github"));
+        let older = claim("a", "t", 9, &["api.example.com"], &["/github"]);
+        let verdicts = decide(&[hook, older]);
+        assert_eq!(reasons(&verdicts, "a", "hook"), ["HostTaken"]);
+        assert_eq!(verdicts.doors, []);
     }
 
     #[test]

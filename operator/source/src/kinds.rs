@@ -19,7 +19,8 @@ use crate::source::Source;
 #[derive(Clone, Debug)]
 pub struct Means {
     secrets: Secrets,
-    policy: Arc<Policy>,
+    #[cfg(feature = "nats")]
+    nats: crate::nats::Connections,
     #[cfg(feature = "webhook")]
     doors: crate::webhook::Doors,
 }
@@ -27,17 +28,20 @@ pub struct Means {
 impl Means {
     /// Sources that read their Secrets from `secrets`, and connect where `policy` lets them.
     pub fn new(secrets: Secrets, policy: Policy) -> Self {
+        let policy = Arc::new(policy);
         Self {
+            #[cfg(feature = "nats")]
+            nats: crate::nats::Connections::new(secrets.clone(), policy.clone()),
             secrets,
-            policy: Arc::new(policy),
             #[cfg(feature = "webhook")]
             doors: crate::webhook::Doors::default(),
         }
     }
 
-    /// Where Secrets are read.
-    pub(crate) fn secrets(&self) -> Secrets {
-        self.secrets.clone()
+    /// Connections to servers of NATS.
+    #[cfg(feature = "nats")]
+    pub(crate) fn nats(&self) -> crate::nats::Connections {
+        self.nats.clone()
     }
 
     /// Serves those who send events, until `stop` turns true and those inside are answered.
@@ -72,7 +76,7 @@ pub(crate) fn start(
             let settings = Settings::of(nats, &seat.own_name());
             let settings = settings.ok_or_else(|| Failure::Invalid("it names no stream".into()))?;
             let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
-            Ok(seat.run(Nats::new(settings, means.secrets.clone())))
+            Ok(seat.run(Nats::new(settings, means.nats())))
         }
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {

@@ -21,6 +21,8 @@ mod runner;
 mod scripted;
 mod source;
 mod supervisor;
+#[cfg(feature = "nats")]
+mod tls;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 

@@ -54,8 +54,8 @@ pub struct Supervisor {
 
 /// Something that happened in the namespace.
 enum Seen {
-    Function(Event<Function>),
-    Trigger(Event<Trigger>),
+    Function(Box<Event<Function>>),
+    Trigger(Box<Event<Trigger>>),
 }
 
 impl Supervisor {
@@ -66,22 +66,22 @@ impl Supervisor {
         let mut functions = Functions::default();
         let mut triggers = Triggers::default();
         let shared = Arc::new(Shared { client, caller, means, metrics });
-        let mut posts = Posts { shared, posts: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut posts = Posts { shared, by_name: BTreeMap::new(), tasks: JoinSet::new() };
         loop {
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = posts.tasks.join_next() => posts.note(ended),
                 event = seen.next() => match event {
-                    Some(Seen::Function(event)) => functions.take(event),
-                    Some(Seen::Trigger(event)) => posts.assign(triggers.take(event), &mut functions),
+                    Some(Seen::Function(event)) => functions.take(*event),
+                    Some(Seen::Trigger(event)) => posts.assign(triggers.take(*event), &mut functions),
                     // Watches never end.
                     None => break,
                 },
             }
             ready.send_replace(functions.are_listed() && triggers.are_listed());
         }
-        drop(posts.posts);
+        drop(posts.by_name);
         let ended = async { while posts.tasks.join_next().await.is_some() {} };
         if timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("sources took too long to end; what they had comes again");
@@ -93,7 +93,7 @@ impl Supervisor {
 struct Posts {
     shared: Arc<Shared>,
     /// By the name of its Trigger, what each is told. One that is dropped ends.
-    posts: BTreeMap<String, watch::Sender<Arc<Assignment>>>,
+    by_name: BTreeMap<String, watch::Sender<Arc<Assignment>>>,
     tasks: JoinSet<String>,
 }
 
@@ -102,11 +102,11 @@ impl Posts {
     fn assign(&mut self, changes: Vec<Change>, functions: &mut Functions) {
         for (name, wanted) in changes {
             let Some(wanted) = wanted else {
-                self.posts.remove(&name);
+                self.by_name.remove(&name);
                 continue;
             };
             let assignment = Arc::new(assignment(wanted, functions));
-            match self.posts.get(&name) {
+            match self.by_name.get(&name) {
                 Some(post) => drop(post.send_replace(assignment)),
                 None => self.begin(name, assignment),
             }
@@ -121,13 +121,13 @@ impl Posts {
             keeper.run().await;
             of
         });
-        self.posts.insert(name, post);
+        self.by_name.insert(name, post);
     }
 
     /// A task is over: its Trigger is gone, unless another came of that name meanwhile.
     fn note(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
-            Ok(name) if !self.posts.contains_key(&name) => self.shared.metrics.forget(&name),
+            Ok(name) if !self.by_name.contains_key(&name) => self.shared.metrics.forget(&name),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the task of a Trigger failed"),
         }
@@ -145,8 +145,8 @@ fn watch_namespace(client: &Client, namespace: &str) -> SelectAll<BoxStream<'sta
     let functions = Api::<Function>::namespaced(client.clone(), namespace);
     let triggers = Api::<Trigger>::namespaced(client.clone(), namespace);
     select_all([
-        follow(functions).map(Seen::Function).boxed(),
-        follow(triggers).map(Seen::Trigger).boxed(),
+        follow(functions).map(|event| Seen::Function(Box::new(event))).boxed(),
+        follow(triggers).map(|event| Seen::Trigger(Box::new(event))).boxed(),
     ])
 }
 

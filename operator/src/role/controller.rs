@@ -32,6 +32,7 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()>
         host_policy: args.common.host_policy(),
         peer_token_file: args.common.peer_token_file,
         peer_port: args.peer_port,
+        source_template: args.source_template,
     };
     let stop = shutdown.clone();
     let work = {

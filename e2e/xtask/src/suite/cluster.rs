@@ -26,8 +26,9 @@ const STATES: &str = "go-template={{range .items}}{{.kind}} {{.metadata.name}} \
 pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = report.step("images", |_| image::build(Profile::Release))?;
+    let nats = report.step("a server of NATS", |_| image::build_nats())?;
     report.step("cluster", |_| stage.up())?;
-    report.step("images into the cluster", |_| stage.load(&archives))?;
+    report.step("images into the cluster", |_| stage.load(&[&archives[..], &[nats]].concat()))?;
     let filter = arguments.filter.as_deref();
     let outcome = steps(report, &stage, &archives, filter);
     if outcome.is_err() {

@@ -199,6 +199,7 @@ fn copy(observation: &Observation) -> Observation {
         Observation::Trigger(event) => Observation::Trigger(event.clone()),
         Observation::Deployment(event) => Observation::Deployment(event.clone()),
         Observation::Pod(event) => Observation::Pod(event.clone()),
+        Observation::SourcePod(event) => Observation::SourcePod(event.clone()),
         Observation::Membership(event) => Observation::Membership(event.clone()),
     }
 }
@@ -380,6 +381,7 @@ async fn triggers_make_routes() {
     let (_plant, a, _b) = two_activators().await;
     let key = TriggerKey { namespace: "shop".into(), name: "t".into() };
     let claim = HttpClaim {
+        is_door: false,
         trigger: key.clone(),
         created: None,
         uid: "t".into(),

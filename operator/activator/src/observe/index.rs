@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
@@ -14,7 +15,9 @@ use rouse_crds::v1alpha1::Learned;
 use tokio::time::Instant;
 
 use super::Observation;
-use super::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings, Ticks, TriggerSeen};
+use super::objects::{
+    DeploymentSeen, FunctionSeen, PodSeen, Settings, SourcePodSeen, Ticks, TriggerSeen,
+};
 use super::ticks::AllTicks;
 
 /// A Function with settings that are in force.
@@ -84,6 +87,8 @@ pub struct Index {
     claims: BTreeMap<TriggerKey, Option<HttpClaim>>,
     ticks: AllTicks,
     children: HashMap<Arc<str>, Children>,
+    /// Pods that run sources, by their UIDs.
+    sources: BTreeMap<Arc<str>, SourcePodSeen>,
     membership: Arc<Membership>,
     listed: Listed,
     known_functions: KnownTo,
@@ -103,6 +108,7 @@ struct Listed {
     triggers: Listing<TriggerKey>,
     deployments: Listing<Arc<str>>,
     pods: Listing<Arc<str>>,
+    sources: Listing<Arc<str>>,
     membership: Listing<()>,
 }
 
@@ -179,6 +185,7 @@ impl Index {
             Observation::Trigger(event) => self.apply_trigger(event),
             Observation::Deployment(event) => self.apply_deployment(event),
             Observation::Pod(event) => self.apply_pod(event, now),
+            Observation::SourcePod(event) => self.apply_source_pod(event),
             Observation::Membership(event) => self.apply_membership(event),
         }
     }
@@ -216,6 +223,12 @@ impl Index {
     /// What all Triggers ask for.
     pub fn claims(&self) -> Vec<HttpClaim> {
         self.claims.values().flatten().cloned().collect()
+    }
+
+    /// Where the sources of `namespace` take events; none while no pod does.
+    pub fn doors(&self, namespace: &str) -> Option<SocketAddr> {
+        let mut pods = self.sources.values().filter(|pod| *pod.namespace == *namespace);
+        pods.find_map(|pod| pod.doors)
     }
 
     /// The membership; empty before there was one.
@@ -364,6 +377,22 @@ impl Index {
                 children.pods.retain(|uid, _| listed.contains(uid));
                 children.pods.len() < before
             }),
+            Told::Nothing => {}
+        }
+    }
+
+    fn apply_source_pod(&mut self, event: Event<SourcePodSeen>) {
+        match self.listed.sources.take(event, |pod| Arc::clone(&pod.uid)) {
+            Told::There(pod, _) => {
+                let former = self.sources.insert(Arc::clone(&pod.uid), pod.clone());
+                self.changes.routes |= former.and_then(|former| former.doors) != pod.doors;
+            }
+            Told::Gone(pod) => self.changes.routes |= self.sources.remove(&pod.uid).is_some(),
+            Told::Only(listed) => {
+                let before = self.sources.len();
+                self.sources.retain(|uid, _| listed.contains(uid));
+                self.changes.routes |= self.sources.len() < before;
+            }
             Told::Nothing => {}
         }
     }

@@ -19,6 +19,7 @@ use rouse_core::handover::ClaimId;
 use rouse_core::membership::Membership;
 use rouse_core::scaling::Policy;
 use rouse_core::schedule::{Schedule, ValidatedSchedule};
+use rouse_core::source::DOORS_PORT;
 use rouse_core::trigger::{HttpClaim, TriggerKey};
 use rouse_core::usage;
 use rouse_crds::v1alpha1::{Exposure, Function, Learned, Protocol, Trigger};
@@ -259,6 +260,35 @@ impl PodSeen {
     }
 }
 
+/// A pod that runs the sources of its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePodSeen {
+    /// UID of the object.
+    pub uid: Arc<str>,
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// Where it takes events, while it does.
+    pub doors: Option<SocketAddr>,
+}
+
+impl SourcePodSeen {
+    /// What is kept of `pod`.
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let (meta, status) = (&pod.metadata, pod.status.as_ref());
+        let ports = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut ports = ports.flat_map(|container| container.ports.iter().flatten());
+        let port = ports.find(|port| port.name.as_deref() == Some(DOORS_PORT))?.container_port;
+        let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(parse_ip);
+        let takes = meta.deletion_timestamp.is_none() && status.is_some_and(is_ready);
+        let address = ip.zip(u16::try_from(port).ok()).map(SocketAddr::from);
+        Some(Self {
+            uid: meta.uid.as_deref()?.into(),
+            namespace: meta.namespace.as_deref()?.into(),
+            doors: address.filter(|_| takes),
+        })
+    }
+}
+
 /// The membership that `config_map` holds.
 pub fn membership_of(config_map: &ConfigMap) -> Option<Membership> {
     let text = config_map.data.as_ref()?.get(MEMBERSHIP_KEY)?;
@@ -313,6 +343,25 @@ mod tests {
         });
         change(&mut object);
         PodSeen::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_source_pod_takes_events_while_it_is_ready_and_stays() {
+        let mut object = json!({
+            "metadata": {"name": "p", "namespace": "shop", "uid": "pod-1"},
+            "spec": {"containers": [{"name": "source", "ports": [
+                {"name": "admin", "containerPort": 9090},
+                {"name": DOORS_PORT, "containerPort": 8083}]}]},
+            "status": {"podIP": "10.0.0.7"},
+        });
+        let doors = |object: &Value| {
+            SourcePodSeen::of(&serde_json::from_value(object.clone()).unwrap()).unwrap().doors
+        };
+        assert_eq!(doors(&object), None);
+        object["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        assert_eq!(doors(&object), "10.0.0.7:8083".parse().ok());
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(doors(&object), None);
     }
 
     #[test]

@@ -142,6 +142,9 @@ pub(super) const PEER_BROKE: Class = Class::new(
     "The owner of the Function broke off",
     Source::Platform,
 );
+pub(super) const SOURCE_AWAY: Class =
+    Class::new(S::SERVICE_UNAVAILABLE, "source-away", "Nobody takes events now", Source::Platform)
+        .after(SOON);
 pub(super) const NOT_OWNER: Class =
     Class::new(S::MISDIRECTED_REQUEST, "not-owner", "Not the owner", Source::Platform);
 pub(super) const NOT_A_PEER: Class =

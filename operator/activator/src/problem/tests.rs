@@ -58,7 +58,8 @@ fn all() -> Vec<Failure> {
             field: "spec.timeouts.firstByte",
         },
         Failure::PeerUnreachable { function: key(), peer: peer.clone(), error: error.clone() },
-        Failure::PeerBroke { function, peer, error },
+        Failure::PeerBroke { function, peer, error: error.clone() },
+        Failure::SourceAway { error },
         Failure::NotOwner,
         Failure::NotAPeer,
     ]

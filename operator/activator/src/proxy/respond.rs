@@ -120,7 +120,7 @@ fn switched_to<B>(response: &Response<B>) -> Option<HeaderValue> {
 }
 
 /// The version of an answer is that of the connection that it goes out on.
-fn with_version<B>(mut response: Response<B>) -> Response<B> {
+pub(super) fn with_version<B>(mut response: Response<B>) -> Response<B> {
     *response.version_mut() = http::Version::HTTP_11;
     response.extensions_mut().clear();
     response

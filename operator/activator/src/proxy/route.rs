@@ -1,29 +1,38 @@
-//! The second phase: which Function a request is for. Pure.
+//! The second phase: which Function, or which source, a request is for. Pure.
 
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue};
 use http::{Method, Request};
-use rouse_core::routing::{Listener, Route, RouteTable};
+use rouse_core::routing::{Door, Listener, Route, RouteTable};
 use rouse_crds::v1alpha1::HttpMethod;
 
 use crate::function::FunctionHandle;
 use crate::problem::Failure;
 
-/// The Function that `request` is for.
+/// Where a request goes.
+pub(super) enum Place {
+    /// To a Function.
+    Function(Arc<FunctionHandle>),
+    /// To a source, as an event. In a box: every request has to keep room for its place.
+    Door(Box<Door>),
+}
+
+/// Where `request` goes.
 pub(super) fn find<B>(
     table: &RouteTable<Arc<FunctionHandle>>,
     listener: Listener,
     request: &Request<B>,
     cluster_domain: &str,
-) -> Result<Arc<FunctionHandle>, Failure> {
+) -> Result<Place, Failure> {
     let host = request.headers().get(HOST).map(HeaderValue::to_str);
     let Some(Ok(host)) = host else {
         return Err(Failure::BadRequest("the request names no host"));
     };
     let path = request.uri().path();
     match table.find(listener, host, path, method(request.method())) {
-        Route::Found(handle) => Ok(Arc::clone(handle)),
+        Route::Found(handle) => Ok(Place::Function(Arc::clone(handle))),
+        Route::Door(door) => Ok(Place::Door(Box::new(door))),
         Route::MethodNotAllowed(methods) => Err(Failure::MethodNotAllowed(methods.to_vec())),
         Route::Ambiguous => {
             let name = host.split(':').next().unwrap_or(host).trim_end_matches('.');

@@ -385,14 +385,16 @@ impl State {
         }
         let mut after = before.clone();
         if target.subresource == "status" {
-            // Each of the two managers of a status keeps to its own fields.
+            // Each of the managers of a status keeps to its own fields.
             let schedule = "schedule";
             if manager == "rouse-schedule" {
                 after["status"][schedule] = body["status"][schedule].clone();
             } else {
                 after["status"] = body["status"].clone();
-                if let Some(progress) = before["status"].get(schedule) {
-                    after["status"][schedule] = progress.clone();
+                for others in [schedule, "source"] {
+                    if let Some(progress) = before["status"].get(others) {
+                        after["status"][others] = progress.clone();
+                    }
                 }
             }
         } else {

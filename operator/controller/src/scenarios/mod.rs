@@ -6,6 +6,7 @@ mod functions;
 mod membership;
 mod propagation;
 mod schedules;
+mod sources;
 mod streams;
 mod triggers;
 
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 use rouse_core::function::{FunctionKey, revision_hash, validate};
 use rouse_core::membership::Membership;
 use rouse_core::report::{FunctionReport, ReportLine, RevisionReport, Routed};
+use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::{Function, LastError};
 use rouse_peer::testing::Tokens;
@@ -56,6 +58,7 @@ fn config() -> Config {
         },
         peer_token_file: "/nonexistent".into(),
         peer_port: 8082,
+        source_template: PodTemplate::parse(&template().to_string()).ok(),
     }
 }
 
@@ -179,6 +182,13 @@ impl Rig {
             deployment["status"]["replicas"] = json!(pods);
         });
     }
+}
+
+/// The pods that run sources, as the chart has them.
+fn template() -> Value {
+    json!({"spec": {
+        "serviceAccountName": "rouse-source", "containers": [{"name": "source", "image": "i"}],
+    }})
 }
 
 fn conditions(status: &Value) -> Vec<String> {

@@ -41,8 +41,15 @@ async fn objects_may_be_applied_in_any_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_whatever_comes_last() {
-    for slow in ["functions", "triggers", "deployments", "controllerrevisions", "services", "pods"]
-    {
+    for slow in [
+        "functions",
+        "triggers",
+        "deployments",
+        "controllerrevisions",
+        "services",
+        "pods",
+        "rolebindings",
+    ] {
         let api = FakeApi::default();
         api.make("pods", activator("activator-0", "10.0.0.1"));
         api.make("triggers", trigger(NAMESPACE, "t", "01", "a.example.com"));

@@ -81,6 +81,7 @@ fn carry_out_write(
             };
             revisions.entry(revision).or_default().record = Some(record);
         }
+        ChildKind::ServiceAccount | ChildKind::RoleBinding => panic!("no Function's: {write:?}"),
     }
 }
 

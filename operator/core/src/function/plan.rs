@@ -123,6 +123,10 @@ pub enum ChildKind {
     ControllerRevision,
     /// `v1` Service.
     Service,
+    /// `v1` `ServiceAccount`: of what runs sources.
+    ServiceAccount,
+    /// `rbac.authorization.k8s.io/v1` `RoleBinding`: of what runs sources.
+    RoleBinding,
 }
 
 impl ChildKind {
@@ -132,6 +136,8 @@ impl ChildKind {
             Self::Deployment => "Deployment",
             Self::ControllerRevision => "ControllerRevision",
             Self::Service => "Service",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::RoleBinding => "RoleBinding",
         }
     }
 }
@@ -336,12 +342,17 @@ fn decide_service(
     }
 }
 
-fn create(kind: ChildKind, name: String, body: Value) -> Write {
+pub(crate) fn create(kind: ChildKind, name: String, body: Value) -> Write {
     Write { kind, name, verb: Verb::Create, body }
 }
 
 /// An apply, if `seen` lacks anything of `body`. What is being deleted is left to go.
-fn put_right(kind: ChildKind, name: String, seen: &SeenChild, mut body: Value) -> Option<Write> {
+pub(crate) fn put_right(
+    kind: ChildKind,
+    name: String,
+    seen: &SeenChild,
+    mut body: Value,
+) -> Option<Write> {
     if seen.leaving || covers(&seen.body, &body) {
         return None;
     }

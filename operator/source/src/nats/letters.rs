@@ -1,15 +1,13 @@
 //! Stores dead letters in a stream: a letter is stored when the stream has said so.
 
-use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rouse_core::event::{CloudEvent, Message, to_structured};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{self, Connection};
+use super::connection::{Connection, Connections};
 use super::settings::Server;
-use crate::credentials::Secrets;
 use crate::failure::Failure;
 use crate::runner::Bury;
 
@@ -44,9 +42,9 @@ struct Letter {
 
 impl Letters {
     /// Starts the task; it connects with the first letter.
-    pub fn spawn(to: LettersTo, secrets: Secrets) -> Self {
+    pub fn spawn(to: LettersTo, connections: Connections) -> Self {
         let (sender, receiver) = mpsc::channel(LETTERS);
-        tokio::spawn(run(to, secrets, receiver));
+        tokio::spawn(run(to, connections, receiver));
         Self { sender }
     }
 }
@@ -68,10 +66,10 @@ impl Bury for Letters {
     }
 }
 
-async fn run(to: LettersTo, secrets: Secrets, mut letters: mpsc::Receiver<Letter>) {
+async fn run(to: LettersTo, connections: Connections, mut letters: mpsc::Receiver<Letter>) {
     let mut connection: Option<Connection> = None;
     while let Some(Letter { id, message, stored }) = letters.recv().await {
-        let outcome = store(&to, &secrets, &mut connection, id, message).await;
+        let outcome = store(&to, &connections, &mut connection, id, message).await;
         if let Err(failure) = &outcome {
             let (stream, reason, error) =
                 (&to.stream, failure.reason(), rouse_peer::chain(failure));
@@ -85,15 +83,15 @@ async fn run(to: LettersTo, secrets: Secrets, mut letters: mpsc::Receiver<Letter
 
 async fn store(
     to: &LettersTo,
-    secrets: &Secrets,
+    connections: &Connections,
     connection: &mut Option<Connection>,
     id: String,
     message: Message,
 ) -> Result<(), Failure> {
     const DOING: &str = "storing a dead letter";
     let open = match connection.take() {
-        Some(open) if open.client.connection_state() == State::Connected => open,
-        _ => connection::open(&to.server, secrets).await?,
+        Some(open) if open.is_open() => open,
+        _ => connections.open(&to.server).await?,
     };
     let context = async_nats::jetstream::new(connection.insert(open).client.clone());
     let id = format!("{} {id}", to.trigger);

@@ -17,18 +17,18 @@ use async_nats::Subject;
 use rouse_core::delivery::Acks;
 use rouse_core::event::{CloudEvent, Invalid, Message, to_sqs};
 
-use crate::credentials::Secrets;
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::source::{Source, Terms};
 
+pub use connection::Connections;
 pub use letters::{Letters, LettersTo};
 pub use settings::{Login, Messages, Server, Settings, Start, Stream};
 
 /// Brings the messages of NATS.
 pub struct Nats {
     settings: Settings,
-    secrets: Secrets,
+    connections: Connections,
     /// Whether the stream's consumer was there: one that vanishes takes what is known with it.
     was_there: bool,
 }
@@ -38,9 +38,21 @@ pub struct Nats {
 pub struct Token(Option<Subject>);
 
 impl Nats {
-    /// A source that reads its Secrets from `secrets`.
-    pub const fn new(settings: Settings, secrets: Secrets) -> Self {
-        Self { settings, secrets, was_there: false }
+    /// A source on one of `connections`.
+    pub const fn new(settings: Settings, connections: Connections) -> Self {
+        Self { settings, connections, was_there: false }
+    }
+}
+
+/// Whether a source of these messages needs `subject`: others share its connection, and what is
+/// denied to them is none of its business.
+fn needs(messages: &Messages, subject: &str) -> bool {
+    match messages {
+        // Names of streams have no dots, and stand between those of subjects of the API.
+        Messages::Stream(stream) => {
+            subject.starts_with("_INBOX.") || subject.split('.').any(|name| name == stream.name)
+        }
+        Messages::Subject { subject: own, .. } => subject == own,
     }
 }
 
@@ -56,20 +68,21 @@ impl Source for Nats {
     }
 
     async fn run(&mut self, link: &mut Link<Token>) -> Result<(), Failure> {
-        let mut connection = connection::open(&self.settings.server, &self.secrets).await?;
+        let mut connection = self.connections.open(&self.settings.server).await?;
+        let (client, messages) = (connection.client.clone(), &self.settings.messages);
         let work = async {
-            match &self.settings.messages {
+            match messages {
                 Messages::Stream(stream) => {
-                    jetstream::run(&connection.client, stream, &mut self.was_there, link).await
+                    jetstream::run(&client, stream, &mut self.was_there, link).await
                 }
                 Messages::Subject { subject, group } => {
-                    subject::run(&connection.client, subject, group, link).await
+                    subject::run(&client, subject, group, link).await
                 }
             }
         };
         tokio::select! {
             biased;
-            failure = connection.breaks.recv() => Err(connection::failure_of(failure)),
+            failure = connection.breaks(|subject| needs(messages, subject)) => Err(failure),
             outcome = work => outcome,
         }
     }

@@ -10,14 +10,13 @@ use async_nats::jetstream::consumer::pull::Config;
 use jiff::Timestamp;
 use rouse_core::delivery::Target;
 use rouse_core::simulation::chance::Chance;
-use rouse_crds::v1alpha1::SecretKey;
+use rouse_crds::v1alpha1::{SecretKey, SourceTls};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use self::stage::{Broker, Function, Grave, Setup, make_stream, until};
+use self::stage::{Broker, Function, Grave, Setup, connections, make_stream, until};
 use super::{Letters, LettersTo, Login, Messages, Start};
 use crate::ToFunction;
-use crate::credentials::Secrets;
 use crate::runner::Bury;
 
 async fn publish(context: &async_nats::jetstream::Context, bodies: std::ops::Range<u32>) {
@@ -208,6 +207,101 @@ async fn nobody_gets_in_without_the_password() {
 
 #[tokio::test]
 #[ignore = "needs the server that cargo xtask test builds"]
+async fn one_connection_serves_all_until_it_breaks() {
+    let mut broker = Broker::start(&[]).await;
+    let setup = Setup::new(&broker);
+    let (connections, server) = (connections(&setup.secrets), &setup.settings.server);
+    let mut one = connections.open(server).await.unwrap();
+    let other = connections.open(server).await.unwrap();
+    let id = |client: &async_nats::Client| client.server_info().client_id;
+    assert_eq!(id(&one.client), id(&other.client));
+    broker.restart().await;
+    assert_eq!(one.breaks(|_| false).await.reason(), "ServerAway");
+    assert!(!other.is_open());
+    let mut next = connections.open(server).await;
+    until(async || {
+        next = connections.open(server).await;
+        next.is_ok()
+    })
+    .await;
+    assert!(next.unwrap().is_open(), "the first to come connects anew");
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn what_is_denied_to_one_is_no_business_of_the_others() {
+    let folder = std::env::temp_dir().join(format!("rouse-nats-rights-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("nats.conf");
+    let rights = "{ publish: \">\", subscribe: { deny: \"secret\" } }";
+    std::fs::write(
+        &file,
+        format!(
+            "authorization {{ default_permissions: {rights}, users: [{{ user: a, password: b }}] }}"
+        ),
+    )
+    .unwrap();
+    let file: &'static str = Box::leak(file.to_str().unwrap().into());
+    let broker = Broker::start(&["--config", file]).await;
+    let mut setup = Setup::new(&broker);
+    let key = |key: &str| SecretKey { name: "nats".into(), key: key.into() };
+    let secrets = setup.secrets.join("nats");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("user"), "a").unwrap();
+    std::fs::write(secrets.join("password"), "b").unwrap();
+    setup.settings.server.login = Login::User { user: key("user"), password: key("password") };
+    let shared = connections(&setup.secrets);
+    let subject = |name: &str| Messages::Subject { subject: name.into(), group: "g".into() };
+    let function = Function::new(1);
+    setup.settings.messages = subject("open");
+    let mut open = setup.start_on(&function, shared.clone());
+    open.connects().await;
+    setup.settings.messages = subject("secret");
+    setup.start_on(&function, shared).says("AccessDenied").await;
+    let told = open.outlook.borrow().clone();
+    assert!(told.progress.connected && told.trouble.is_none(), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn the_certificate_must_be_of_the_name_that_was_given() {
+    let folder = std::env::temp_dir().join(format!("rouse-nats-tls-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("tls")).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("tls/tls.crt"), folder.join("tls.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let text = |path: &std::path::Path| -> &'static str {
+        Box::leak(path.to_str().unwrap().to_owned().into_boxed_str())
+    };
+    let arguments = ["--tls", "--tlscert", text(&certificate), "--tlskey", text(&key)];
+    let broker = Broker::start(&arguments).await;
+    let mut server = Setup::new(&broker).settings.server;
+    let connections = connections(&folder);
+    let is_away =
+        |failure: Option<crate::Failure>| failure.is_some_and(|f| f.reason() == "ServerAway");
+    assert!(is_away(connections.open(&server).await.err()), "nobody signed it");
+    let ca = SecretKey { name: "tls".into(), key: "tls.crt".into() };
+    server.tls = Some(SourceTls { ca: Some(ca), ..SourceTls::default() });
+    assert!(is_away(connections.open(&server).await.err()), "it is not of an address");
+    server.urls = vec![broker.url().replace("127.0.0.1", "localhost")];
+    let open = connections.open(&server).await;
+    assert!(open.is_ok(), "{:?}", open.err());
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn an_address_that_is_forbidden_is_not_connected_to() {
+    let broker = Broker::start(&[]).await;
+    let setup = Setup::new(&broker);
+    let secrets = crate::credentials::Secrets::below(&setup.secrets);
+    let connections = super::Connections::new(secrets, Arc::default());
+    setup.start_on(&Function::new(1), connections).says("AddressForbidden").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
 async fn the_lag_is_what_the_function_is_not_done_with() {
     let broker = Broker::start(&[]).await;
     let context = broker.stream().await;
@@ -289,7 +383,7 @@ async fn what_is_given_up_is_stored_once_in_a_stream_or_given_to_a_function() {
         subject: "dead".into(),
         trigger: "shop/t".into(),
     };
-    let letters = Arc::new(Letters::spawn(to, Secrets::below(&setup.secrets)));
+    let letters = Arc::new(Letters::spawn(to, connections(&setup.secrets)));
     setup.grave = Some(letters.clone());
     let mut source = setup.start(&function);
     source.lags(3).await;

@@ -136,7 +136,7 @@ impl Shared {
                     subject: letters.subject.clone(),
                     trigger: source.key.to_string(),
                 };
-                Some(Arc::new(Letters::spawn(to, self.means.secrets())))
+                Some(Arc::new(Letters::spawn(to, self.means.nats())))
             }
             // What has no place is not acknowledged, and comes again.
             #[cfg(not(feature = "nats"))]

@@ -71,8 +71,7 @@ struct World {
     address: String,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
-    _target: watch::Sender<Option<Target>>,
-    _hung: Hung,
+    _kept: (watch::Sender<Option<Target>>, Hung),
     tasks: Vec<JoinHandle<()>>,
     folder: std::path::PathBuf,
 }
@@ -122,8 +121,8 @@ impl World {
             tokio::spawn(serve(listener, doors, stopped)),
         ];
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        let (_target, _hung) = (target_sender, hung);
-        Self { function, intake, address, client, stop, _target, _hung, tasks, folder }
+        let kept = (target_sender, hung);
+        Self { function, intake, address, client, stop, _kept: kept, tasks, folder }
     }
 
     fn send(

@@ -1,7 +1,7 @@
 //! A server of NATS for a test, a Function that records, and a source between them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,9 +22,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::metrics::Metrics;
-use crate::nats::{Login, Messages, Nats, Server, Settings, Start, Stream};
+use crate::nats::{Connections, Login, Messages, Nats, Server, Settings, Start, Stream};
 use crate::runner::{Bury, Outlook, Wires, Work, run};
 
 /// Until when anything must have happened.
@@ -236,6 +237,10 @@ impl Setup {
     }
 
     pub fn start(&self, function: &Function) -> Running {
+        self.start_on(function, connections(&self.secrets))
+    }
+
+    pub fn start_on(&self, function: &Function, connections: Connections) -> Running {
         let delivery: Delivery = serde_json::from_value(self.delivery.clone()).unwrap();
         let mut settings = rouse_core::delivery::Settings::of("shop", &delivery).unwrap();
         settings.policy.batch = self.batch.try_into().unwrap();
@@ -261,10 +266,17 @@ impl Setup {
             metrics: Metrics::default().of("t"),
             clock: Arc::new(Timestamp::now),
         };
-        let source = Nats::new(self.settings.clone(), Secrets::below(&self.secrets));
+        let source = Nats::new(self.settings.clone(), connections);
         let task = tokio::spawn(run(source, work, wires, stop)).abort_handle();
         Running { outlook: watched, task, _keep: (keep_target, stopper) }
     }
+}
+
+/// Connections of a source's own, to this machine.
+pub fn connections(secrets: &Path) -> Connections {
+    let allowed = vec!["127.0.0.0/8".parse().unwrap()];
+    let policy = Policy { allowed, forbidden: Vec::new() };
+    Connections::new(Secrets::below(secrets), Arc::new(policy))
 }
 
 /// A source that runs, killed with this.
