@@ -17,7 +17,7 @@ use rouse_core::trigger::HostPolicy;
 use rouse_core::usage::Process;
 use rouse_peer::{Connector, IdentityConfig, IdentityKeeper, ProofMetrics, ServerKey, TlsError};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::forward::{PeerDialer, Releases, Streams};
 use crate::instances::Instances;
@@ -29,8 +29,8 @@ use crate::observe::index::Index;
 use crate::observe::{Observation, watch_cluster};
 use crate::ownership::{Ownership, World};
 use crate::peer_auth::PeerAuth;
-use crate::release::Handed;
 use crate::release::neighbours::Neighbours;
+use crate::release::{Handed, Step};
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::server::PeerService;
@@ -46,7 +46,16 @@ const REBUILD_SHARE: u32 = 10;
 const MOST_ASKED: usize = 256;
 
 /// A question of another activator.
-type Asked = (Release, oneshot::Sender<Handed>);
+struct Asked {
+    release: Release,
+    /// Whether the answer may wait for what is on its way.
+    patient: bool,
+    answer: oneshot::Sender<Step>,
+}
+
+/// How long a question may wait for an answer to another that this activator has asked itself: half
+/// as long as who asks waits for the first word.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the control side must be told.
 #[derive(Debug)]
@@ -206,10 +215,19 @@ fn last_words(meters: &Meters, process: &Process) -> Bytes {
 
 /// Has the task that knows who owns what give a Function away.
 async fn hand_over(asked: mpsc::Sender<Asked>, release: Release) -> Handed {
-    let (answer, handed) = oneshot::channel();
-    // Without that task nothing is owned here.
-    drop(asked.send((release, answer)).await);
-    handed.await.unwrap_or_else(|_| Handed::Gave { estate: Estate::default(), gate: None })
+    let patient_until = Instant::now() + PATIENCE;
+    loop {
+        let (answer, step) = oneshot::channel();
+        let patient = Instant::now() < patient_until;
+        // Without that task nothing is owned here.
+        drop(asked.send(Asked { release: release.clone(), patient, answer }).await);
+        match step.await {
+            Ok(Step::Now(handed)) => return handed,
+            // Late or not, it is asked again.
+            Ok(Step::Later(gate)) => drop(timeout_at(patient_until, gate.fell()).await),
+            Err(_) => return Handed::Gave { estate: Estate::default(), gate: None },
+        }
+    }
 }
 
 impl<I: Instances> Director<I> {
@@ -234,9 +252,9 @@ impl<I: Instances> Director<I> {
                     let Some(observation) = observation else { return };
                     self.take_in(observation, &mut observations);
                 }
-                Some((release, answer)) = self.releases.1.recv() => {
+                Some(Asked { release, patient, answer }) = self.releases.1.recv() => {
                     // Who has left meanwhile has lost it: nobody else may have it either.
-                    drop(answer.send(self.ownership.release(release, &self.index)));
+                    drop(answer.send(self.ownership.release(release, patient, &self.index)));
                 }
                 () = self.ownership.mend(&self.index) => {}
                 () = sleep_until(self.rebuild_at), if self.routes_are_stale => {}

@@ -13,9 +13,9 @@ use crate::admission::{Gate, Refusal};
 use crate::function::{FunctionHandle, Owner};
 use crate::instances::Instances;
 use crate::observe::index::{FunctionView, Index, Observed};
-use crate::release::Handed;
 use crate::release::fresh::Fresh;
 use crate::release::neighbours::Neighbours;
+use crate::release::{Handed, Step};
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::scaler::{self, Task};
@@ -58,8 +58,13 @@ struct Entry {
     /// The gate of a Function that is owned elsewhere by now, with claims that nobody has asked for
     /// yet: they stay here until then.
     kept: Option<Arc<Gate>>,
-    /// Who owns it by a membership that has not been seen here, as it said itself.
-    heir: Option<Arc<Member>>,
+    /// Who owns it by a membership that has not been seen here, as it said itself, and the version.
+    heir: Option<(u64, Arc<Member>)>,
+    /// UID of the activator that was given it last.
+    gave_to: Option<Arc<str>>,
+    /// UIDs of those that may have had it before and were not asked, where there was nothing to ask
+    /// for.
+    unheard: Vec<Arc<str>>,
     followed: Option<Followed>,
 }
 
@@ -114,9 +119,10 @@ impl<I: Instances> Ownership<I> {
             members.iter().map(|member| (member.uid.clone(), Arc::new(member.clone()))).collect();
         self.world.neighbours.learn(index.membership());
         let uids: Vec<Arc<str>> = self.entries.keys().cloned().collect();
+        let version = index.membership().version;
         for uid in uids {
             if let Some(entry) = self.entries.get_mut(&uid) {
-                entry.heir = None;
+                entry.heir = entry.heir.take().filter(|(known, _)| *known > version);
             }
             self.update(&uid, index);
         }
@@ -144,7 +150,7 @@ impl<I: Instances> Ownership<I> {
         {
             followed.observed.send_replace(Arc::new(observed));
         }
-        if let Some(heir) = &entry.heir {
+        if let Some((_, heir)) = &entry.heir {
             let heir = Owner::Peer(Arc::clone(heir));
             return self.give_up(uid, heir, index);
         }
@@ -159,24 +165,42 @@ impl<I: Instances> Ownership<I> {
         }
     }
 
-    /// Gives the Function to an activator that says that it owns it.
-    pub fn release(&mut self, release: Release, index: &Index) -> Handed {
+    /// Gives the Function to an activator that says that it owns it. Who is `patient` gets what is on
+    /// its way to here, too.
+    pub fn release(&mut self, release: Release, patient: bool, index: &Index) -> Step {
         let Release { function, version, to } = release;
         let known = index.membership();
         let owner = known.owner(&function).map(|member| &member.uid);
-        if known.version >= version && owner != Some(&to.uid) {
-            return Handed::Refused { version: known.version };
+        let is_asking = self.entries.get(&function).is_some_and(Entry::is_asking);
+        // Who is behind and would have to wait may be waited for itself.
+        let behind = is_asking && known.version > version;
+        if behind || (known.version >= version && owner != Some(&to.uid)) {
+            return Step::Now(Handed::Refused { version: known.version });
         }
         let to = Arc::new(to);
-        if let Some(entry) = self.entries.get_mut(&function)
-            && known.version < version
-        {
-            entry.heir = Some(Arc::clone(&to));
+        let others = self.entries.get_mut(&function).map(|entry| {
+            if known.version < version {
+                entry.heir = Some((version, Arc::clone(&to)));
+            }
+            entry.others()
+        });
+        self.give_up(&function, Owner::Peer(Arc::clone(&to)), index);
+        let Some(entry) = self.entries.get_mut(&function) else {
+            return Step::Now(Handed::Gave { estate: Estate::default(), gate: None });
+        };
+        if patient && let Some(gate) = entry.kept.as_ref().filter(|gate| gate.is_asking()) {
+            return Step::Later(Arc::clone(gate));
         }
-        self.give_up(&function, Owner::Peer(to), index);
-        let gate = self.entries.get_mut(&function).and_then(|entry| entry.kept.take());
-        let estate = gate.as_ref().map_or_else(Estate::default, Gate::hand_over);
-        Handed::Gave { estate, gate }
+        let gate = entry.kept.take();
+        let mut estate = gate.as_ref().map_or_else(Estate::default, Gate::hand_over);
+        entry.unheard.clear();
+        entry.gave_to = Some(Arc::from(to.uid.as_str()));
+        estate.unheard.extend(others.into_iter().flatten());
+        estate.unheard.retain(|uid| *uid != self.me && **uid != *to.uid);
+        estate.unheard.sort();
+        estate.unheard.dedup();
+        estate.addresses = self.world.neighbours.addresses(&estate.unheard);
+        Step::Now(Handed::Gave { estate, gate })
     }
 
     /// Hears of tasks that have ended and of Functions that are to be sent to straight. Returns when
@@ -276,9 +300,10 @@ impl<I: Instances> Ownership<I> {
             metrics: self.world.metrics.of(&observed.function.key),
             neighbours: Arc::clone(neighbours),
             fresh: Arc::clone(&self.fresh),
-            predecessors: predecessors(index.membership(), uid, &entry.handle),
+            predecessors: predecessors(index.membership(), uid, entry, &self.me),
             others: index.membership().members.len() > 1 || !index.membership().previous.is_empty(),
         };
+        entry.unheard.clear();
         let task = self.tasks.spawn(scaler::run(task)).id();
         self.running.insert(task, Arc::clone(uid));
         entry.held = Some(Held { gate: Arc::clone(&gate), observed: sender, task });
@@ -337,7 +362,33 @@ impl Entry {
         let handle = FunctionHandle::new(key, uid, view.settings.timeouts);
         handle.set_rules(view.settings.rules);
         handle.shortcut().send_wishes_to(wishes);
-        Self { handle: Arc::new(handle), held: None, kept: None, heir: None, followed: None }
+        Self {
+            handle: Arc::new(handle),
+            held: None,
+            kept: None,
+            heir: None,
+            gave_to: None,
+            unheard: Vec::new(),
+            followed: None,
+        }
+    }
+
+    /// Whether another was asked for the Function and has not answered.
+    fn is_asking(&self) -> bool {
+        let held = self.held.as_ref().map(|held| &held.gate);
+        held.or(self.kept.as_ref()).is_some_and(|gate| gate.is_asking())
+    }
+
+    /// UIDs of those that may have something of the Function, where this activator has nothing or
+    /// does not know all: whom it gave it to, and who owns it or owned it before, as far as it knows.
+    fn others(&self) -> Vec<Arc<str>> {
+        let known = match self.handle.owner() {
+            Owner::Peer(member) => Some(Arc::from(member.uid.as_str())),
+            Owner::Here(_) | Owner::Nobody => None,
+        };
+        let has_gate = self.held.is_some() || self.kept.is_some();
+        let given = self.gave_to.iter().filter(|_| !has_gate).cloned();
+        given.chain(known.filter(|_| !has_gate)).chain(self.unheard.iter().cloned()).collect()
     }
 
     /// Owns the Function no longer. Who waits is turned away to ask where the handle says. Answers
@@ -349,6 +400,7 @@ impl Entry {
             self.kept = Some(held.gate);
             return None;
         }
+        self.unheard = held.gate.unheard();
         (held.gate.own_in_flight() > 0).then_some(held.gate)
     }
 }
@@ -362,15 +414,21 @@ fn retire_gone(gate: &Arc<Gate>, observed: &Observed) {
     }
 }
 
-/// UIDs of the activators that may have owned the Function before: the last that was known here, and
-/// the one that did by the membership before this one.
-fn predecessors(membership: &Membership, uid: &str, handle: &FunctionHandle) -> Vec<Arc<str>> {
-    let known = match handle.owner() {
+/// UIDs of the activators that may have owned the Function before: the last that was known here, the
+/// one that did by the membership before this one, and those that this activator knows of since it
+/// had the Function last.
+fn predecessors(membership: &Membership, uid: &str, entry: &Entry, me: &Arc<str>) -> Vec<Arc<str>> {
+    let known = match entry.handle.owner() {
         Owner::Peer(member) => Some(Arc::from(member.uid.as_str())),
         Owner::Here(_) | Owner::Nobody => None,
     };
     let former = membership.former_owner(uid).map(|member| Arc::from(member.uid.as_str()));
-    known.into_iter().chain(former).collect()
+    let earlier = entry.gave_to.iter().chain(&entry.unheard).cloned();
+    let mut all: Vec<Arc<str>> = known.into_iter().chain(former).chain(earlier).collect();
+    all.retain(|member| *member != *me);
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn is_same(one: &Owner, other: &Owner) -> bool {

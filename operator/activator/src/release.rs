@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use http::Response;
-use rouse_core::handover::{Estate, PodCount, Release, ReleaseLine};
+use rouse_core::handover::{Answer, Estate, PodCount, Release, ReleaseLine};
 use rouse_core::membership::Member;
 use tokio::time::timeout;
 
@@ -45,6 +45,33 @@ pub enum Released {
     Refused,
     /// It does not answer.
     Silent,
+}
+
+impl Released {
+    /// Has the claims of `gate` hear what `member` said. It may go on to tell how many requests are
+    /// left: that concerns the gate, for as long as it lasts.
+    pub fn take_in(self, gate: &Arc<Gate>, member: &str) -> Answer {
+        let (answer, rest) = match self {
+            Self::Gave { estate, rest } => (Answer::Gave(estate), rest),
+            Self::Refused => (Answer::Refused, None),
+            Self::Silent => (Answer::Silent, None),
+        };
+        let mut counts = Vec::new();
+        gate.change_claims(|claims| counts = claims.hear(member, &answer));
+        if !counts.is_empty() {
+            Rest::follow(rest, Arc::clone(gate), counts);
+        }
+        answer
+    }
+}
+
+/// What becomes of a question for now.
+#[derive(Debug)]
+pub enum Step {
+    /// It is answered.
+    Now(Handed),
+    /// This activator waits for an answer itself, which may be what is asked for: this gate tells.
+    Later(Arc<Gate>),
 }
 
 /// What this activator says where it was asked.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use rouse_core::handover::{ClaimId, Found};
+use rouse_core::handover::{Answer, ClaimId, Found};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -36,7 +36,6 @@ use crate::admission::Gate;
 use crate::instances::{CallError, Claimed, Instances, PodRef, ScaleError};
 use crate::observe::index::Observed;
 use crate::readiness::ask_until_ready;
-use crate::release::Released;
 use crate::release::fresh::Fresh;
 use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
@@ -75,6 +74,7 @@ const NOT_CONFIRMED: &str = "that this activator owns the Function is not confir
 
 /// What is on its way.
 struct Running<I> {
+    gate: Arc<Gate>,
     instances: Arc<I>,
     reports: Reports,
     neighbours: Arc<Neighbours>,
@@ -103,6 +103,7 @@ pub async fn run<I: Instances>(task: Task<I>) {
     let with = (heir, others, metrics);
     let mut scaler = Scaler::new(Arc::clone(&gate), Arc::clone(&first), with, Instant::now());
     let mut running = Running {
+        gate: Arc::clone(&gate),
         instances,
         reports,
         neighbours,
@@ -210,12 +211,19 @@ impl<I: Instances> Running<I> {
 
     fn ask_for(&mut self, member: Arc<str>) {
         let (neighbours, function) = (Arc::clone(&self.neighbours), Arc::clone(&self.uid));
-        self.work.push(Box::pin(async move {
+        let gate = Arc::clone(&self.gate);
+        // It outlives this task: what is given must come to somebody, whoever owns the Function then.
+        let asking = tokio::spawn(async move {
             let released = neighbours.ask(&function, &member).await;
-            if matches!(released, Released::Refused) {
+            let answer = released.take_in(&gate, &member);
+            (member, answer)
+        });
+        self.work.push(Box::pin(async move {
+            let (member, answer) = asking.await.ok()?;
+            if answer == Answer::Refused {
                 sleep(ASK_PAUSE).await;
             }
-            Some(Done::AskedFor { member, released })
+            Some(Done::AskedFor { member, answer })
         }));
     }
 

@@ -8,6 +8,10 @@
 //! between a look and the act that follows: no step rests on a clock, or on knowledge that may have
 //! become old.
 //!
+//! A Function may move on before it has arrived: who is asked while it waits for an answer itself
+//! gives only once it has that, and names who else may have something. The one who asked may know
+//! nothing of them, where the Function moved more often than it heard of.
+//!
 //! A holder that does not answer (dead, frozen, cut off) keeps its claims for ever: who owns the
 //! Function then has those pods *replaced*. Waiting, asking and replacing decide how soon requests
 //! are served, never how many are in a pod.
@@ -85,6 +89,12 @@ pub struct Estate {
     /// Pods that it was about to claim: whether it has, only the pods tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
+    /// UIDs of activators that may have owned the Function before and have not said what they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Arc<str>>,
+    /// Where those are, for one who does not know them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Member>,
 }
 
 /// A pod and the requests that are in flight there.

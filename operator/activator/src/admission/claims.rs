@@ -35,8 +35,8 @@ impl Gate {
         self.falls.notify_one();
     }
 
-    /// Returns when there are fewer requests in flight, after the gate was shut. A fall that
-    /// happened before the call counts.
+    /// Returns when there are fewer requests in flight, after the gate was shut, or the claims have
+    /// changed. What happened before the call counts.
     pub async fn fell(&self) {
         self.falls.notified().await;
     }
@@ -44,6 +44,17 @@ impl Gate {
     /// Whether there is anything that another could ask for.
     pub fn has_claims(&self) -> bool {
         self.lock().claims.as_ref().is_some_and(|claims| !claims.is_empty())
+    }
+
+    /// Whether somebody is being asked for claims.
+    pub fn is_asking(&self) -> bool {
+        self.lock().claims.as_ref().is_some_and(Claims::is_asking)
+    }
+
+    /// UIDs of activators that may have claims of this Function's pods and have not said so.
+    pub fn unheard(&self) -> Vec<Arc<str>> {
+        let state = self.lock();
+        state.claims.iter().flat_map(Claims::unheard).cloned().collect()
     }
 
     /// Whether requests may be sent to the pod, as far as claims go.

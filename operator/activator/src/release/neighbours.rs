@@ -62,13 +62,35 @@ impl Neighbours {
 
     /// Takes in another membership.
     pub fn learn(&self, membership: &Membership) {
-        let mut members = self.known.load().members.clone();
-        if members.len() > MOST_FORMER {
-            members.clear();
+        self.known.rcu(|known| {
+            let mut members = known.members.clone();
+            if members.len() > MOST_FORMER {
+                members.clear();
+            }
+            let there = membership.previous.iter().chain(&membership.members);
+            members.extend(there.map(|member| (member.uid.clone(), member.clone())));
+            Known { version: membership.version, members }
+        });
+    }
+
+    /// Where the activators with these UIDs are, those that are remembered.
+    pub fn addresses(&self, uids: &[Arc<str>]) -> Vec<Member> {
+        let known = self.known.load();
+        uids.iter().filter_map(|uid| known.members.get(&**uid).cloned()).collect()
+    }
+
+    /// Remembers where others are whom nobody has named before.
+    fn meet(&self, others: &[Member]) {
+        if others.is_empty() {
+            return;
         }
-        let there = membership.previous.iter().chain(&membership.members);
-        members.extend(there.map(|member| (member.uid.clone(), member.clone())));
-        self.known.store(Arc::new(Known { version: membership.version, members }));
+        self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            for other in others {
+                known.members.entry(other.uid.clone()).or_insert_with(|| other.clone());
+            }
+            known
+        });
     }
 
     /// Asks the activator with the UID `member` for the Function with the UID `function`.
@@ -86,8 +108,12 @@ impl Neighbours {
             (Some(member), Some(release)) => {
                 let name = member.name.clone();
                 let released = (self.ask)(member, release).await;
-                if matches!(released, Released::Silent) {
-                    tracing::warn!(%function, activator = name, "it gives no answer, its pods are replaced");
+                match &released {
+                    Released::Gave { estate, .. } => self.meet(&estate.addresses),
+                    Released::Refused => {}
+                    Released::Silent => {
+                        tracing::warn!(%function, activator = name, "it gives no answer, its pods are replaced");
+                    }
                 }
                 released
             }

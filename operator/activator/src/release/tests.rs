@@ -111,6 +111,21 @@ async fn who_gives_admits_nobody_more_and_counts_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_for_comes_to_the_gate_whoever_owns_the_function_by_then() {
+    let heir = gate(1, "b/1/1");
+    heir.with_claims(|claims| claims.ask(&"a".into()));
+    heir.shut(Refusal::Moved);
+    assert!(heir.is_asking() && heir.has_claims());
+    let pods = vec![PodCount { pod: "p".into(), in_flight: 0 }];
+    let estate = Estate { pods: pods.clone(), ..Estate::default() };
+    let told = heir.fell();
+    drop(Released::Gave { estate, rest: None }.take_in(&heir, "a"));
+    told.await;
+    assert!(!heir.is_asking());
+    assert_eq!(heir.hand_over().pods, pods);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_heir_waits_for_the_requests_of_the_giver() {
     let giver = gate(1, "a/1/1");
     hold(&giver, "p");
@@ -140,7 +155,7 @@ async fn a_giver_that_breaks_off_takes_its_busy_pods_along_and_no_others() {
             PodCount { pod: "busy".into(), in_flight: 1 },
             PodCount { pod: "idle".into(), in_flight: 0 },
         ],
-        pending: vec![],
+        ..Estate::default()
     };
     let heir = gate(1, "b/1/1");
     let counts = heir.with_claims(|claims| claims.inherit(&estate)).unwrap();
@@ -155,7 +170,8 @@ async fn a_giver_that_breaks_off_takes_its_busy_pods_along_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn what_is_passed_on_while_it_counts_down_counts_on() {
     let heir = gate(1, "b/1/1");
-    let estate = Estate { pods: vec![PodCount { pod: "p".into(), in_flight: 1 }], pending: vec![] };
+    let estate =
+        Estate { pods: vec![PodCount { pod: "p".into(), in_flight: 1 }], ..Estate::default() };
     heir.with_claims(|claims| claims.inherit(&estate));
     let mut telling = Telling::new(give(&heir));
     line(&mut telling).await;

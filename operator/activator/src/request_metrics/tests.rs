@@ -60,7 +60,7 @@ fn busy() -> Scraped {
     scaler.decided(&Decision { desired: 1, reason: Reason::Load, again_at: None, inputs });
     scaler.scale_written(&Ok(Scaled { version: 1 }));
     scaler.start_failed(Cause::ImagePullFailed);
-    scaler.asked_for(&crate::release::Released::Silent);
+    scaler.asked_for(&rouse_core::handover::Answer::Silent);
     scaler.replaced(&PodRef { namespace: "shop".into(), name: "f-0".into() }, &Ok(()));
     scaler.activated(&activation(), trace());
     scaler.report(&FunctionReport {

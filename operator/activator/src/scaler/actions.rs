@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use rouse_core::handover::{ClaimId, Found};
+use rouse_core::handover::{Answer, ClaimId, Found};
 use rouse_core::report::FunctionReport;
 use tokio::time::Instant;
 
 use super::pods::Asking;
 use crate::instances::{CallError, CostError, DeploymentRef, PodRef, ScaleError, Scaled};
-use crate::release::Released;
 
 /// Something to be done.
 #[derive(Debug, PartialEq)]
@@ -107,8 +106,8 @@ pub enum Done {
     AskedFor {
         /// UID of the activator.
         member: Arc<str>,
-        /// What it said.
-        released: Released,
+        /// What it said, of which the claims know.
+        answer: Answer,
     },
     /// A pod was not deleted.
     NotReplaced {

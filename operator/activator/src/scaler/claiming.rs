@@ -9,7 +9,6 @@ use super::actions::Action;
 use crate::admission::Gate;
 use crate::instances::PodRef;
 use crate::observe::index::{Observed, PodView};
-use crate::release::{Released, Rest};
 
 /// Who works on the claims, and after whom.
 #[derive(Clone, Debug)]
@@ -25,12 +24,14 @@ pub struct Heir {
 pub struct Claiming {
     heir: Heir,
     takeover: Option<Box<Takeover>>,
+    /// Version of the membership under which it was worked on last.
+    membership: u64,
 }
 
 impl Claiming {
     /// Nothing yet.
     pub const fn new(heir: Heir) -> Self {
-        Self { heir, takeover: None }
+        Self { heir, takeover: None, membership: 0 }
     }
 
     /// Does what can be done now.
@@ -39,10 +40,18 @@ impl Claiming {
             self.takeover = None;
             return Vec::new();
         }
-        let takeover = self.takeover.get_or_insert_with(|| {
-            let Heir { me, predecessors } = &self.heir;
-            Box::new(Takeover::new(Arc::clone(me), predecessors.clone()))
-        });
+        let Heir { me, predecessors } = &self.heir;
+        if self.takeover.is_none() {
+            gate.with_claims(|claims| {
+                for before in predecessors {
+                    claims.suspect(before);
+                }
+            });
+        }
+        let takeover = self.takeover.get_or_insert_with(|| Box::new(Takeover::new(Arc::clone(me))));
+        if std::mem::replace(&mut self.membership, observed.membership) != observed.membership {
+            takeover.renew();
+        }
         let there = || observed.pods.iter().filter(|pod| !pod.seen.going);
         let worked = gate.with_claims(|claims| {
             let seen = there().map(|pod| (&pod.seen.uid, pod.seen.claim.as_ref()));
@@ -68,19 +77,10 @@ impl Claiming {
         }
     }
 
-    /// Takes in what another activator said. It may go on to tell how many requests are left: that
-    /// concerns the gate, for as long as it lasts.
-    pub fn asked(&mut self, gate: &Arc<Gate>, member: &str, released: Released) {
-        let Some(takeover) = &mut self.takeover else { return };
-        let (answer, rest) = match released {
-            Released::Gave { estate, rest } => (Answer::Gave(estate), rest),
-            Released::Refused => (Answer::Refused, None),
-            Released::Silent => (Answer::Silent, None),
-        };
-        let counts = gate.with_claims(|claims| takeover.answered(member, &answer, claims));
-        let counts = counts.unwrap_or_default();
-        if !counts.is_empty() {
-            Rest::follow(rest, Arc::clone(gate), counts);
+    /// Takes in what another activator said.
+    pub fn asked(&mut self, gate: &Arc<Gate>, member: &Arc<str>, answer: &Answer) {
+        if let Some(takeover) = &mut self.takeover {
+            gate.with_claims(|claims| takeover.answered(member, answer, claims));
         }
     }
 

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rouse_core::function::FunctionKey;
 use rouse_core::function::start_failure::Cause;
+use rouse_core::handover::Answer;
 use rouse_core::report::FunctionReport;
 use rouse_core::scaling::{Decision, Reason};
 use rouse_crds::v1alpha1::Activation;
@@ -19,7 +20,6 @@ use crate::exemplar::{TraceId, TracedHistogram, observe};
 use crate::instances::{CallError, PodRef, ScaleError, Scaled};
 use crate::metering::{Meter, Meters};
 use crate::observe::index::FunctionView;
-use crate::release::Released;
 
 /// Bounds of the phases of an activation, in seconds.
 const PHASE_BUCKETS: [f64; 16] =
@@ -259,11 +259,11 @@ impl ScalerMetrics {
     }
 
     /// A former owner was asked for what it has.
-    pub fn asked_for(&self, released: &Released) {
-        let outcome = match released {
-            Released::Gave { .. } => "gave",
-            Released::Refused => "refused",
-            Released::Silent => "silent",
+    pub fn asked_for(&self, answer: &Answer) {
+        let outcome = match answer {
+            Answer::Gave(_) => "gave",
+            Answer::Refused => "refused",
+            Answer::Silent => "silent",
         };
         self.all.takeovers.get_or_create(&TakeoverLabel { outcome }).inc();
     }

@@ -148,9 +148,9 @@ impl Scaler {
             }
             Done::CostSet { uid, cost, result } => self.pods.end_cost(&uid, cost, result.is_ok()),
             Done::Claimed { uid, found } => self.claiming.claimed(&self.gate, &uid, &found),
-            Done::AskedFor { member, released } => {
-                self.metrics.asked_for(&released);
-                self.claiming.asked(&self.gate, &member, released);
+            Done::AskedFor { member, answer } => {
+                self.metrics.asked_for(&answer);
+                self.claiming.asked(&self.gate, &member, &answer);
             }
             Done::NotReplaced { uid } => self.claiming.not_replaced(&uid),
             Done::FailingReplaced { pod, result } => self.metrics.replaced(&pod, &result),

@@ -2,16 +2,20 @@
 //! that are still in flight there. It changes under the same lock as the admission of requests: a
 //! claim that was given away admits nobody from that instant on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClaimId, Estate, Pending, PodCount};
+use super::{Answer, ClaimId, Estate, Pending, PodCount};
 
 /// The claims of one tenure.
 #[derive(Clone, Debug)]
 pub struct Claims {
     id: ClaimId,
     pods: BTreeMap<Arc<str>, Claim>,
+    /// Who may have owned the Function before and has not said what it has.
+    unheard: BTreeSet<Arc<str>>,
+    /// Who is being asked.
+    asking: BTreeSet<Arc<str>>,
     /// All was given away.
     over: bool,
 }
@@ -30,7 +34,13 @@ struct Claim {
 impl Claims {
     /// No claims yet.
     pub const fn new(id: ClaimId) -> Self {
-        Self { id, pods: BTreeMap::new(), over: false }
+        Self {
+            id,
+            pods: BTreeMap::new(),
+            unheard: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            over: false,
+        }
     }
 
     /// What this tenure writes on pods.
@@ -76,11 +86,50 @@ impl Claims {
         self.pods.get(pod).is_some_and(|claim| !claim.held && !claim.inherited.is_empty())
     }
 
+    /// Notes that `member` may have something.
+    pub fn suspect(&mut self, member: &Arc<str>) {
+        if !self.over {
+            self.unheard.insert(Arc::clone(member));
+        }
+    }
+
+    /// Notes that `member` is being asked for what it has.
+    pub fn ask(&mut self, member: &Arc<str>) {
+        self.suspect(member);
+        self.asking.insert(Arc::clone(member));
+    }
+
+    /// Whether somebody is being asked: what it gives may be on its way.
+    pub fn is_asking(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
+    /// Whether `member` is being asked.
+    pub fn is_being_asked(&self, member: &str) -> bool {
+        self.asking.contains(member)
+    }
+
+    /// Takes in what `member` said, whoever owns the Function by now: it said so once and for all.
+    /// Answers which pods have requests of former owners in flight.
+    pub fn hear(&mut self, member: &str, answer: &Answer) -> Vec<PodCount> {
+        self.asking.remove(member);
+        match answer {
+            // It may have something, and will say so to who owns the Function.
+            Answer::Refused => return Vec::new(),
+            Answer::Gave(_) | Answer::Silent => self.unheard.remove(member),
+        };
+        match answer {
+            Answer::Gave(estate) => self.inherit(estate),
+            Answer::Refused | Answer::Silent => Vec::new(),
+        }
+    }
+
     /// Takes over what another gave; answers which pods have requests of former owners in flight.
     pub fn inherit(&mut self, estate: &Estate) -> Vec<PodCount> {
         if self.over {
             return Vec::new();
         }
+        self.unheard.extend(estate.unheard.iter().cloned());
         for PodCount { pod, in_flight } in &estate.pods {
             let claim = self.pods.entry(Arc::clone(pod)).or_default();
             claim.held = true;
@@ -114,9 +163,14 @@ impl Claims {
         }
     }
 
-    /// Whether there is anything to give away.
+    /// Whether there is nothing to give away, and nothing on its way.
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty()
+        self.pods.is_empty() && self.asking.is_empty()
+    }
+
+    /// Who may have owned the Function before and has not said what it has.
+    pub fn unheard(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.unheard.iter()
     }
 
     /// Gives all away. `own` tells how many requests this tenure has in flight in a pod; it may
@@ -133,6 +187,7 @@ impl Claims {
                 estate.pending.push(Pending { pod, claims });
             }
         }
+        estate.unheard.extend(std::mem::take(&mut self.unheard));
         self.over = true;
         estate
     }

@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClaimId, Claims, Estate, PodCount};
+use super::{ClaimId, Claims, Estate};
 
 /// The pods of a Function as their owner works on their claims.
 #[derive(Debug)]
 pub struct Takeover {
     /// UID of this activator.
     me: Arc<str>,
-    /// Who may have owned the Function before.
-    predecessors: Vec<Arc<str>>,
     pods: BTreeMap<Arc<str>, Standing>,
     /// Who is being asked, and the pods whose claims were known to be others' when that began.
     asking: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
@@ -26,12 +24,21 @@ enum Standing {
     Claiming,
     /// The claim is held here.
     Held,
-    /// Somebody claimed it; these are still to be asked.
-    Others(BTreeSet<Arc<str>>),
+    /// Somebody claimed it.
+    Others(Asked),
     /// Nobody gave it.
     Lost,
     /// It is being deleted, and never sent to.
     Replacing,
+}
+
+/// Who is asked for a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// Those that are still to be asked.
+    open: BTreeSet<Arc<str>>,
+    /// Those that do not have it.
+    done: BTreeSet<Arc<str>>,
 }
 
 /// Something to be done.
@@ -68,10 +75,10 @@ pub enum Answer {
 }
 
 impl Takeover {
-    /// The work of the activator `me`, which owns a Function that one of `predecessors` may have
-    /// owned before.
-    pub const fn new(me: Arc<str>, predecessors: Vec<Arc<str>>) -> Self {
-        Self { me, predecessors, pods: BTreeMap::new(), asking: BTreeMap::new() }
+    /// The work of the activator `me`, which owns a Function. Who may have owned it before, its claims
+    /// know.
+    pub const fn new(me: Arc<str>) -> Self {
+        Self { me, pods: BTreeMap::new(), asking: BTreeMap::new() }
     }
 
     /// Takes in which pods there are, and what stands on them.
@@ -106,32 +113,40 @@ impl Takeover {
         self.pods.insert(Arc::clone(pod), next);
     }
 
-    /// Takes in what became of asking `member`; answers which pods have requests of former owners.
-    pub fn answered(
-        &mut self,
-        member: &str,
-        answer: &Answer,
-        claims: &mut Claims,
-    ) -> Vec<PodCount> {
+    /// Takes in what became of asking `member`, which `claims` have heard of.
+    pub fn answered(&mut self, member: &Arc<str>, answer: &Answer, claims: &Claims) {
         let concerned = self.asking.remove(member).unwrap_or_default();
-        if *answer == Answer::Refused {
-            return Vec::new();
-        }
-        let counts = match answer {
-            Answer::Gave(estate) => claims.inherit(estate),
-            Answer::Refused | Answer::Silent => Vec::new(),
+        let named: &[Arc<str>] = match answer {
+            Answer::Refused => return,
+            Answer::Gave(estate) => &estate.unheard,
+            Answer::Silent => &[],
         };
+        let others = named.iter().filter(|named| **named != self.me);
         for (pod, standing) in &mut self.pods {
             match standing {
                 // What was about to be claimed by the one who gave: look what stands there now.
                 Standing::Others(_) if claims.expects(pod) => *standing = Standing::Free,
-                Standing::Others(to_ask) if concerned.contains(pod) => {
-                    to_ask.remove(member);
+                Standing::Others(asked) => {
+                    if concerned.contains(pod) {
+                        asked.open.remove(member);
+                        asked.done.insert(Arc::clone(member));
+                    }
+                    let new = others.clone().filter(|named| !asked.done.contains(*named));
+                    asked.open.extend(new.cloned());
                 }
                 _ => {}
             }
         }
-        counts
+    }
+
+    /// Takes in that the membership has changed: others may have had the Function in between, and who
+    /// had nothing then may have something now.
+    pub fn renew(&mut self) {
+        for standing in self.pods.values_mut() {
+            if let Standing::Others(asked) = standing {
+                asked.done.clear();
+            }
+        }
     }
 
     /// Takes in that a pod could not be deleted.
@@ -155,8 +170,9 @@ impl Takeover {
                     *standing = Standing::Claiming;
                     actions.push(Action::Claim(Arc::clone(pod)));
                 }
-                Standing::Others(to_ask) if !to_ask.is_empty() => {
-                    for member in to_ask.iter().filter(|m| !self.asking.contains_key(*m)) {
+                Standing::Others(Asked { open, .. }) if !open.is_empty() => {
+                    // Who was asked before, in an earlier time as the owner, answers that first.
+                    for member in open.iter().filter(|member| !claims.is_being_asked(member)) {
                         asked.entry(Arc::clone(member)).or_default().insert(Arc::clone(pod));
                     }
                 }
@@ -167,6 +183,9 @@ impl Takeover {
                 Standing::Claiming | Standing::Replacing => {}
             }
         }
+        for member in asked.keys() {
+            claims.ask(member);
+        }
         actions.extend(asked.keys().cloned().map(Action::Ask));
         self.asking.append(&mut asked);
         actions
@@ -176,8 +195,9 @@ impl Takeover {
         if claims.settle(pod, standing) {
             return Standing::Held;
         }
-        let candidates = self.predecessors.iter().cloned().chain([standing.member().into()]);
+        let candidates = claims.unheard().cloned().chain([standing.member().into()]);
         // What this activator claimed and does not hold it has given away.
-        Standing::Others(candidates.filter(|member| *member != self.me).collect())
+        let open = candidates.filter(|member| *member != self.me).collect();
+        Standing::Others(Asked { open, done: BTreeSet::new() })
     }
 }

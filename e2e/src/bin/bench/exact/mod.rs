@@ -6,6 +6,7 @@ mod chaos;
 mod dice;
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,7 +103,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     };
     let took = begun.elapsed();
     let outcome = callers.stop().await;
-    let report = build_report(arguments, &ledger, &chaos, &outcome, took)?;
+    let mut report = build_report(arguments, &ledger, &chaos, &outcome, took)?;
+    tell_replaced(arguments, hollow.folder(), &mut report)?;
     match broke {
         Some(error) => Err(error.context(report.table())),
         None => Ok(report),
@@ -144,6 +146,27 @@ fn build_report(
     let name = "requests that pods answered";
     report.bars.push(Bar::at_least(name, count(answered), wanted, "requests"));
     Ok(report)
+}
+
+/// Tells how many pods the activators replaced since nobody told what ran in them. Where activators
+/// only come and go, and nobody fails, there is no reason for it.
+fn tell_replaced(arguments: &Arguments, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+    const SAID: &str = "replaced: nobody tells what runs in it";
+    let mut count = 0_u32;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+            count += u32::try_from(log.matches(SAID).count())?;
+        }
+    }
+    report.say(&format!("{count} pods were replaced since nobody told what ran in them"));
+    report.runs.push(json!({"kind": "replaced", "pods": count}));
+    if arguments.only == [Disturbance::Replace] {
+        let name = "pods replaced although nobody failed";
+        report.bars.push(Bar::at_most(name, f64::from(count), 0.0, "pods"));
+    }
+    Ok(())
 }
 
 /// Name of a Function.

@@ -105,6 +105,24 @@ async fn a_warm_pod_serves_on_at_once() {
     assert_eq!(pair.plant.most_serving().len(), 1);
 }
 
+/// What is on its way to an owner that is none any more is passed on.
+#[tokio::test(start_paused = true)]
+async fn a_function_that_moves_on_before_it_has_arrived_keeps_its_pod() {
+    for (moves, pause) in (2..8).flat_map(|moves| [0, 1, 2, 3].map(|pause| (moves, pause))) {
+        let mut pair = Pair::new(1, 1).await;
+        pair.begin(&pair.a.gate(), SECOND).await.unwrap();
+        for number in 1..=moves {
+            pair.give_to(if number % 2 == 0 { "a" } else { "b" });
+            sleep(Duration::from_millis(pause)).await;
+        }
+        sleep(Duration::from_millis(20)).await;
+        let owner = if moves % 2 == 0 { &pair.a } else { &pair.b };
+        let waited = pair.begin(&owner.gate(), SECOND).await.unwrap();
+        assert!(waited < SECOND / 10, "{moves} moves, {pause} ms apart: {waited:?}");
+        assert_eq!(pair.plant.most_serving().len(), 1, "{moves} moves, {pause} ms apart");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_starts_is_handed_over_at_any_moment_of_its_start() {
     for moment in (0..320).step_by(7) {

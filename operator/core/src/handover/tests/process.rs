@@ -36,6 +36,12 @@ pub struct Process {
     pub version: usize,
     /// Somebody said that it owns the Function under this version.
     pub fence: usize,
+    /// The membership by which it did what is to be done last.
+    pub followed: usize,
+    /// Who owns the Function, as far as it knows.
+    pub believed: Arc<str>,
+    /// Who asked for it last and got what there was.
+    pub gave_to: Option<Arc<str>>,
     /// How far its watch of pods is.
     pub seen: usize,
     pub pods: BTreeMap<Pod, Told>,
@@ -51,6 +57,9 @@ impl Process {
             frozen: false,
             version,
             fence: 0,
+            followed: version,
+            believed: Arc::clone(member),
+            gave_to: None,
             seen: 0,
             pods: BTreeMap::new(),
             tenures: Vec::new(),
@@ -69,11 +78,12 @@ impl Process {
     /// Takes the Function, or leaves it, as the membership says.
     pub fn follow(&mut self, owner: &Arc<str>, predecessor: &Arc<str>) {
         let owns = *owner == self.member && self.fence <= self.version;
+        let before = [Some(Arc::clone(&self.believed)), self.gave_to.clone()];
+        if self.fence <= self.version {
+            self.believed = Arc::clone(owner);
+        }
         if !owns {
-            if let Some((_, tenure)) = self.current() {
-                tenure.takeover = None;
-            }
-            return;
+            return self.leave();
         }
         if self.current().is_none() {
             let id = ClaimId::new(&self.member, self.number, self.tenures.len() as u64);
@@ -81,10 +91,25 @@ impl Process {
             self.tenures.push(Tenure { claims, own, takeover: None, over: false });
         }
         let me = Arc::clone(&self.member);
-        if let Some((_, tenure)) = self.current()
-            && tenure.takeover.is_none()
-        {
-            tenure.takeover = Some(Takeover::new(me, vec![Arc::clone(predecessor)]));
+        let changed = std::mem::replace(&mut self.followed, self.version) != self.version;
+        let Some((_, tenure)) = self.current() else { return };
+        if let Some(takeover) = &mut tenure.takeover {
+            if changed {
+                takeover.renew();
+            }
+        } else {
+            let before = before.into_iter().flatten().chain([Arc::clone(predecessor)]);
+            for member in before.filter(|member| *member != me) {
+                tenure.claims.suspect(&member);
+            }
+            tenure.takeover = Some(Takeover::new(me));
+        }
+    }
+
+    /// Does nothing more for the Function; what it has stays until somebody asks.
+    pub fn leave(&mut self) {
+        if let Some((_, tenure)) = self.current() {
+            tenure.takeover = None;
         }
     }
 

@@ -22,6 +22,10 @@ pub enum Flaw {
     ReleasedKeepSending,
     /// Who breaks off in the middle of the counts is taken to have none left.
     BrokenTrusted,
+    /// Who is asked gives what it has, and what comes later is lost.
+    LateLost,
+    /// Nobody names who else may have something.
+    OthersUnnamed,
 }
 
 const MEMBERS: usize = 3;
@@ -75,6 +79,10 @@ pub struct World {
     flaw: Option<Flaw>,
     /// How many kinds of faults there are.
     faults: usize,
+    /// Nobody fails: no pod need be replaced.
+    gentle: bool,
+    /// One was.
+    needless: bool,
     limit: u32,
     replicas: usize,
     owners: Vec<Arc<str>>,
@@ -102,6 +110,8 @@ impl World {
             chance: Chance::of(mixed),
             flaw,
             faults: [2, 5, 8, 16][usize::try_from(seed % 4).unwrap_or(0)],
+            gentle: false,
+            needless: false,
             limit: if seed % 8 < 4 { 1 } else { 2 },
             replicas: 2,
             owners: vec![member(0), member(0)],
@@ -121,6 +131,11 @@ impl World {
             world.processes.push(Process::new(&member(i), mixed ^ i as u64, 1));
         }
         world
+    }
+
+    /// One in which the Function moves, and the news of it comes late, and nothing else goes wrong.
+    pub fn gentle(seed: u64, flaw: Option<Flaw>) -> Self {
+        Self { faults: 2, gentle: true, ..Self::new(seed, flaw) }
     }
 
     /// One thing happens; fails if it must not.
@@ -193,6 +208,9 @@ impl World {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.needless {
+            return Err("a pod was replaced although nobody failed".into());
+        }
         for (name, pod) in &self.pods {
             if pod.running.len() > self.limit as usize {
                 return Err(format!("{} requests at once in {name}", pod.running.len()));
@@ -224,6 +242,8 @@ impl World {
             Message::Read(at, pod) => {
                 let owner = self.owners.last().cloned().unwrap_or_default();
                 if owner == self.processes[at.0].member {
+                    let is_there = self.pods.get(&pod).is_some_and(|pod| !pod.told.going);
+                    self.needless |= self.gentle && is_there;
                     self.messages.push(Message::Delete(pod));
                 } else if let Some(takeover) = &mut self.tenure(at).takeover {
                     takeover.replacing_failed(&pod);
@@ -285,11 +305,27 @@ impl World {
             return self.messages.push(Message::Ask(from, member, version));
         }
         let process = &mut self.processes[index];
-        if process.version >= version && self.owners[process.version] != asking {
+        let known = process.version;
+        let waits = process.current().is_some_and(|(_, tenure)| tenure.claims.is_asking());
+        let waits = waits && self.flaw != Some(Flaw::LateLost);
+        if (known >= version && self.owners[known] != asking) || (waits && known > version) {
             return self.messages.push(Message::Asked(from, member, Answer::Refused, None));
         }
         process.fence = process.fence.max(version);
+        let before = [process.gave_to.clone(), Some(Arc::clone(&process.believed))];
+        process.believed = Arc::clone(&asking);
+        if waits {
+            process.leave();
+            return self.messages.push(Message::Ask(from, member, version));
+        }
         let (mut estate, mut stream) = (Estate::default(), None);
+        // Who does not have it names whom it gave it to, and who has it as far as it knows.
+        if process.current().is_none() {
+            let own = Arc::clone(&process.member);
+            let others = before.into_iter().flatten();
+            estate.unheard.extend(others.filter(|named| *named != own && *named != asking));
+        }
+        process.gave_to = Some(Arc::clone(&asking));
         if let Some((tenure_index, tenure)) = process.current() {
             let own = |pod: &str| tenure.own.get(pod).copied().unwrap_or_default();
             if self.flaw == Some(Flaw::ReleasedKeepSending) {
@@ -314,14 +350,18 @@ impl World {
                 broken: false,
             });
         }
+        if self.flaw == Some(Flaw::OthersUnnamed) {
+            estate.unheard.clear();
+        }
         self.messages.push(Message::Asked(from, member, Answer::Gave(estate), stream));
     }
 
     fn asked(&mut self, at: At, member: &Arc<str>, answer: &Answer, stream: Option<usize>) {
         let waited_for = self.asking.remove(&(at, Arc::clone(member)));
         let heir = &mut self.processes[at.0];
-        let owned = heir.alive && heir.tenures[at.1].takeover.is_some();
-        if !waited_for || !owned {
+        let owned = heir.tenures[at.1].takeover.is_some();
+        let heard = heir.alive && !heir.tenures[at.1].over;
+        if !waited_for || !heard || (!owned && self.flaw == Some(Flaw::LateLost)) {
             if let Some(stream) = stream {
                 self.streams[stream].broken = true;
                 self.streams[stream].heard.clear();
@@ -330,11 +370,12 @@ impl World {
         }
         let ignored = self.flaw == Some(Flaw::CountsIgnored);
         let tenure = &mut heir.tenures[at.1];
+        let counts = tenure.claims.hear(member, answer);
+        for count in counts.iter().filter(|_| ignored) {
+            tenure.claims.count_down(&count.pod, 0);
+        }
         if let Some(takeover) = &mut tenure.takeover {
-            let counts = takeover.answered(member, answer, &mut tenure.claims);
-            for count in counts.iter().filter(|_| ignored) {
-                tenure.claims.count_down(&count.pod, 0);
-            }
+            takeover.answered(member, answer, &tenure.claims);
         }
         self.act(at.0);
     }
@@ -379,10 +420,7 @@ impl World {
         } else {
             let version = self.processes[index].version;
             let next = version + self.chance.below(newest - version + 1);
-            let process = &mut self.processes[index];
-            // What somebody said of a newer version helps requests to their way, no more.
-            process.fence = if next == version { process.fence } else { 0 };
-            process.version = next;
+            self.processes[index].version = next;
         }
         let version = self.processes[index].version;
         let (owner, before) = (self.owners[version].clone(), self.owners[version - 1].clone());
@@ -546,12 +584,13 @@ impl World {
         let tenure = self.tenure(at);
         let answer = if trusted {
             let pods = pods.into_iter().map(|pod| PodCount { pod, in_flight: 0 }).collect();
-            Answer::Gave(Estate { pods, pending: Vec::new() })
+            Answer::Gave(Estate { pods, ..Estate::default() })
         } else {
             Answer::Silent
         };
+        tenure.claims.hear(&member, &answer);
         if let Some(takeover) = &mut tenure.takeover {
-            takeover.answered(&member, &answer, &mut tenure.claims);
+            takeover.answered(&member, &answer, &tenure.claims);
         }
         self.act(at.0);
     }
