@@ -49,6 +49,58 @@ async fn one_request_is_answered_and_nothing_after_it() {
     }
 }
 
+/// Whatever is said of a body, and whatever follows: there is one answer, and the connection ends.
+#[tokio::test]
+async fn nothing_is_hidden_behind_a_request() {
+    let address = open().await;
+    let hidden = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
+    let metrics = exchange(address, hidden.as_bytes()).await;
+    assert!(metrics.contains("text/plain; version="), "{metrics}");
+    for fields in [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: identity\r\n\r\n",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+        "content-length: 5\r\ncontent-length: 44\r\n\r\n",
+        "content-length: +5\r\n\r\n",
+        "content-length: 0\r\n\r\n",
+        "x: a\r\n b\r\n\r\n",
+        "x: a\ncontent-length: 44\n\n",
+        "transfer-encoding: chunked\r\n\r\n5;a\nabcde\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n0;a=\"b\"\r\n\r\n",
+        "connection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "\r\n",
+    ] {
+        for line in ["POST /livez HTTP/1.1", "GET /livez HTTP/1.1", "GET http://b/livez HTTP/1.1"] {
+            let request = format!("{line}\r\nhost: a\r\n{fields}{hidden}");
+            let answer = exchange(address, request.as_bytes()).await;
+            assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{request} {answer}");
+            assert!(!answer.contains("version="), "{request} {answer}");
+        }
+    }
+}
+
+/// A connection has its time, whatever comes on it.
+#[tokio::test(start_paused = true)]
+async fn who_is_slow_is_cut_off() {
+    let address = open().await;
+    for begun in [
+        "",
+        "GET /livez HTTP/1.1\r\nx: ",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(begun.as_bytes()).await.unwrap();
+        let from = Instant::now();
+        let mut answer = Vec::new();
+        drop(client.read_to_end(&mut answer).await);
+        assert!(from.elapsed() <= CONNECTION_TIMEOUT + Duration::from_secs(1), "{begun}");
+    }
+}
+
 #[tokio::test]
 async fn metrics_come_in_the_form_that_is_asked_for() {
     let address = open().await;

@@ -6,7 +6,7 @@ mod plain;
 
 use std::cell::Cell;
 use std::future::{poll_fn, ready};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use self::first_words::{FirstWords, Spoken};
 use super::Shared;
 use super::drain::Phase;
+use super::linger::Lent;
 use super::presence::Presence;
 use crate::body::{ClientBody, RequestBody, ResponseBody};
 use crate::headers::{ClientFacts, Origin};
@@ -262,9 +263,10 @@ where
     let own = Arc::clone(connection);
     let service = service_fn(move |request| answer(Arc::clone(&own), request));
     let http2 = &connection.shared.clients.http2;
-    let mut serving = pin!(http2.serve_connection(TokioIo::new(io), service));
+    let (io, back) = Lent::new(io);
+    let mut serving = Box::pin(http2.serve_connection(TokioIo::new(io), service));
     let mut told = false;
-    loop {
+    let served = loop {
         let phase = *orders.phase.borrow_and_update();
         if phase == Phase::Ended {
             return;
@@ -275,7 +277,7 @@ where
             serving.as_mut().graceful_shutdown();
         }
         tokio::select! {
-            served = serving.as_mut() => return note_end(served),
+            served = serving.as_mut() => break served,
             _ = orders.phase.changed() => {}
             order = orders.leave.order() => match order {
                 // What was begun is finished.
@@ -283,7 +285,13 @@ where
                 Order::Go => return,
             }
         }
+    };
+    drop(serving);
+    if served.is_ok() {
+        // A client says that it has read, or is still there, until it has heard the last word.
+        back.linger().await;
     }
+    note_end(served);
 }
 
 fn note_end(served: hyper::Result<()>) {

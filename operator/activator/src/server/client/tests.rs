@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use futures::FutureExt;
 use rouse_crds::v1alpha1::Protocol;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};

@@ -31,7 +31,7 @@ pub struct Ports {
     public: SocketAddr,
     peer: SocketAddr,
     reached: Arc<Mutex<Vec<String>>>,
-    leave: oneshot::Sender<()>,
+    leave: Option<oneshot::Sender<()>>,
     ended: JoinHandle<()>,
 }
 
@@ -67,7 +67,7 @@ impl Ports {
         let config = ServerConfig { drain, most_connections, trusted_proxies: Vec::new() };
         let server = Server::new(proxy, peers, Workers::here(), config);
         let ended = tokio::spawn(server.run(listeners, left.map(drop)));
-        Self { rig, cluster, public, peer, reached, leave, ended }
+        Self { rig, cluster, public, peer, reached, leave: Some(leave), ended }
     }
 
     /// The ports for callers, each with a host that it answers.
@@ -97,9 +97,16 @@ impl Ports {
         assert!(reached.iter().all(|target| target == "/fair" || target == other), "{reached:?}");
     }
 
+    /// Begins to close the ports.
+    fn leave(&mut self) {
+        if let Some(leave) = self.leave.take() {
+            leave.send(()).unwrap();
+        }
+    }
+
     /// Closes the ports; nothing is left behind.
-    pub async fn close(self) {
-        self.leave.send(()).unwrap();
+    pub async fn close(mut self) {
+        self.leave();
         timeout(PATIENCE, self.ended).await.unwrap().unwrap();
         self.rig.at_rest().await;
     }

@@ -85,12 +85,16 @@ async fn a_body_that_turns_out_too_large_is_broken_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stands_still_is_broken_off() {
-    for (idle, limit) in [(None, 60), (Some(Duration::from_secs(5)), 5)] {
+    let limits = [(None, 60), (Some(Duration::from_secs(5)), 5)];
+    let ports = [(Listener::Cluster, "f.shop"), (Listener::Public, "f.shop.fn.example.org")];
+    for ((idle, limit), (port, host)) in
+        limits.map(|limit| ports.map(|port| (limit, port))).concat()
+    {
         let rig = Rig::owner();
         rig.handle.set_timeouts(Timeouts { idle, ..rig::timeouts() });
         counting(&rig);
-        let mut client = rig.connect(Listener::Cluster);
-        let head = "POST / HTTP/1.1\r\nhost: f.shop\r\ncontent-length: 100\r\n\r\nbegun";
+        let mut client = rig.connect(port);
+        let head = format!("POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 100\r\n\r\nbegun");
         client.write_all(head.as_bytes()).await.unwrap();
         // As long as something comes it may take its time.
         for _ in 0..3 {

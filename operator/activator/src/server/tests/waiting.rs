@@ -164,17 +164,19 @@ async fn every_wait_has_an_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_does_not_answer_in_time_is_said_to_be_late() {
-    for protocol in [Protocol::Http1, Protocol::H2c] {
-        let rig = Rig::owner();
-        let first_byte = Duration::from_secs(3);
-        rig.handle.set_timeouts(Timeouts { first_byte, ..rig::timeouts() });
-        rig.pod(1, protocol, |_| std::future::pending().boxed());
-        let begun = Instant::now();
-        let (status, problem) = rig.get("/").await;
-        assert_eq!(status, 504);
-        assert!(problem.contains("spec.timeouts.firstByte"), "{problem}");
-        assert_eq!(begun.elapsed(), first_byte);
-        rig.at_rest().await;
+    let (short, long) = (Duration::from_secs(3), Duration::from_secs(9));
+    for (request, named) in [(long, "spec.timeouts.firstByte"), (short, "spec.timeouts.request")] {
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            let rig = Rig::owner();
+            rig.handle.set_timeouts(Timeouts { first_byte: short, request, ..rig::timeouts() });
+            rig.pod(1, protocol, |_| std::future::pending().boxed());
+            let begun = Instant::now();
+            let (status, problem) = rig.get("/").await;
+            assert_eq!(status, 504);
+            assert!(problem.contains(named), "{problem}");
+            assert_eq!(begun.elapsed(), short);
+            rig.at_rest().await;
+        }
     }
 }
 

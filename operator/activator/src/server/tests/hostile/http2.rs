@@ -1,13 +1,24 @@
-//! HTTP/2: requests that would be two things once they are told in HTTP/1.1.
+//! HTTP/2: requests that would be two things once they are told in HTTP/1.1, and clients that go on
+//! where the port has said its last word.
+
+use std::net::SocketAddr;
+
+use tokio::io::Interest;
 
 use super::Ports;
 use super::frames::{
-    Client, DATA, END_HEADERS, END_STREAM, HEADERS, STATUS_200, STATUS_400, field, frame, get, head,
+    Client, DATA, END_HEADERS, END_STREAM, HEADERS, PING, STATUS_200, STATUS_400, field, frame,
+    get, head,
 };
 
 /// What becomes of a request with `fields`.
-async fn answer(ports: &Ports, fields: &[u8], body: Option<&[u8]>) -> (Option<u8>, Vec<String>) {
-    let mut client = Client::open(ports.cluster).await;
+async fn answer(
+    ports: &Ports,
+    (port, host): (SocketAddr, &str),
+    fields: &[u8],
+    body: Option<&[u8]>,
+) -> (Option<u8>, Vec<String>) {
+    let mut client = Client::open(port).await;
     let end = if body.is_none() { END_STREAM } else { 0 };
     client.send(&frame(HEADERS, END_HEADERS | end, 1, fields)).await;
     if let Some(body) = body {
@@ -15,7 +26,7 @@ async fn answer(ports: &Ports, fields: &[u8], body: Option<&[u8]>) -> (Option<u8
     }
     let answer = client.answered(1).await;
     // The same connection or the next serves what is as it should be.
-    client.send(&get(3, "f.shop", "/fair")).await;
+    client.send(&get(3, host, "/fair")).await;
     client.answered(3).await;
     let reached = ports.take_reached().into_iter().filter(|target| target != "/fair").collect();
     (answer, reached)
@@ -24,14 +35,22 @@ async fn answer(ports: &Ports, fields: &[u8], body: Option<&[u8]>) -> (Option<u8
 #[tokio::test]
 async fn fields_that_would_be_something_else_in_http1_are_refused() {
     let ports = Ports::open().await;
-    let good = || head("POST", "f.shop", "/case");
+    for (port, host) in ports.for_callers() {
+        refuse_each(&ports, port, host).await;
+    }
+    ports.serves().await;
+    ports.close().await;
+}
+
+async fn refuse_each(ports: &Ports, port: SocketAddr, name: &str) {
+    let good = || head("POST", name, "/case");
     let more = |name: &str, value: &str| [good(), field(name, value)].concat();
     let pseudo = |fields: &[(&str, &str)]| -> Vec<u8> {
         fields.iter().flat_map(|(name, value)| field(name, value)).collect()
     };
     let (method, scheme) = ((":method", "GET"), (":scheme", "http"));
-    let (host, path) = ((":authority", "f.shop"), (":path", "/case"));
-    for (name, fields) in [
+    let (host, path) = ((":authority", name), (":path", "/case"));
+    for (case, fields) in [
         ("a name in capitals", more("X-A", "b")),
         ("a name with a blank", more("x a", "b")),
         ("a name with a colon", more("x:a", "b")),
@@ -63,37 +82,37 @@ async fn fields_that_would_be_something_else_in_http1_are_refused() {
         ("a host with a user", pseudo(&[method, scheme, (":authority", "u@f.shop"), path])),
         ("no host", pseudo(&[method, scheme, path])),
         ("another host", more("host", "g.shop")),
-        ("a second host", [more("host", "f.shop"), field("host", "g.shop")].concat()),
+        ("a second host", [more("host", name), field("host", "g.shop")].concat()),
         ("an empty host", more("host", "")),
         ("two lengths", [more("content-length", "0"), field("content-length", "5")].concat()),
         ("a length with a sign", more("content-length", "+0")),
         ("a length that nothing follows", more("content-length", "5")),
     ] {
-        let (answer, reached) = answer(&ports, &fields, None).await;
-        assert!(matches!(answer, None | Some(STATUS_400)), "{name}: {answer:x?}");
-        assert!(reached.is_empty(), "{name}: {reached:?}");
+        let (answer, reached) = answer(ports, (port, name), &fields, None).await;
+        assert!(matches!(answer, None | Some(STATUS_400)), "{case}: {answer:x?}");
+        assert!(reached.is_empty(), "{case}: {reached:?}");
     }
-    for (name, length, body) in [("too short", "5", "abc"), ("too long", "2", "abc")] {
+    for (case, length, body) in [("too short", "5", "abc"), ("too long", "2", "abc")] {
         let fields = more("content-length", length);
-        let (answer, _) = answer(&ports, &fields, Some(body.as_bytes())).await;
-        assert!(matches!(answer, None | Some(STATUS_400)), "{name}: {answer:x?}");
+        let (answer, _) = answer(ports, (port, name), &fields, Some(body.as_bytes())).await;
+        assert!(matches!(answer, None | Some(STATUS_400)), "{case}: {answer:x?}");
     }
-    let (answer, reached) = answer(&ports, &good(), Some(b"abc")).await;
+    let (answer, reached) = answer(ports, (port, name), &good(), Some(b"abc")).await;
     assert_eq!((answer, reached), (Some(STATUS_200), vec!["/case".to_owned()]));
-    ports.serves().await;
-    ports.close().await;
 }
 
 #[tokio::test]
 async fn a_tunnel_is_not_to_be_had() {
     let ports = Ports::open().await;
-    for fields in [
-        [field(":method", "CONNECT"), field(":authority", "f.shop:80")].concat(),
-        [head("CONNECT", "f.shop", "/case"), field(":protocol", "websocket")].concat(),
-    ] {
-        let (answer, reached) = answer(&ports, &fields, None).await;
-        assert_ne!(answer, Some(STATUS_200));
-        assert!(reached.is_empty(), "{reached:?}");
+    for (port, host) in ports.for_callers() {
+        for fields in [
+            [field(":method", "CONNECT"), field(":authority", &format!("{host}:80"))].concat(),
+            [head("CONNECT", host, "/case"), field(":protocol", "websocket")].concat(),
+        ] {
+            let (answer, reached) = answer(&ports, (port, host), &fields, None).await;
+            assert_ne!(answer, Some(STATUS_200));
+            assert!(reached.is_empty(), "{reached:?}");
+        }
     }
     ports.serves().await;
     ports.close().await;
@@ -102,9 +121,11 @@ async fn a_tunnel_is_not_to_be_had() {
 #[tokio::test]
 async fn headers_have_limits() {
     let ports = Ports::open().await;
-    for value in [40_000, 70_000, 300_000] {
-        let mut client = Client::open(ports.cluster).await;
-        let mut block = head("GET", "f.shop", "/case");
+    let [cluster, public] = ports.for_callers();
+    let sizes = [40_000, 70_000, 300_000];
+    for ((port, host), value) in sizes.map(|size| [(cluster, size), (public, size)]).concat() {
+        let mut client = Client::open(port).await;
+        let mut block = head("GET", host, "/case");
         block.extend(field("x", &"y".repeat(value)));
         let mut rest = block.chunks(16_000).peekable();
         let mut flags = END_STREAM;
@@ -120,5 +141,31 @@ async fn headers_have_limits() {
         assert!(ports.take_reached().is_empty());
     }
     ports.serves().await;
+    ports.close().await;
+}
+
+/// A client that acknowledges what it reads, or asks whether the port is there, may do so until it
+/// has heard the last word: writing to a connection that is gone would lose it what it has not read.
+#[tokio::test]
+async fn who_still_writes_when_the_port_has_said_its_last_word_is_read() {
+    const ACKNOWLEDGED: u8 = 1;
+    let mut ports = Ports::open().await;
+    let mut client = Client::open(ports.cluster).await;
+    client.send(&get(1, "f.shop", "/fair")).await;
+    assert_eq!(client.answered(1).await, Some(STATUS_200));
+    ports.leave();
+    // It is asked whether it has heard, and makes its last request.
+    let asked = client.until(PING, 0).await.unwrap();
+    let last = [get(3, "f.shop", "/fair"), frame(PING, ACKNOWLEDGED, 0, &asked.payload)];
+    client.send(&last.concat()).await;
+    while !client.io.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        assert!(client.send(&frame(PING, 0, 0, &[0; 8])).await, "it is read on");
+    }
+    assert_eq!(client.answered(3).await, Some(STATUS_200));
+    drop(client);
+    ports.take_reached();
     ports.close().await;
 }
