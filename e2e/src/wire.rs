@@ -81,7 +81,16 @@ pub async fn connect(address: SocketAddr, patience: Duration) -> Result<TcpStrea
 
 /// Sends a GET for `/` of `host` and reads the answer.
 pub async fn get(stream: &mut TcpStream, host: &str, patience: Duration) -> Result<Answer, Broken> {
-    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    get_path(stream, (host, "/"), patience).await
+}
+
+/// Sends a GET for a path of a host and reads the answer.
+pub async fn get_path(
+    stream: &mut TcpStream,
+    (host, path): (&str, &str),
+    patience: Duration,
+) -> Result<Answer, Broken> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     let exchange = exchange(stream, request.as_bytes());
     timeout(patience, exchange).await.unwrap_or(Err(Broken::Late))
 }

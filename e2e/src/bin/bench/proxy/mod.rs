@@ -2,6 +2,7 @@
 //! release binary with ten thousand routes, several Functions and its metrics on.
 
 mod allocations;
+mod fair;
 mod held;
 mod loads;
 mod nginx;
@@ -47,6 +48,8 @@ enum Part {
     OpenLoop,
     /// Allocations of a request
     Allocations,
+    /// One Function beside another that is flooded
+    Fair,
     /// Two activators: owner, forwarded and spread
     Pair,
 }
@@ -83,6 +86,12 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     }
     if wants(Part::Allocations) {
         allocations::measure(&stage, &mut report).await?;
+    }
+    if wants(Part::Fair) {
+        let rounds = fair::measure(&stage, &activator, effort).await?;
+        report.text += &rounds.table();
+        report.bars.extend(rounds.bars());
+        report.runs.extend(rounds.raw());
     }
     if wants(Part::Pair) {
         pair::measure(&stage, &activator, effort, &mut report).await?;

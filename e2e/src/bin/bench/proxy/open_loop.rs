@@ -53,7 +53,7 @@ pub async fn measure(
         for target in in_turn(round, TARGETS) {
             let address = target.address(stage, activator);
             let counts = Counts::read(stage, activator).await?;
-            let times = call(address, &stage.called, run).await?;
+            let times = call(address, &stage.called, Pace { path: "/", rate: RATE }, run).await?;
             if target == Target::Rouse {
                 counts.compare(stage, activator, times.len() as u64, 0).await?;
             }
@@ -74,19 +74,34 @@ pub async fn measure(
     Ok(OpenLoop { rounds: all })
 }
 
-/// Calls `hosts` at `address` for `run`; answers with the time that each request took.
-async fn call(address: SocketAddr, hosts: &[String], run: Duration) -> anyhow::Result<Vec<f64>> {
+/// What is called, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Path of all requests.
+    pub path: &'static str,
+    /// Requests a second.
+    pub rate: u32,
+}
+
+/// Calls `hosts` at `address` for `run`; answers with the milliseconds that each request took.
+pub async fn call(
+    address: SocketAddr,
+    hosts: &[String],
+    pace: Pace,
+    run: Duration,
+) -> anyhow::Result<Vec<f64>> {
     let start = Instant::now() + Duration::from_millis(50);
-    let pause = Duration::from_secs(1) / RATE;
+    let pause = Duration::from_secs(1) / pace.rate;
     let mut callers = Vec::new();
     for connection in 0..CONNECTIONS {
-        let host = hosts[connection as usize % hosts.len()].clone();
+        let host = &hosts[connection as usize % hosts.len()];
+        let request = format!("GET {} HTTP/1.1\r\nhost: {host}\r\n\r\n", pace.path);
         let schedule = Schedule {
             first: start + pause * connection,
             every: pause * CONNECTIONS,
             until: start + run,
         };
-        callers.push(tokio::task::spawn_blocking(move || call_on_one(address, &host, schedule)));
+        callers.push(tokio::task::spawn_blocking(move || call_on_one(address, &request, schedule)));
     }
     let mut times = Vec::new();
     for caller in callers {
@@ -102,11 +117,10 @@ struct Schedule {
     until: Instant,
 }
 
-fn call_on_one(address: SocketAddr, host: &str, schedule: Schedule) -> anyhow::Result<Vec<f64>> {
+fn call_on_one(address: SocketAddr, request: &str, schedule: Schedule) -> anyhow::Result<Vec<f64>> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
     let mut buffer = [0; BUFFER];
     let mut times = Vec::new();
     let mut at = schedule.first;

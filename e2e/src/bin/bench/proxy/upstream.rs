@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
@@ -13,7 +14,12 @@ use rouse_e2e::hollow::node::{Container, Workload};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
+/// Path whose answer takes its time, which is small otherwise.
+pub const LATER: &str = "/later";
+/// How long it takes.
+pub const LATER_BY: Duration = Duration::from_millis(5);
 /// Connections that may wait for a thread: as many as the kernel keeps.
 const HAND_OVER: usize = 4096;
 /// Bytes that are read at once: a head with the body of a POST.
@@ -145,7 +151,14 @@ async fn serve(stream: StdStream, answers: &Answers, answered: &AtomicU64) -> io
             buffer.advance(take);
             left -= take;
         }
-        let answer = if request.large { &answers.large } else { &answers.small };
+        let answer = match request.wants {
+            Wanted::Small => &answers.small,
+            Wanted::Later => {
+                sleep(LATER_BY).await;
+                &answers.small
+            }
+            Wanted::Large => &answers.large,
+        };
         // Counted first: whoever has the answer finds it counted.
         answered.fetch_add(1, Ordering::Relaxed);
         stream.write_all(answer).await?;
@@ -153,8 +166,15 @@ async fn serve(stream: StdStream, answers: &Answers, answered: &AtomicU64) -> io
 }
 
 struct Request {
-    large: bool,
+    wants: Wanted,
     body: usize,
+}
+
+/// Which answer is asked for.
+enum Wanted {
+    Small,
+    Later,
+    Large,
 }
 
 /// Reads one head; none when the connection ends before it.
@@ -179,7 +199,11 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(usize, Request)>> {
     let httparse::Status::Complete(length) = head.parse(bytes).map_err(io::Error::other)? else {
         return Ok(None);
     };
-    let large = head.path == Some("/large");
+    let wants = match head.path {
+        Some("/large") => Wanted::Large,
+        Some(LATER) => Wanted::Later,
+        _ => Wanted::Small,
+    };
     let mut body = 0;
     for header in head.headers.iter() {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -190,5 +214,5 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(usize, Request)>> {
             body = text.trim().parse().map_err(io::Error::other)?;
         }
     }
-    Ok(Some((length, Request { large, body })))
+    Ok(Some((length, Request { wants, body })))
 }
