@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, NAMESPACE};
+use crate::process::{self, Frozen};
 use crate::scope::PATIENCE;
 use crate::steady::{Share, Way};
 use crate::wait;
@@ -83,26 +84,19 @@ pub async fn delete(cluster: &Cluster, pod: &Pod) -> anyhow::Result<()> {
 /// Kills the container of an activator, as running out of memory does; says when. The node must be
 /// this machine.
 pub fn kill(pod: &Pod) -> anyhow::Result<Instant> {
-    let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
-    let pid = process(Path::new("/proc"), uid)?;
+    let pid = process(pod)?;
     let now = Instant::now();
     kill_process(pid, Signal::KILL).context("killing an activator")?;
     Ok(now)
 }
 
-/// The process that runs in the pod with this UID.
-fn process(processes: &Path, uid: &str) -> anyhow::Result<Pid> {
-    let wanted = format!("POD_UID={uid}");
-    for entry in std::fs::read_dir(processes)? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // Whoever ends meanwhile has no environment.
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
-            return Pid::from_raw(pid).context("a process has a number");
-        }
-    }
-    bail!("no process of this machine runs in the pod {uid}: its node must be this machine")
+/// Has an activator stand still. The node must be this machine.
+pub fn freeze(pod: &Pod) -> anyhow::Result<Frozen> {
+    Frozen::freeze(process(pod)?)
+}
+
+/// The process that runs in the pod.
+fn process(pod: &Pod) -> anyhow::Result<Pid> {
+    let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
+    process::with_variable(Path::new("/proc"), &format!("POD_UID={uid}"))
 }

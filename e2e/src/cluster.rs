@@ -17,6 +17,9 @@ pub const NAMESPACE: &str = "rouse-system";
 pub const HELLO_IMAGE: &str = "rouse.dev/hello:v0.1.0";
 /// Image of a server of NATS that the tests talk to; it is in no release.
 pub const NATS_IMAGE: &str = "rouse.dev/nats-server:v2.15.2";
+/// Images of the client and the server that gRPC's own makers test with.
+pub const GRPC_IMAGES: [&str; 2] =
+    ["rouse.dev/grpc-interop-client:v1.84.0", "rouse.dev/grpc-interop-server:v1.84.0"];
 /// How long it may take from a pod's readiness until its Service leads to it.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod hollow;
 pub mod http;
 pub mod load;
+pub mod process;
 pub mod scope;
 pub mod steady;
 pub mod wait;

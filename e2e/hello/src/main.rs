@@ -7,6 +7,8 @@
 //! | any path with `?sleep=MILLIS` | the same, that much later |
 //! | `/echo` | the request's body, as it comes |
 //! | `/stream?count=N&pause=MILLIS` | N lines, a pause before each |
+//! | `/sse?count=N&pause=MILLIS` | N server-sent events, a pause before each |
+//! | `/websocket?every=MILLIS` | a WebSocket that sends back what it hears, and a count every MILLIS |
 //! | `/status/CODE` | that status |
 //! | `/exit/CODE` | none: the process ends |
 //! | `/events` | the events that this pod got so far, one a line: `ce-id ce-time` |
@@ -21,6 +23,8 @@
 //! `HELLO_EXIT_CODE` (ends at once with it), `HELLO_EVENTS_STATUS` (the answer to events),
 //! `HELLO_EVENTS_MILLIS` (how long they take).
 
+mod websocket;
+
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +35,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
@@ -110,7 +114,8 @@ async fn serve(listener: TcpListener, server: Arc<Server>) -> std::io::Result<()
         let server = Arc::clone(&server);
         let service = service_fn(move |request| answer(Arc::clone(&server), request));
         let builder = auto::Builder::new(TokioExecutor::new());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = connection.into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             // A caller that goes away in the middle is no fault of this program.
@@ -187,7 +192,18 @@ fn route(server: &Server, request: Request<Incoming>, guard: InFlight) -> Respon
     let mut segments = path.trim_start_matches('/').split('/');
     match (segments.next(), segments.next()) {
         (Some("echo"), None) => Response::new(held(request.into_body(), guard)),
-        (Some("stream"), None) => stream(&request, guard),
+        (Some("stream"), None) => stream(&request, guard, |i| format!("line {i}\n")),
+        (Some("sse"), None) => {
+            let mut response =
+                stream(&request, guard, |i| format!("id: {i}\nevent: count\ndata: {i}\n\n"));
+            let kind = HeaderValue::from_static("text/event-stream");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        (Some("websocket"), None) => {
+            let every = query(&request, "every").map(Duration::from_millis);
+            websocket::accept(request, every, guard)
+        }
         (Some("status"), Some(code)) => {
             let status = code.parse().unwrap_or(StatusCode::BAD_REQUEST);
             let mut response = Response::new(held(Full::new(Bytes::new()).map_err(never), guard));
@@ -219,7 +235,11 @@ where
     .boxed()
 }
 
-fn stream(request: &Request<Incoming>, guard: InFlight) -> Response<Body> {
+fn stream(
+    request: &Request<Incoming>,
+    guard: InFlight,
+    part: impl Fn(u64) -> String + Send + 'static,
+) -> Response<Body> {
     let count = query(request, "count").unwrap_or(3);
     let pause = Duration::from_millis(query(request, "pause").unwrap_or(100));
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
@@ -227,7 +247,7 @@ fn stream(request: &Request<Incoming>, guard: InFlight) -> Response<Body> {
         let _guard = guard;
         for i in 0..count {
             tokio::time::sleep(pause).await;
-            if sender.send(Bytes::from(format!("line {i}\n"))).await.is_err() {
+            if sender.send(Bytes::from(part(i))).await.is_err() {
                 return;
             }
         }

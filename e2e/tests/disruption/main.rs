@@ -8,6 +8,8 @@
     reason = "a panic is how a test fails"
 )]
 
+mod outages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

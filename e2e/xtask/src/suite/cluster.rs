@@ -7,10 +7,11 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::report::Report;
-use super::{Arguments, cargo};
+use super::{Arguments, cargo, interop};
 use crate::cluster::kubectl_for;
 use crate::programs::{self, Profile};
 use crate::stage::Stage;
+use crate::tools::{self, catalog::GRPC};
 use crate::{command, folders, helm, image, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
@@ -27,8 +28,10 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = report.step("images", |_| image::build(Profile::Release))?;
     let nats = report.step("a server of NATS", |_| image::build_nats())?;
+    let mut others = report.step("programs of gRPC's makers", |_| interop::build())?;
+    others.push(nats);
     report.step("cluster", |_| stage.up())?;
-    report.step("images into the cluster", |_| stage.load(&[&archives[..], &[nats]].concat()))?;
+    report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
     let filter = arguments.filter.as_deref();
     let outcome = steps(report, &stage, &archives, filter);
     if outcome.is_err() {
@@ -109,6 +112,7 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     stage.tell(&mut tests);
     // Users' questions are asked by the program that the image holds.
     tests.env("ROUSE_E2E_PROGRAM", programs::path_of(Profile::Release, "rouse")?);
+    tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
     Ok(tests)
 }
 

@@ -176,6 +176,19 @@ pub const NATS: Recipe = Recipe {
     cpu_seconds: 40,
 };
 
+/// A client and a server of gRPC by its own makers, with the cases that all their languages share.
+pub const GRPC: Recipe = Recipe {
+    name: "grpc-interop",
+    version: "v1.84.0",
+    module: "e2e/grpc",
+    packages: &["google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server"],
+    links: &[],
+    tags: "",
+    cgo: false,
+    stamps: &[],
+    cpu_seconds: 60,
+};
+
 /// What a local cluster is made of, in the order of building.
 pub const CLUSTER: &[&Recipe] = &[&KUBERNETES, &CONTAINERD, &ETCD, &RUNC, &CNI, &COREDNS];
 
@@ -214,7 +227,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Recipe> {
-        CLUSTER.iter().copied().chain([&HELM, &H2SPEC, &NATS])
+        CLUSTER.iter().copied().chain([&HELM, &H2SPEC, &NATS, &GRPC])
     }
 
     fn module(recipe: &Recipe) -> String {
@@ -241,6 +254,7 @@ mod tests {
                 _ => recipe.packages[0].split("/cmd/").next().unwrap(),
             };
             let project = project.split("/plugins/ipam").next().unwrap();
+            let project = project.split("/interop/").next().unwrap();
             module(recipe).contains(&format!("\t{project} {}", recipe.version))
         };
         let missing: Vec<_> = all().filter(|recipe| !requires(recipe)).collect();

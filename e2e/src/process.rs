@@ -1,0 +1,50 @@
+//! Processes of this machine that the tests disturb, found by what they were started with.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Frozen {
+    /// Stops the process.
+    pub fn freeze(process: Pid) -> anyhow::Result<Self> {
+        kill_process(process, Signal::STOP).context("stopping a process")?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _gone_or_not = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// The process in whose environment `variable` stands.
+pub fn with_variable(processes: &Path, variable: &str) -> anyhow::Result<Pid> {
+    find(processes, "environ", variable)
+}
+
+/// The process that was started with `argument`.
+pub fn with_argument(processes: &Path, argument: &str) -> anyhow::Result<Pid> {
+    find(processes, "cmdline", argument)
+}
+
+fn find(processes: &Path, file: &str, wanted: &str) -> anyhow::Result<Pid> {
+    for entry in std::fs::read_dir(processes)? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Whoever ends meanwhile has neither.
+        let told = std::fs::read(entry.path().join(file)).unwrap_or_default();
+        if told.split(|byte| *byte == 0).any(|part| part == wanted.as_bytes()) {
+            return Pid::from_raw(pid).context("a process has a number");
+        }
+    }
+    bail!("no process of this machine has {wanted} in its {file}: the node must be this machine")
+}
