@@ -21,7 +21,11 @@ pub struct TraceId([u8; DIGITS]);
 impl TraceId {
     /// The trace that a request with these headers belongs to, if somebody records it.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(TRACEPARENT)?.as_bytes();
+        Self::of_parent(headers.get(TRACEPARENT)?.as_bytes())
+    }
+
+    /// The trace that a `traceparent` of this value names, if somebody records it.
+    pub(crate) fn of_parent(value: &[u8]) -> Option<Self> {
         // 00-TRACE-PARENT-FLAGS; later versions may add to it.
         let (version, rest) = value.split_first_chunk::<3>()?;
         let (trace, rest) = rest.split_first_chunk::<DIGITS>()?;

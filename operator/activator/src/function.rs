@@ -45,6 +45,18 @@ pub enum Owner {
     Nobody,
 }
 
+impl Owner {
+    /// Whether the two are one and the same, told at the same time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Here(one), Self::Here(other)) => Arc::ptr_eq(one, other),
+            (Self::Peer(one), Self::Peer(other)) => Arc::ptr_eq(one, other),
+            (Self::Nobody, Self::Nobody) => true,
+            _ => false,
+        }
+    }
+}
+
 impl FunctionHandle {
     /// A handle that nobody owns yet.
     pub fn new(key: FunctionKey, uid: Arc<str>, timeouts: Timeouts) -> Self {

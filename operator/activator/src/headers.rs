@@ -43,7 +43,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Headers that end at each hop whether or not `Connection` names them. Bodies are framed anew.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -79,6 +79,9 @@ pub(crate) fn sanitise_request(headers: &mut HeaderMap, version: Version) -> Opt
 
 /// Takes the headers off an answer that must not be passed on.
 pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name) || is_internal(name)) {
+        return;
+    }
     remove_hop_by_hop(headers);
     remove_internal(headers);
 }
@@ -97,9 +100,14 @@ fn is_internal(name: &HeaderName) -> bool {
     name.as_str().starts_with(INTERNAL)
 }
 
+/// Whether a header of this name tells of a client.
+pub(crate) fn tells_of_client(name: &HeaderName) -> bool {
+    name.as_str().starts_with(X_FORWARDED) || *name == X_REAL_IP || *name == FORWARDED
+}
+
 /// Takes off what tells of a client and may not be believed.
 fn remove_told_of_client(headers: &mut HeaderMap) {
-    let tells = |name: &&HeaderName| name.as_str().starts_with(X_FORWARDED) || *name == X_REAL_IP;
+    let tells = |name: &&HeaderName| tells_of_client(name);
     if headers.keys().any(|name| tells(&name)) {
         let names: Vec<HeaderName> = headers.keys().filter(tells).cloned().collect();
         for name in names {
@@ -182,6 +190,7 @@ pub(crate) struct ClientFacts {
     scheme: &'static str,
     address: HeaderValue,
     forwarded: HeaderValue,
+    lines: Box<str>,
 }
 
 impl ClientFacts {
@@ -196,12 +205,21 @@ impl ClientFacts {
             IpAddr::V4(ip) => write!(forwarded, "for={ip};proto={scheme}"),
             IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\";proto={scheme}"),
         };
+        let lines = format!(
+            "{X_FORWARDED_FOR}: {ip}\r\n{FORWARDED}: {forwarded}\r\n{X_FORWARDED_PROTO}: {scheme}\r\n"
+        );
         Self {
             believed,
             scheme,
             address: header_value(&ip.to_string()),
             forwarded: header_value(&forwarded),
+            lines: lines.into(),
         }
+    }
+
+    /// What is told where a request says nothing of it, but for the host: as it is written.
+    pub(crate) fn lines(&self) -> &[u8] {
+        self.lines.as_bytes()
     }
 
     /// Tells the pod of the client. What the other side says itself counts where it is believed: in

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use rouse_core::routing::{Door, Listener, RouteTable};
 use rouse_core::spread::Subscribe;
 use rouse_peer::Connector;
@@ -28,10 +28,10 @@ use crate::forward::{Forwarder, PeerDialer};
 use crate::function::{FunctionHandle, Owner};
 use crate::headers::ClientFacts;
 use crate::problem::{self, Failure};
-use crate::request_metrics::{Entry, FunctionSeries, RequestMetrics};
+use crate::request_metrics::{Entry, RequestMetrics};
 use crate::spread;
 use crate::tick::Tick;
-use crate::trace;
+use crate::told::Told;
 use crate::upstream::{Dialer, SentOn, Shard, Upstream};
 
 use self::door::Doors;
@@ -119,31 +119,34 @@ impl Proxy {
         &self,
         request: Request<RequestBody>,
         listener: Listener,
-        client: &ClientFacts,
+        client: &Arc<ClientFacts>,
     ) -> Response<ResponseBody> {
         let arrived = Instant::now();
         let entry = Entry::from(listener);
         let admitted = receive::receive(request).and_then(|mut received| {
             let table = self.0.routes.load();
             let place = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
-            client.apply(received.request.headers_mut());
-            trace::settle(received.request.headers_mut());
+            let told = Told::of(client, received.request.headers_mut());
             if let Place::Function(handle) = &place {
                 received.bound_body(handle)?;
             }
-            Ok((received, place))
+            Ok((received, place, told))
         });
         match admitted {
-            // In a box: every request would have to keep room for it.
-            Ok((received, Place::Door(door))) => Box::pin(self.pass(*door, received, entry)).await,
-            Ok((received, Place::Function(handle))) => {
-                let record = handle
-                    .rules()
-                    .access_log
-                    .then(|| AccessRecord::begin(&handle.key, arrived, &received.request));
+            Ok((mut received, Place::Door(door), told)) => {
+                told.tell(received.request.headers_mut());
+                // In a box: every request would have to keep room for it.
+                Box::pin(self.pass(*door, received, entry)).await
+            }
+            Ok((mut received, Place::Function(handle), told)) => {
+                let record = handle.rules().access_log.then(|| {
+                    told.tell(received.request.headers_mut());
+                    AccessRecord::begin(&handle.key, arrived, &received.request)
+                });
                 let mut exchange = Exchange::new(handle, &self.0.metrics, entry, arrived);
                 exchange.record = record;
-                self.answer(exchange, received).await
+                exchange.told = told;
+                self.answer(&mut exchange, received).await
             }
             Err(failure) => self.refuse(&failure, entry),
         }
@@ -176,7 +179,7 @@ impl Proxy {
                 let arrived = told.arrived;
                 let mut exchange = Exchange::new(handle, &self.0.metrics, Entry::peer, arrived);
                 exchange.sent_on = sent_on;
-                self.answer(exchange, received).await
+                self.answer(&mut exchange, received).await
             }
             Err(failure) => self.refuse(&failure, Entry::peer),
         }
@@ -197,21 +200,20 @@ impl Proxy {
 
     async fn answer(
         &self,
-        exchange: Exchange,
+        exchange: &mut Exchange,
         received: receive::Received,
     ) -> Response<ResponseBody> {
-        let mut ending =
-            Ending { series: Arc::clone(&exchange.series), entry: exchange.entry, status: None };
-        let (record, bounds) = (exchange.record.clone(), received.bounds.clone());
+        let bounds = received.bounds.clone();
         let answered = self.0.drive(exchange, received).await;
         let response = answered.unwrap_or_else(|failure| {
             let own = bounds.and_then(|bounds| bounds.failure());
-            self.refuse(&own.unwrap_or(failure), ending.entry)
+            self.refuse(&own.unwrap_or(failure), exchange.entry)
         });
-        ending.status = Some(response.status());
-        match record {
+        exchange.status = Some(response.status());
+        match &exchange.record {
             Some(record) => {
                 record.note_status(response.status());
+                let record = Arc::clone(record);
                 response.map(|body| body.logged(record))
             }
             None => response,
@@ -222,18 +224,5 @@ impl Proxy {
         self.0.metrics.note_problem(failure.name(), entry);
         tracing::debug!(problem = failure.name(), %failure, "request refused");
         problem::respond(failure)
-    }
-}
-
-/// Counts a request when it has its answer's head, or when its client has left before.
-struct Ending {
-    series: Arc<FunctionSeries>,
-    entry: Entry,
-    status: Option<StatusCode>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.series.note_end(self.entry, self.status);
     }
 }

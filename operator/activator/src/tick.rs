@@ -50,13 +50,13 @@ impl Tick {
         next.await;
     }
 
-    /// What comes of `future`, unless it takes longer than `limit`.
+    /// What comes of `future`, unless it takes longer than `limit` from `begun` on.
     pub(crate) async fn timeout<F: Future>(
         &self,
+        begun: Instant,
         limit: Duration,
         mut future: Pin<&mut F>,
     ) -> Result<F::Output, Elapsed> {
-        let deadline = Instant::now() + limit;
         if limit > TICK * 2 {
             tokio::select! {
                 biased;
@@ -64,7 +64,7 @@ impl Tick {
                 () = self.passed() => {}
             }
         }
-        timeout_at(deadline, future).await
+        timeout_at(begun + limit, future).await
     }
 }
 
@@ -89,9 +89,9 @@ mod tests {
             let limit = Duration::from_millis(millis);
             let nearly = Duration::from_millis(millis - 1);
             let begun = Instant::now();
-            assert!(tick.timeout(limit, pin!(std::future::pending::<()>())).await.is_err());
+            assert!(tick.timeout(begun, limit, pin!(std::future::pending::<()>())).await.is_err());
             assert_eq!(begun.elapsed(), limit);
-            assert!(tick.timeout(limit, pin!(sleep(nearly))).await.is_ok());
+            assert!(tick.timeout(Instant::now(), limit, pin!(sleep(nearly))).await.is_ok());
         }
     }
 

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use fastrand::Rng;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -31,11 +31,7 @@ thread_local! {
 /// Gives a request that belongs to no trace one of its own, and one without an id its trace's id.
 pub(crate) fn settle(headers: &mut HeaderMap) {
     if !is_told(headers) {
-        let begun = begin();
-        // It speaks of a trace that nobody can find.
-        headers.remove(TRACESTATE);
-        headers.insert(TRACEPARENT, value(begun.clone()));
-        headers.entry(X_REQUEST_ID).or_insert_with(|| value(begun.slice(TRACE_ID)));
+        Trace::begin().apply(headers);
     } else if !headers.contains_key(X_REQUEST_ID)
         && let Some(id) = trace_id(headers)
     {
@@ -79,25 +75,62 @@ fn is_valid(value: &[u8]) -> bool {
         && !zero(PARENT_ID)
 }
 
-/// A new trace. It says that it is recorded: those who record traces do so unless they are told not
-/// to, and those who keep few of them decide by the id.
-fn begin() -> Bytes {
-    let draw = |random: &mut Rng| (random.u128(1..), random.u64(1..));
-    let (trace, parent) = RANDOM.with_borrow_mut(draw);
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-    write_hex(&mut text[TRACE_ID], trace);
-    write_hex(&mut text[PARENT_ID], parent.into());
-    Bytes::copy_from_slice(&text)
+/// Bytes of the lines that [`Trace::write`] writes, and some more.
+pub(crate) const ROOM: usize = 128;
+
+/// Whether a header of this name tells of a trace.
+pub(crate) fn is_told_in(name: &HeaderName) -> bool {
+    [&TRACEPARENT, &TRACESTATE, &X_REQUEST_ID].contains(&name)
+}
+
+/// A new trace.
+#[derive(Debug)]
+pub(crate) struct Trace([u8; LENGTH]);
+
+impl Trace {
+    /// Draws one. It says that it is recorded: those who record traces do so unless they are told
+    /// not to, and those who keep few of them decide by the id.
+    pub(crate) fn begin() -> Self {
+        let draw = |random: &mut Rng| (random.u128(1..), random.u64(1..));
+        let (trace, parent) = RANDOM.with_borrow_mut(draw);
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+        write_hex(&mut text[TRACE_ID], &trace.to_be_bytes());
+        write_hex(&mut text[PARENT_ID], &parent.to_be_bytes());
+        Self(text)
+    }
+
+    /// What `traceparent` says of it.
+    pub(crate) const fn parent(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Puts it among the headers of a request that belongs to no other.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        // It speaks of a trace that nobody can find.
+        headers.remove(TRACESTATE);
+        let text = Bytes::copy_from_slice(&self.0);
+        headers.insert(TRACEPARENT, value(text.clone()));
+        headers.entry(X_REQUEST_ID).or_insert_with(|| value(text.slice(TRACE_ID)));
+    }
+
+    /// Writes the lines that tell of it.
+    pub(crate) fn write(&self, head: &mut Vec<u8>) {
+        head.put_slice(b"traceparent: ");
+        head.put_slice(&self.0);
+        head.put_slice(b"\r\nx-request-id: ");
+        head.put_slice(&self.0[TRACE_ID]);
+        head.put_slice(b"\r\n");
+    }
 }
 
 fn value(text: Bytes) -> HeaderValue {
     HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-fn write_hex(digits: &mut [u8], mut number: u128) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number % 16) as usize];
-        number /= 16;
+fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half % 16)];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte / 16), digit(*byte)]);
     }
 }
 

@@ -34,6 +34,7 @@ use crate::body::RequestBody;
 use crate::headers;
 use crate::pod::Pod;
 use crate::request_metrics::{Counted, RequestMetrics, Target};
+use crate::told::Told;
 
 /// How long a connection may take to be made. Within a cluster it takes less than a millisecond;
 /// a lost packet costs a second.
@@ -152,6 +153,8 @@ pub struct Destination<'a> {
     pub sent_on: Option<&'a SentOn>,
     /// The slot that it has there.
     pub permit: &'a Permit,
+    /// What the pod is told of the request that is not in it.
+    pub(crate) told: &'a Told,
 }
 
 impl Destination<'_> {
@@ -195,6 +198,7 @@ impl Upstream {
                 self.send_http1(to, request).await
             }
             Protocol::H2c => {
+                to.told.tell(request.headers_mut());
                 headers::speak_http2(&mut *request);
                 Box::pin(self.send_http2(to, request)).await
             }
@@ -209,10 +213,11 @@ impl Upstream {
         // The slots of a limited pod hang on its connections; see `line`.
         if !to.limited
             && to.pod.connections.is_plain()
-            && let Some(head) = plain::write(&request)
+            && let Some(head) = plain::write(&request, to.told)
         {
             return self.send_plain(to, request, &head).await;
         }
+        to.told.tell(request.headers_mut());
         let shard = if to.limited { self.shard.first() } else { self.shard };
         let pool = to.pod.connections.of(shard);
         loop {

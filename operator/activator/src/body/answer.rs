@@ -86,10 +86,13 @@ pub(crate) struct Clock {
     pub buffers_short: bool,
 }
 
-/// The body of a pod's or a peer's answer.
+/// The body of a pod's or a peer's answer. In a box: it is handed on many times.
 #[derive(Debug)]
-pub struct AnswerBody {
-    serving: Arc<Mutex<Option<Serving>>>,
+pub struct AnswerBody(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    serving: Held,
     clock: Option<Clock>,
     /// Since when there has been nothing to read.
     still_since: Option<Instant>,
@@ -99,6 +102,34 @@ pub struct AnswerBody {
     /// Ends the answer at its deadline even if nobody asks for its frames: a client that stops
     /// reading must not keep a slot.
     _reaper: Option<AbortOnDrop>,
+}
+
+/// What is being served, until its end.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is in the body's box")]
+enum Held {
+    Own(Option<Serving>),
+    /// With the reaper.
+    Shared(Arc<Mutex<Option<Serving>>>),
+}
+
+impl Held {
+    fn with<T>(&mut self, look: impl FnOnce(&mut Option<Serving>) -> T) -> T {
+        match self {
+            Self::Own(serving) => look(serving),
+            Self::Shared(serving) => look(&mut lock(serving)),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let of = |serving: &Option<Serving>| {
+            serving.as_ref().map_or_else(SizeHint::default, |serving| serving.source.size_hint())
+        };
+        match self {
+            Self::Own(serving) => of(serving),
+            Self::Shared(serving) => of(&lock(serving)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -133,31 +164,30 @@ impl AnswerBody {
         let serving = Serving { source, hold };
         if ended {
             serving.end(true);
-            return Self::over();
+            return Self::of(Held::Own(None), None, None);
         }
-        let serving = Arc::new(Mutex::new(Some(serving)));
-        let reaper = clock
+        let may_stand = clock
             .as_ref()
-            .filter(|clock| !clock.buffers_short || size.is_none_or(|size| size > FITS_BUFFERS))
-            .map(|clock| spawn_reaper(&serving, clock.deadline));
-        Self { serving, clock, still_since: None, timer: None, ended, _reaper: reaper }
+            .filter(|clock| !clock.buffers_short || size.is_none_or(|size| size > FITS_BUFFERS));
+        let Some(Clock { deadline, .. }) = may_stand else {
+            return Self::of(Held::Own(Some(serving)), clock, None);
+        };
+        let serving = Arc::new(Mutex::new(Some(serving)));
+        let reaper = spawn_reaper(&serving, *deadline);
+        Self::of(Held::Shared(serving), clock, Some(reaper))
     }
 
-    fn over() -> Self {
-        Self {
-            serving: Arc::default(),
-            clock: None,
-            still_since: None,
-            timer: None,
-            ended: true,
-            _reaper: None,
-        }
+    fn of(serving: Held, clock: Option<Clock>, reaper: Option<AbortOnDrop>) -> Self {
+        let ended = matches!(serving, Held::Own(None));
+        let (still_since, timer) = (None, None);
+        Self(Box::new(Inner { serving, clock, still_since, timer, ended, _reaper: reaper }))
     }
+}
 
+impl Inner {
     fn end(&mut self, complete: bool) {
         self.ended = true;
-        let serving = lock(&self.serving).take();
-        if let Some(serving) = serving {
+        if let Some(serving) = self.serving.with(Option::take) {
             serving.end(complete);
         }
     }
@@ -207,14 +237,14 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if this.ended {
             return Poll::Ready(None);
         }
-        let (polled, over) = match lock(&this.serving).as_mut() {
+        let (polled, over) = this.serving.with(|serving| match serving {
             Some(Serving { source, .. }) => (source.poll_frame(cx), source.is_end_stream()),
             None => (Poll::Ready(Some(Err(BodyError::RequestTimeout))), false),
-        };
+        });
         match polled {
             Poll::Ready(frame) => {
                 this.still_since = None;
@@ -234,13 +264,10 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.0.ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.ended {
-            return SizeHint::with_exact(0);
-        }
-        lock(&self.serving).as_ref().map_or_else(SizeHint::default, |s| s.source.size_hint())
+        if self.0.ended { SizeHint::with_exact(0) } else { self.0.serving.size_hint() }
     }
 }

@@ -8,7 +8,6 @@ use tokio::time::{Instant, timeout_at};
 use super::exchange::Exchange;
 use crate::admission::{Admission, Gate, Permit, Refusal};
 use crate::buffer::Buffer;
-use crate::exemplar::TraceId;
 use crate::problem::Failure;
 
 /// Why a request has no slot.
@@ -42,7 +41,7 @@ pub(super) async fn admit(
             match Box::pin(timeout_at(exchange.deadline, waiting)).await {
                 Ok(Ok(permit)) => {
                     if let Some(since) = permit.waited_since() {
-                        exchange.trace = TraceId::of(headers);
+                        exchange.trace = exchange.told.trace(headers);
                         exchange.series.note_wait(Instant::now() - since, exchange.trace);
                     }
                     Ok(permit)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderMap;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use rouse_core::function::Timeouts;
 use rouse_core::membership::Member;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,6 +23,7 @@ use crate::function::{FunctionHandle, Owner};
 use crate::headers;
 use crate::problem::Failure;
 use crate::request_metrics::{Counted, Entry, FunctionSeries, InFlight, RequestMetrics};
+use crate::told::Told;
 use crate::upstream::SentOn;
 
 /// First pause before an owner that could not be reached is tried again; each is twice as long as
@@ -55,6 +56,17 @@ pub(super) struct Exchange {
     pub record: Option<Arc<AccessRecord>>,
     /// The trace that it belongs to; looked for when it has waited.
     pub trace: Option<TraceId>,
+    /// What is told of it that is not in it.
+    pub told: Told,
+    /// That of its answer; none while its client may still leave before.
+    pub status: Option<StatusCode>,
+}
+
+/// A request is counted when it has its answer's head, or when its client has left before.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.series.note_end(self.entry, self.status);
+    }
 }
 
 impl Exchange {
@@ -78,6 +90,8 @@ impl Exchange {
             buffers_short: false,
             record: None,
             trace: None,
+            told: Told::default(),
+            status: None,
             series,
             handle,
         }
@@ -179,32 +193,33 @@ impl Inner {
     /// Follows the owner of the Function until the request has its answer.
     pub(super) async fn drive(
         &self,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
         received: Received,
     ) -> Result<Response<ResponseBody>, Failure> {
         let mut request = received.request;
         exchange.held_bytes = received.held_bytes;
         exchange.upgrade = received.upgrade;
         exchange.buffers_short = received.http1;
-        let mut owner = exchange.handle.watch_owner();
+        // Followed only by a request that has to wait for another.
+        let mut followed = None;
         let mut pause = Pause::default();
         loop {
-            let current = owner.borrow_and_update().clone();
-            let turn = match current {
-                Owner::Here(gate) => self.serve(&gate, request, &mut exchange).await?,
+            let owner = exchange.handle.owner();
+            let turn = match &owner {
+                Owner::Here(gate) => self.serve(gate, request, exchange).await?,
                 // Whoever passed it on looks again; passing it on further might go in circles.
                 _ if exchange.entry == Entry::peer => return Err(Failure::NotOwner),
                 Owner::Peer(member) => {
-                    match self.serve_straight(request, &mut exchange).await? {
+                    match self.serve_straight(request, exchange).await? {
                         ControlFlow::Break(response) => return Ok(response),
                         ControlFlow::Continue(request) => {
                             exchange.handle.shortcut().note_miss(&exchange.handle.uid);
                             // In boxes, as is the waiting: every request would have to keep room.
-                            Box::pin(self.forward(&member, request, &mut exchange)).await?
+                            Box::pin(self.forward(member, request, exchange)).await?
                         }
                     }
                 }
-                Owner::Nobody => Turn::Again(request, no_owner(&exchange)),
+                Owner::Nobody => Turn::Again(request, no_owner(exchange)),
             };
             let (unsent, why) = match turn {
                 Turn::Answered(response) => return Ok(response),
@@ -215,10 +230,11 @@ impl Inner {
             };
             request = unsent;
             let _waiting = exchange.begin_waiting(&self.buffer, || None)?;
+            let next = followed.get_or_insert_with(|| exchange.handle.watch_owner());
             let change = async {
                 tokio::select! {
                     // The sender lives in the handle that this request holds.
-                    _ = owner.changed() => {}
+                    _ = next.wait_for(|next| !next.is(&owner)) => {}
                     () = pause_for(&why, &mut pause) => {}
                 }
             };
@@ -230,9 +246,10 @@ impl Inner {
     async fn forward(
         &self,
         member: &Member,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
         exchange: &mut Exchange,
     ) -> Result<Turn, Failure> {
+        exchange.told.tell(request.headers_mut());
         let function = || exchange.handle.key.clone();
         let passage = Passage {
             member,

@@ -116,17 +116,18 @@ pub(super) struct Told {
 
 /// Checks and cleans the request of a client.
 pub(super) fn receive(request: Request<RequestBody>) -> Result<Received, Failure> {
-    check_limits(&request)?;
-    clean(request)
+    let bytes = measure(&request);
+    check_limits(&request, bytes)?;
+    clean(request, bytes)
 }
 
-fn clean(mut request: Request<RequestBody>) -> Result<Received, Failure> {
+/// Cleans a request whose head has so many `bytes`.
+fn clean(mut request: Request<RequestBody>, bytes: usize) -> Result<Received, Failure> {
     if request.method() == Method::CONNECT {
         return Err(Failure::Connect);
     }
     check_coding(request.headers())?;
     check_scheme(request.uri())?;
-    let bytes = measure(&request);
     settle_host(&mut request)?;
     let http1 = request.version() < Version::HTTP_2;
     let version = request.version();
@@ -163,7 +164,8 @@ pub(super) fn receive_forwarded(
         "the request does not say which Function it is passed on for",
     ))?;
     // The limits were checked where it came in; it has more headers by now.
-    Ok((clean(request)?, told))
+    let bytes = measure(&request);
+    Ok((clean(request, bytes)?, told))
 }
 
 /// Bytes of the names and values of the headers.
@@ -181,13 +183,13 @@ fn target_bytes<B>(request: &Request<B>) -> usize {
     request.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
-fn check_limits<B>(request: &Request<B>) -> Result<(), Failure> {
+fn check_limits<B>(request: &Request<B>, bytes: usize) -> Result<(), Failure> {
     let target = target_bytes(request);
     if target > MAX_TARGET_BYTES {
         return Err(Failure::TargetTooLong { bytes: target, max_bytes: MAX_TARGET_BYTES });
     }
     let fields = request.headers();
-    let bytes = header_bytes(fields);
+    let bytes = bytes - target;
     if bytes > MAX_HEADER_BYTES || fields.len() > MAX_HEADER_COUNT {
         return Err(Failure::HeadersTooLarge {
             bytes,

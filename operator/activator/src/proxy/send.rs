@@ -114,9 +114,10 @@ impl Inner {
         let limit = exchange.timeouts.first_byte;
         let reached = permit.is_trial().then(|| on_reaching(&permit, exchange.sent_on.clone()));
         let sent_on = reached.as_ref().or(exchange.sent_on.as_ref());
-        let pod = Arc::clone(permit.pod());
+        let pod = permit.pod();
         let limited = permit.is_limited();
-        let to = Destination { pod: &pod, limited, sent_on, permit: &permit };
+        let told = &exchange.told;
+        let to = Destination { pod, limited, sent_on, permit: &permit, told };
         let (name, function) = (|| Arc::clone(&pod.name), || exchange.handle.key.clone());
         let note_fault = |fault| {
             if permit.note_fault(fault) {
@@ -125,7 +126,7 @@ impl Inner {
         };
         let answered = {
             let sending = pin!(self.upstream.send(&to, request));
-            self.tick.timeout(limit, sending).await
+            self.tick.timeout(permit.granted_at(), limit, sending).await
         };
         match answered {
             Ok(Ok(reply)) => Ok(Sent::Replied(permit, reply)),

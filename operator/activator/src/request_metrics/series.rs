@@ -33,7 +33,8 @@ pub struct FunctionSeries {
 impl FunctionSeries {
     /// Counts a request in flight for as long as the answer lives.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        InFlight { _counted: Counted::new(&self.in_flight), _series: Arc::clone(self) }
+        self.in_flight.inc();
+        InFlight(Arc::clone(self))
     }
 
     /// Counts a request that waits for as long as the answer lives.
@@ -114,7 +115,10 @@ impl Drop for Counted {
 
 /// One request in flight. It keeps the counts of its Function, also of one that was deleted.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    _counted: Counted,
-    _series: Arc<FunctionSeries>,
+pub(crate) struct InFlight(Arc<FunctionSeries>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }

@@ -83,7 +83,7 @@ impl Builders {
 struct Connection {
     shared: Arc<Shared>,
     listener: Listener,
-    facts: ClientFacts,
+    facts: Arc<ClientFacts>,
     presence: Presence,
     seat: Arc<Seat>,
 }
@@ -122,7 +122,7 @@ fn begin<I>(
     let connection = Connection {
         shared: Arc::clone(shared),
         listener,
-        facts: ClientFacts::new(origin),
+        facts: Arc::new(ClientFacts::new(origin)),
         presence,
         seat: Arc::clone(io.seat()),
     };

@@ -17,6 +17,10 @@ use crate::upstream::Shard;
 /// is busy with something that lasts; the others take its share.
 const MOST_BEHIND: usize = 32;
 
+/// Tasks that a busy thread runs before it looks again what has come on its connections: with as many
+/// as it is given by one look it asks the system less often. They take a few milliseconds.
+const TASKS_BETWEEN_LOOKS: u32 = 255;
+
 /// The threads.
 #[derive(Debug)]
 pub struct Workers(Vec<Worker>);
@@ -64,7 +68,10 @@ impl Workers {
 
 impl Worker {
     fn start(shard: Shard) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread()
+            .event_interval(TASKS_BETWEEN_LOOKS)
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         thread::Builder::new()

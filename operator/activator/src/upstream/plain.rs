@@ -13,9 +13,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 pub(crate) use self::body::PlainBody;
 pub(super) use self::head::write;
@@ -23,6 +23,7 @@ pub(super) use self::replay::Replay;
 
 use self::head::Parsed;
 use super::Stream;
+use crate::reading;
 use crate::request_metrics::Counted;
 
 /// Bytes that are read at a time of what begins with a head.
@@ -34,8 +35,6 @@ const MOST_HEAD: usize = 16 * 1024;
 /// A connection to a pod. Dropped it is closed.
 pub(crate) struct Plain {
     stream: Stream,
-    /// Empty between two exchanges; kept for its memory.
-    buffer: BytesMut,
     counted: Counted,
 }
 
@@ -62,7 +61,7 @@ pub(super) struct Rest {
 
 impl Plain {
     pub fn new(stream: Stream, counted: Counted) -> Self {
-        Self { stream, buffer: BytesMut::new(), counted }
+        Self { stream, counted }
     }
 
     /// Whether the pod keeps the connection open and says nothing unasked.
@@ -97,16 +96,19 @@ impl Plain {
             return Err(if untouched { NoAnswer::Unsent(error) } else { NoAnswer::Broken(error) });
         }
         self.stream.flush().await.map_err(NoAnswer::Broken)?;
+        let mut before = Bytes::new();
         loop {
-            self.buffer.reserve(ROOM);
-            let came = self.stream.read_buf(&mut self.buffer).await.map_err(NoAnswer::Broken)?;
-            if came == 0 {
+            let reading = poll_fn(|cx| reading::poll_some(&mut self.stream, ROOM, cx));
+            let mut read = reading.await.map_err(NoAnswer::Broken)?;
+            if read.is_empty() {
                 return Err(NoAnswer::Broken(io::ErrorKind::UnexpectedEof.into()));
             }
-            let read = self.buffer.split().freeze();
+            if !before.is_empty() {
+                read = [before, read].concat().into();
+            }
             match head::parse(&read) {
                 Parsed::Whole(answer) => return Ok(answer),
-                Parsed::Partial if read.len() < MOST_HEAD => self.buffer = read.into(),
+                Parsed::Partial if read.len() < MOST_HEAD => before = read,
                 Parsed::Partial | Parsed::Odd => return Err(NoAnswer::Odd(read)),
             }
         }

@@ -171,20 +171,20 @@ impl Pool {
         self.put(&mut self.idle(), connection);
     }
 
-    /// An idle connection for a plain exchange that is alive, the one used last.
-    pub(super) async fn take_plain(&self) -> Option<Plain> {
+    /// A connection for a plain exchange that is alive and idle `now`, the one used last.
+    pub(super) async fn take_plain(&self, now: Instant) -> Option<Plain> {
         loop {
-            let mut connection = self.pop_plain()?;
+            let mut connection = self.pop_plain(now)?;
             if connection.is_alive().await {
                 return Some(connection);
             }
         }
     }
 
-    fn pop_plain(&self) -> Option<Plain> {
+    fn pop_plain(&self, now: Instant) -> Option<Plain> {
         let mut plain = self.plain();
         let entry = plain.pop_back()?;
-        if Instant::now() - entry.since < IDLE {
+        if now.saturating_duration_since(entry.since) < IDLE {
             return Some(entry.connection);
         }
         // The others have stood for longer.

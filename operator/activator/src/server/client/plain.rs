@@ -8,10 +8,10 @@ mod answer;
 mod date;
 mod head;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
@@ -19,21 +19,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::answer::{Answer, Broken};
 use super::{Connection, Orders, leave};
 use crate::body::{RequestBody, ResponseBody};
+use crate::reading;
 use crate::seats::{Order, Seated};
 use crate::server::drain::Phase;
-
-/// Bytes in which the head of a plain request must end.
-const MOST_HEAD: usize = 16 * 1024;
-
-thread_local! {
-    /// What all connections of a thread read by.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MOST_HEAD].into());
-}
 
 /// How plain exchanges end.
 pub(super) enum End {
@@ -62,7 +55,7 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let last = AtomicBool::new(false);
-    let mut serving = std::pin::pin!(exchange_all(connection, io, &last));
+    let mut serving = pin!(exchange_all(connection, io, &last));
     loop {
         let phase = *orders.phase.borrow_and_update();
         if phase == Phase::Ended {
@@ -71,17 +64,42 @@ where
         if phase >= Phase::Closing {
             last.store(true, Ordering::Relaxed);
         }
-        tokio::select! {
-            biased;
-            end = serving.as_mut() => return end,
-            _ = orders.phase.changed() => {}
-            order = orders.leave.order() => match order {
-                // What was begun is finished.
-                Order::Finish => last.store(true, Ordering::Relaxed),
-                Order::Go => return End::Gone,
-            }
+        match unless_told(connection, orders, serving.as_mut()).await {
+            ControlFlow::Break(end) => return end,
+            ControlFlow::Continue(None) => {}
+            // What was begun is finished.
+            ControlFlow::Continue(Some(Order::Finish)) => last.store(true, Ordering::Relaxed),
+            ControlFlow::Continue(Some(Order::Go)) => return End::Gone,
         }
     }
+}
+
+/// The end of `serving`, unless an order or another phase comes before. Who has asked for these once
+/// is woken when one comes; asking again with each piece that is read or written costs as much as the
+/// rest of waiting does, so it is seen first whether there is anything to ask for.
+async fn unless_told<T>(
+    connection: &Connection,
+    Orders { phase, leave }: &mut Orders,
+    mut serving: Pin<&mut impl Future<Output = T>>,
+) -> ControlFlow<T, Option<Order>> {
+    let seen = phase.clone();
+    let mut changed = pin!(phase.changed());
+    let mut ordered = pin!(leave.order());
+    let mut asked = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = serving.as_mut().poll(cx) {
+            return Poll::Ready(ControlFlow::Break(end));
+        }
+        if asked && !connection.seat.is_told() && !seen.has_changed().unwrap_or(true) {
+            return Poll::Pending;
+        }
+        asked = true;
+        if changed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(ControlFlow::Continue(None));
+        }
+        ordered.as_mut().poll(cx).map(|order| ControlFlow::Continue(Some(order)))
+    })
+    .await
 }
 
 /// One exchange after the other, until one is the `last`.
@@ -176,24 +194,12 @@ fn poll_head<I>(io: &mut Seated<I>, cx: &mut Context<'_>) -> Poll<io::Result<Hea
 where
     I: AsyncRead + Unpin,
 {
-    let read = ready!(poll_some(io, cx))?;
+    let read = ready!(reading::poll_some(io, reading::MOST, cx))?;
     Poll::Ready(Ok(match head::parse(&read) {
         Some(request) => Heard::Plain(request, read),
         None if read.is_empty() => Heard::Gone,
         None => Heard::Odd(read),
     }))
-}
-
-/// Reads what has come; nothing at the end.
-fn poll_some<I>(io: &mut Seated<I>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>
-where
-    I: AsyncRead + Unpin,
-{
-    BUFFER.with_borrow_mut(|buffer| {
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
-    })
 }
 
 /// What a client says before it has its answer, which belongs to its next request. As long as it
@@ -210,7 +216,7 @@ impl Ahead {
         if !self.0.is_empty() {
             return Poll::Pending;
         }
-        match ready!(poll_some(io, cx)) {
+        match ready!(reading::poll_some(io, reading::MOST, cx)) {
             Ok(read) if read.is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 self.0 = read;

@@ -18,7 +18,7 @@ fn connect(rig: &Rig) -> (Arc<Connection>, Orders, Seated<DuplexStream>, DuplexS
     let connection = Connection {
         shared: Arc::clone(&rig.shared),
         listener: Listener::Cluster,
-        facts: ClientFacts::new(origin),
+        facts: Arc::new(ClientFacts::new(origin)),
         presence: Presence::unknown(),
         seat: Arc::clone(io.seat()),
     };

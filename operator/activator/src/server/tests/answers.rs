@@ -243,7 +243,7 @@ async fn requests_are_counted_and_the_counts_go_with_the_function() {
 async fn a_request_on_its_way_takes_little_room() {
     let rig = Rig::owner();
     let client = "192.0.2.7:4711".parse().unwrap();
-    let facts = ClientFacts::new(Origin { client, believed: true, secure: false });
+    let facts = Arc::new(ClientFacts::new(Origin { client, believed: true, secure: false }));
     let request = Request::new(RequestBody::Empty);
     let handled = rig.shared.proxy.handle(request, Listener::Cluster, &facts);
     let size = size_of_val(&handled);

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
@@ -17,9 +17,6 @@ use crate::upstream::Shard;
 /// Bytes that are read at a time.
 const CHUNK: u64 = 32 * 1024;
 
-/// Bytes of memory that a connection keeps while it serves nobody.
-const MOST_KEPT: usize = 8 * 1024;
-
 /// The body, with the connection that it comes on. Dropped before its end it closes that, so that
 /// the pod learns that nobody wants its answer any more.
 pub(crate) struct PlainBody {
@@ -27,23 +24,25 @@ pub(crate) struct PlainBody {
     shard: Shard,
     connection: Plain,
     rest: Rest,
+    /// Memory for what is read next.
+    buffer: BytesMut,
 }
 
 impl PlainBody {
-    pub(in crate::upstream) const fn new(
+    pub(in crate::upstream) fn new(
         pod: Arc<Pod>,
         shard: Shard,
         connection: Plain,
         rest: Rest,
     ) -> Self {
-        Self { pod, shard, connection, rest }
+        Self { pod, shard, connection, rest, buffer: BytesMut::new() }
     }
 
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { connection, rest, .. } = self;
+        let Self { connection, rest, buffer, .. } = self;
         if !rest.first.is_empty() {
             let first = std::mem::take(&mut rest.first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -51,9 +50,8 @@ impl PlainBody {
         if rest.left == 0 {
             return Poll::Ready(None);
         }
-        let Plain { stream, buffer, .. } = connection;
         buffer.reserve(usize::try_from(rest.left.min(CHUNK)).unwrap_or_default());
-        let read = ready!(pin!(stream.read_buf(buffer)).poll(cx));
+        let read = ready!(pin!(connection.stream.read_buf(buffer)).poll(cx));
         Poll::Ready(Some(read.and_then(|read| {
             let read = u64::try_from(read).unwrap_or_default();
             if read == 0 {
@@ -83,10 +81,7 @@ impl PlainBody {
         if !self.rest.reusable || !self.is_end_stream() {
             return;
         }
-        let Self { pod, shard, mut connection, .. } = self;
-        if connection.buffer.capacity() > MOST_KEPT {
-            connection.buffer = bytes::BytesMut::new();
-        }
+        let Self { pod, shard, connection, .. } = self;
         pod.connections.of(shard).put_plain(connection);
     }
 }

@@ -1,6 +1,8 @@
 //! The heads of a plain exchange: how a request is written, and what is understood of an answer.
 //! Whatever could be read in two ways is not plain. Pure.
 
+use std::mem::MaybeUninit;
+
 use bytes::{BufMut, Bytes};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
@@ -10,16 +12,18 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::Rest;
+use crate::told::Told;
 
 /// Headers that an answer may have.
 const MOST_FIELDS: usize = 32;
 
 /// Headers that say how a request is framed, or that its connection is to be used otherwise.
-const FRAMING: [HeaderName; 6] =
+static FRAMING: [HeaderName; 6] =
     [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// What a request is written as, if it is plain: a GET for a path, without a body.
-pub(in crate::upstream) fn write<B: Body>(request: &Request<B>) -> Option<Vec<u8>> {
+/// What a request is written as, with what is `told` beside it, if it is plain: a GET for a path,
+/// without a body.
+pub(in crate::upstream) fn write<B: Body>(request: &Request<B>, told: &Told) -> Option<Vec<u8>> {
     let target = request.uri().path_and_query()?.as_str();
     let plain = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -32,7 +36,7 @@ pub(in crate::upstream) fn write<B: Body>(request: &Request<B>) -> Option<Vec<u8
     // "GET ", " HTTP/1.1" and two ends of lines; ": " and an end of line for each header.
     let fields = request.headers().iter();
     let length = fields.fold(17 + target.len(), |sum, (n, v)| sum + n.as_str().len() + v.len() + 4);
-    let mut head = Vec::with_capacity(length);
+    let mut head = Vec::with_capacity(length + told.room(request.headers()));
     head.put_slice(b"GET ");
     head.put_slice(target.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
@@ -42,6 +46,7 @@ pub(in crate::upstream) fn write<B: Body>(request: &Request<B>) -> Option<Vec<u8
         head.put_slice(value.as_bytes());
         head.put_slice(b"\r\n");
     }
+    told.write(request.headers(), &mut head);
     head.put_slice(b"\r\n");
     Some(head)
 }
@@ -57,9 +62,10 @@ pub(super) enum Parsed {
 }
 
 pub(super) fn parse(read: &Bytes) -> Parsed {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut head = httparse::Response::new(&mut fields);
-    match head.parse(read) {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut head = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut head, read, &mut fields) {
         Ok(httparse::Status::Complete(end)) => {
             understand(read, &head, end).map_or(Parsed::Odd, Parsed::Whole)
         }
@@ -136,10 +142,14 @@ mod tests {
     #[test]
     fn a_plain_request_is_written_as_it_is() {
         let request = request("GET", "/a%20b?c=%2f", &[("host", "f.shop"), ("x-a", "1\u{e9}")]);
-        let head = write(&request).unwrap();
+        let head = write(&request, &Told::default()).unwrap();
         let text = "GET /a%20b?c=%2f HTTP/1.1\r\nhost: f.shop\r\nx-a: 1\u{e9}\r\n\r\n";
         assert_eq!(head, text.as_bytes());
         assert_eq!(head.len(), head.capacity());
+    }
+
+    fn written(method: &str, uri: &str, fields: &[(&str, &str)]) -> Option<Vec<u8>> {
+        write(&request(method, uri, fields), &Told::default())
     }
 
     #[test]
@@ -151,11 +161,11 @@ mod tests {
             ("GET", "http://f.shop/"),
             ("GET", "*"),
         ] {
-            assert_eq!(write(&request(method, uri, &[])), None, "{method} {uri}");
+            assert_eq!(written(method, uri, &[]), None, "{method} {uri}");
         }
         for name in ["connection", "content-length", "expect", "te", "transfer-encoding", "upgrade"]
         {
-            assert_eq!(write(&request("GET", "/", &[(name, "0")])), None, "{name}");
+            assert_eq!(written("GET", "/", &[(name, "0")]), None, "{name}");
         }
     }
 

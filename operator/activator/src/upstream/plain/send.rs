@@ -22,8 +22,10 @@ impl Upstream {
         head: &[u8],
     ) -> Result<Reply, SendError> {
         let pool = to.pod.connections.of(self.shard);
+        // The clock is read but where time has passed since.
+        let mut sent = to.permit.granted_at();
         loop {
-            let (mut connection, pooled) = match pool.take_plain().await {
+            let (mut connection, pooled) = match pool.take_plain(sent).await {
                 Some(connection) => (connection, true),
                 None => match Box::pin(self.connect_plain(to.pod)).await {
                     Ok(connection) => (connection, false),
@@ -31,7 +33,9 @@ impl Upstream {
                 },
             };
             to.commit(&mut request).await?;
-            let sent = Instant::now();
+            if !pooled {
+                sent = Instant::now();
+            }
             match connection.ask(head).await {
                 Ok(answer) => {
                     let pod = Arc::clone(to.pod);

@@ -1,28 +1,32 @@
 //! The date that answers carry, written out once a second.
 
 use std::cell::RefCell;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 thread_local! {
-    static DATE: RefCell<Date> = const { RefCell::new(Date { second: i64::MIN, text: String::new() }) };
+    static DATE: RefCell<Date> = const { RefCell::new(Date { second: None, text: String::new() }) };
 }
 
 struct Date {
-    second: i64,
+    /// Since 1970.
+    second: Option<u64>,
     text: String,
 }
 
 /// Lets `write` have the date as RFC 9110 has it.
 pub(super) fn with_date<T>(write: impl FnOnce(&[u8]) -> T) -> T {
     DATE.with_borrow_mut(|date| {
-        let now = Timestamp::now();
-        if date.second != now.as_second() {
-            date.second = now.as_second();
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        if date.second != Some(now) {
+            date.second = Some(now);
             date.text.clear();
+            let now = i64::try_from(now).ok().and_then(|now| Timestamp::from_second(now).ok());
             // Only years of more than four digits can't be written.
-            drop(DateTimePrinter::new().print_timestamp_rfc9110(&now, &mut date.text));
+            let printer = DateTimePrinter::new();
+            drop(now.map(|now| printer.print_timestamp_rfc9110(&now, &mut date.text)));
         }
         write(date.text.as_bytes())
     })

@@ -1,6 +1,8 @@
 //! The heads of a plain exchange with a client: what is understood of a request, and how an answer
 //! is written. Whatever could be read in two ways, or ends the connection, is not plain. Pure.
 
+use std::mem::MaybeUninit;
+
 use bytes::{BufMut, Bytes};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
@@ -14,11 +16,8 @@ use crate::body::{FITS_BUFFERS, RequestBody};
 /// Headers that a plain request may have; `hyper` reads more.
 const MOST_FIELDS: usize = 64;
 
-/// Headers that are put on a request on its way. Room for them is made with the others.
-const ADDED_FIELDS: usize = 8;
-
 /// Headers that say how a request is framed, or what is to become of its connection.
-const FRAMING: [HeaderName; 5] = [CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE];
+static FRAMING: [HeaderName; 5] = [CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// Bytes of the lines that are put on an answer: its status, its length and the date.
 const LINES: usize = 128;
@@ -29,13 +28,14 @@ pub(super) fn parse(read: &Bytes) -> Option<Request<RequestBody>> {
     if !read.starts_with(b"GET /") {
         return None;
     }
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut head = httparse::Request::new(&mut fields);
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut head = httparse::Request::new(&mut []);
+    let parsed = head.parse_with_uninit_headers(read, &mut fields);
     // What follows belongs to another request, or to nobody knows what.
-    if head.parse(read) != Ok(httparse::Status::Complete(read.len())) || head.version != Some(1) {
+    if parsed != Ok(httparse::Status::Complete(read.len())) || head.version != Some(1) {
         return None;
     }
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + ADDED_FIELDS);
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
     for field in head.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         let closes = name == CONNECTION && !field.value.eq_ignore_ascii_case(b"keep-alive");
