@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
 use rouse_core::source::PodTemplate;
+use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::trigger::HostPolicy;
 
 use crate::role::inspect::args::Question;
@@ -184,6 +185,10 @@ pub struct ActivatorArgs {
     /// limit, or 128Mi without one.
     #[arg(long, env = "ROUSE_BUFFER_BYTES", value_parser = parse_buffer)]
     pub buffer_bytes: Option<u64>,
+    /// Pods that the Functions of a namespace may have all together (`*` for each namespace that is not
+    /// named). May be given more than once.
+    #[arg(long, env = "ROUSE_POD_CAP", value_name = "NAMESPACE=PODS", value_delimiter = ',', value_parser = parse_cap)]
+    pub pod_cap: Vec<(String, u32)>,
     /// Requests that may wait, those of all Functions together. No Function may have more than a
     /// third of them. Default: one for each 32Ki of the container's memory limit, or 16384.
     #[arg(long, env = "ROUSE_BUFFER_REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -232,6 +237,11 @@ pub struct SourceArgs {
 const MEMORY_WITHOUT_LIMIT: u64 = 512 << 20;
 
 impl ActivatorArgs {
+    /// What the administrator says about pods.
+    pub fn pod_caps(&self) -> PodCaps {
+        PodCaps(self.pod_cap.iter().cloned().collect())
+    }
+
     /// What all waiting requests may hold together, in a container with this limit on its memory.
     pub fn buffer(&self, memory_limit: Option<u64>) -> BufferBounds {
         let memory = memory_limit.unwrap_or(MEMORY_WITHOUT_LIMIT);
@@ -241,6 +251,15 @@ impl ActivatorArgs {
             requests: self.buffer_requests.unwrap_or(requests),
             bytes: self.buffer_bytes.unwrap_or(memory / 4),
         }
+    }
+}
+
+fn parse_cap(text: &str) -> Result<(String, u32), String> {
+    let wrong = || format!("{text:?} is not NAMESPACE=PODS, such as shop=40");
+    let (namespace, pods) = text.split_once('=').ok_or_else(wrong)?;
+    match pods.parse() {
+        Ok(pods) if !namespace.is_empty() => Ok((namespace.to_owned(), pods)),
+        _ => Err(wrong()),
     }
 }
 
@@ -394,6 +413,19 @@ mod tests {
         assert_eq!(of(&[], None), (16_384, 128 << 20));
         let given = ["--buffer-bytes=1Gi", "--buffer-requests=7"];
         assert_eq!(of(&given, Some(256 << 20)), (7, 1 << 30));
+    }
+
+    #[test]
+    fn caps_on_pods_are_collected_by_namespace() {
+        let all = ["rouse", "activator", "--pod-name", "p", "--pod-uid", "u"];
+        let caps = ["--pod-cap=shop=40", "--pod-cap=*=200"];
+        let cli = Cli::try_parse_from(all.iter().chain(&caps));
+        let Ok(Cli { role: Role::Activator(args), .. }) = cli else {
+            panic!("the command line must parse: {cli:?}");
+        };
+        let caps = args.pod_caps();
+        assert_eq!((caps.of("shop"), caps.of("other")), (Some(40), Some(200)));
+        assert!(["shop", "=4", "shop=", "shop=-1"].iter().all(|text| parse_cap(text).is_err()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use rouse_core::handover::{Estate, Release};
 use rouse_core::report::ReportLine;
+use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::trigger::HostPolicy;
 use rouse_core::usage::Process;
 use rouse_peer::{Connector, IdentityConfig, IdentityKeeper, ProofMetrics, ServerKey, TlsError};
@@ -24,6 +25,7 @@ use crate::instances::Instances;
 use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
 use crate::metering::Meters;
+use crate::namespaces::Namespaces;
 use crate::ndjson::encode;
 use crate::observe::index::Index;
 use crate::observe::{Observation, watch_cluster};
@@ -70,6 +72,8 @@ pub struct ControlConfig {
     pub uid: String,
     /// What the administrator says about hosts.
     pub hosts: HostPolicy,
+    /// What the administrator says about pods.
+    pub pod_caps: PodCaps,
     /// File with the token by which this activator proves itself to others.
     pub token_file: PathBuf,
 }
@@ -136,7 +140,7 @@ impl Control {
         config: ControlConfig,
         registry: &mut Registry,
     ) -> Result<(Self, ControlHandles), ControlError> {
-        let ControlConfig { kube, namespace, pod_name, uid, hosts, token_file } = config;
+        let ControlConfig { kube, namespace, pod_name, uid, hosts, pod_caps, token_file } = config;
         let client = build_client(&kube)?;
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
@@ -153,6 +157,8 @@ impl Control {
             reports: reports.clone(),
             metrics: ControlMetrics::register(registry),
             connect: Arc::new(connect),
+            namespaces: Namespaces::new(pod_caps),
+            community: Arc::default(),
         };
         let meters = world.metrics.meters.clone();
         let process = Process::new(&uid, Timestamp::now().as_second());
@@ -283,6 +289,7 @@ impl<I: Instances> Director<I> {
             return;
         }
         let changes = self.index.take_changes();
+        self.ownership.survey(&changes.functions, &self.index);
         for uid in &changes.functions {
             self.ownership.update(uid, &self.index);
         }

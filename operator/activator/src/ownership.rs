@@ -1,7 +1,7 @@
 //! Who owns each Function, and the tasks of those that this activator owns. It is told of changes
 //! by the one task that owns the index; it starts and ends tasks, and does no other IO.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rouse_core::handover::{Estate, Release};
@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::admission::{Gate, Refusal};
+use crate::community::Community;
 use crate::function::{FunctionHandle, Owner};
 use crate::instances::Instances;
+use crate::namespaces::{Namespaces, Seat};
 use crate::observe::index::{FunctionView, Index, Observed};
 use crate::release::fresh::Fresh;
 use crate::release::neighbours::Neighbours;
@@ -34,6 +36,10 @@ pub struct World<I> {
     pub neighbours: Arc<Neighbours>,
     /// Opens streams to owners that are followed.
     pub connect: Arc<Connect>,
+    /// Namespaces whose pods are bounded.
+    pub namespaces: Namespaces,
+    /// What Functions teach one another.
+    pub community: Arc<Community>,
 }
 
 /// Who owns each Function.
@@ -128,6 +134,19 @@ impl<I: Instances> Ownership<I> {
         }
         let Membership { version, members, .. } = &**index.membership();
         tracing::info!(version, members = members.len(), owned = self.running.len(), "membership");
+    }
+
+    /// Takes in what Functions are told to have, whoever owns them: before any of them decides.
+    pub fn survey(&mut self, uids: &HashSet<Arc<str>>, index: &Index) {
+        self.world.community.set_usual_memory(index.usual_memory());
+        for uid in uids {
+            let function = index.function(uid);
+            if let Some(namespace) =
+                function.and_then(|function| self.world.namespaces.of(&function.key.namespace))
+            {
+                namespace.see(uid, index.pods_asked(uid));
+            }
+        }
     }
 
     /// Takes in that the Function with this UID, or something of it, came, went or changed.
@@ -302,6 +321,12 @@ impl<I: Instances> Ownership<I> {
             fresh: Arc::clone(&self.fresh),
             predecessors: predecessors(index.membership(), uid, entry, &self.me),
             others: index.membership().members.len() > 1 || !index.membership().previous.is_empty(),
+            seat: self
+                .world
+                .namespaces
+                .of(&observed.function.key.namespace)
+                .map(|namespace| Seat::new(namespace, uid)),
+            community: Arc::clone(&self.world.community),
         };
         entry.unheard.clear();
         let task = self.tasks.spawn(scaler::run(task)).id();
@@ -329,6 +354,9 @@ impl<I: Instances> Ownership<I> {
 
     fn remove(&mut self, uid: &str) {
         let Some(entry) = self.entries.remove(uid) else { return };
+        if let Some(namespace) = self.world.namespaces.of(&entry.handle.key.namespace) {
+            namespace.forget(uid);
+        }
         self.world.metrics.meters.forget(uid);
         self.world.reports.forget_usage(uid);
         match entry.held {

@@ -30,10 +30,12 @@ use activation::Clocks;
 use claiming::Heir;
 use metrics::ScalerMetrics;
 use pods::Asking;
-use state::Scaler;
+use state::{Scaler, With};
 
 use crate::admission::Gate;
+use crate::community::Community;
 use crate::instances::{CallError, Claimed, Instances, PodRef, ScaleError};
+use crate::namespaces::{self, Seat};
 use crate::observe::index::Observed;
 use crate::readiness::ask_until_ready;
 use crate::release::fresh::Fresh;
@@ -67,6 +69,10 @@ pub struct Task<I> {
     pub predecessors: Vec<Arc<str>>,
     /// Whether other activators may be sending to its pods.
     pub others: bool,
+    /// Its part of the pods of its namespace, where these are bounded.
+    pub seat: Option<Seat>,
+    /// What Functions teach one another.
+    pub community: Arc<Community>,
 }
 
 /// What is said where something is not done for want of certainty.
@@ -97,10 +103,13 @@ pub async fn run<I: Instances>(task: Task<I>) {
         fresh,
         predecessors,
         others,
+        seat,
+        community,
     } = task;
     let first = Arc::clone(&observed.borrow_and_update());
     let heir = Heir { me: Arc::clone(neighbours.me()), predecessors };
-    let with = (heir, others, metrics);
+    let mut changed = seat.as_ref().map(Seat::watch);
+    let with = With { heir, others, metrics, seat, community };
     let mut scaler = Scaler::new(Arc::clone(&gate), Arc::clone(&first), with, Instant::now());
     let mut running = Running {
         gate: Arc::clone(&gate),
@@ -135,6 +144,7 @@ pub async fn run<I: Instances>(task: Task<I>) {
                 }
             }
             () = gate.changed() => {}
+            () = namespaces::changed(changed.as_mut()), if scaler.shares_pods() => {}
             () = timer.wait() => {}
         }
     }

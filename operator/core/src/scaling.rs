@@ -3,6 +3,7 @@
 //! Up at once, on the load that is there; down only when the load was lower for the whole stable
 //! window; to zero only after the idle time without a single request, which is fixed or learned.
 
+pub mod allowance;
 mod decision;
 mod demand;
 pub mod idle;
@@ -10,6 +11,7 @@ pub mod idle;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use allowance::Allowance;
 pub use decision::{Decision, Inputs, Reason};
 pub use demand::Traffic;
 use demand::{Demand, LOOK, Room};
@@ -37,6 +39,25 @@ impl Policy {
         Self { concurrency: function.concurrency, scaling: function.scaling, idle: function.idle }
     }
 
+    /// The same, for pods that need `memory` each where the mean of all is `usual`.
+    #[must_use]
+    pub fn weighed(self, memory: f64, usual: f64) -> Self {
+        match self.idle {
+            Idle::Fixed => self,
+            Idle::Learned(stakes) => {
+                Self { idle: Idle::Learned(stakes.weighed(memory, usual)), ..self }
+            }
+        }
+    }
+
+    /// How long a pod without requests stays, where nothing else is known.
+    fn usual_idle(&self) -> Duration {
+        match self.idle {
+            Idle::Fixed => self.scaling.idle_after,
+            Idle::Learned(stakes) => stakes.first_time(),
+        }
+    }
+
     /// Requests that one pod is counted for.
     pub fn per_pod(&self) -> u32 {
         self.concurrency.limit.unwrap_or(self.concurrency.target).get()
@@ -62,8 +83,8 @@ pub struct Seen<'a> {
     pub rest: Option<Rest>,
     /// What went through.
     pub traffic: Traffic,
-    /// Pods that the namespace has room for; none where nobody bounds them.
-    pub room: Option<u32>,
+    /// What it may have of the pods of its namespace; none where nobody bounds these.
+    pub allowance: Option<Allowance>,
     /// What is known of the time ahead.
     pub outlook: Outlook<'a>,
 }
@@ -88,6 +109,8 @@ pub struct State {
     last_busy: Option<Moment>,
     /// When the last request left that a former owner had, until one comes here.
     inherited: Option<Moment>,
+    /// Whether the last pod went so that others may have one.
+    made_room: bool,
     /// What the idle times taught, if the policy is to learn; in a box, since most don't.
     learner: Option<Box<Learner>>,
     /// What others may learn of it.
@@ -136,17 +159,21 @@ impl State {
 /// Decides from what was `seen` up to `now`. `state` is what the last call left.
 pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -> Decision {
     let bounds = &policy.scaling;
+    let patience = seen.allowance.map_or(1.0, Allowance::patience);
+    let window = bounds.stable_window.mul_f64(patience);
     learn(policy, &seen, state, now);
     let room = state.demand.follow(policy, &seen, now);
     let wanted = pods_for(policy, &seen, &room);
-    if wanted > 0 {
+    // Who gets no pod is not waited for when there is one.
+    if wanted > 0 && most(policy, &seen) > 0 {
         let ended = seen.idle_since.filter(|_| seen.load == 0);
         state.last_busy = state.last_busy.max(Some(ended.map_or(now, |ended| ended.min(now))));
     }
-    remember(state, now, wanted, bounds.stable_window);
+    remember(state, now, wanted, window);
     let highest = state.window.front().map_or(wanted, |&(_, pods)| pods);
     let (rest, rest_until) = decide_rest(policy, &seen, state, now);
-    let surplus = highest > wanted.max(1) && rest != Reason::Asleep;
+    state.made_room = wanted == 0 && rest == Reason::MadeRoom;
+    let surplus = highest > wanted.max(1) && rest.keeps_a_pod();
     let wish = if wanted > 0 && wanted >= highest {
         (wanted, Reason::Load)
     } else if surplus {
@@ -154,15 +181,16 @@ pub fn decide(policy: &Policy, seen: Seen<'_>, state: &mut State, now: Moment) -
     } else if wanted > 0 {
         (wanted, Reason::Load)
     } else {
-        (u32::from(rest != Reason::Asleep), rest)
+        (u32::from(rest.keeps_a_pod()), rest)
     };
     let (desired, reason) = bound(policy, &seen, wanted, wish);
     let inputs = Inputs { wanted, window: highest, ..inputs(policy, &seen, (state, &room), now) };
     // Some shall wait for the pods that there are: that has to go as expected.
     let lacking = seen.waiting > 0 && seen.load > desired.saturating_mul(policy.per_pod());
-    let look = (lacking && desired < bounds.max).then(|| now + LOOK);
-    let again_at =
-        next_moment(state, bounds, desired, rest_until, now).into_iter().chain(look).min();
+    let look = (lacking && desired < most(policy, &seen)).then(|| now + LOOK);
+    let window_ends = state.window.front().map(|&(at, _)| at + window);
+    let ends = (window_ends, rest_until);
+    let again_at = next_moment(bounds, desired, ends, now).into_iter().chain(look).min();
     Decision { desired, reason, again_at, inputs }
 }
 
@@ -195,19 +223,22 @@ fn bound(
     (desired, reason): (u32, Reason),
 ) -> (u32, Reason) {
     let ScalingBounds { min, max, .. } = policy.scaling;
-    // Whoever is alone in its namespace's last room still has one pod.
-    let most = seen.room.map_or(max, |room| room.max(1)).min(max);
-    if desired < min {
-        return (min, Reason::Min);
-    }
-    if desired <= most {
-        return (desired, reason);
+    let most = most(policy, seen);
+    if desired.max(min) <= most {
+        return if desired < min { (min, Reason::Min) } else { (desired, reason) };
     }
     match (most < max, wanted > most) {
-        (true, _) => (most.max(min), Reason::NamespaceMax),
+        (true, _) => (most, Reason::NamespaceMax),
         (false, true) => (most, Reason::Max),
         (false, false) => (most, reason),
     }
+}
+
+/// The most pods that there may be. Requests in a pod keep it, whatever the namespace has left.
+fn most(policy: &Policy, seen: &Seen<'_>) -> u32 {
+    let allowed = seen.allowance.map_or(u32::MAX, |allowance| allowance.pods);
+    let held = u32::from(seen.load > seen.waiting);
+    allowed.max(held).min(policy.scaling.max)
 }
 
 /// What is told of what was seen.
@@ -245,7 +276,10 @@ fn decide_rest(
         }
         (None, Some(_)) => Verdict::fixed(None, now).until_expected(now, &seen.outlook),
     };
+    let among = (seen.allowance, state);
+    let (verdict, made_room) = allowance::hurry(verdict, policy, among, now);
     let reason = match verdict {
+        _ if made_room => Reason::MadeRoom,
         Verdict { warm: false, .. } => Reason::Asleep,
         Verdict { scheduled: true, .. } => Reason::Schedule,
         Verdict { woken: true, .. } => Reason::Habit,
@@ -285,18 +319,17 @@ fn remember(state: &mut State, now: Moment, wanted: u32, window: Duration) {
     }
 }
 
-/// The next moment at which the answer may be another without an arrival.
+/// The next moment at which the answer may be another without an arrival: when the stable window or
+/// the rest ends.
 fn next_moment(
-    state: &State,
     bounds: &ScalingBounds,
     desired: u32,
-    rest_until: Option<Moment>,
+    (window_ends, rest_until): (Option<Moment>, Option<Moment>),
     now: Moment,
 ) -> Option<Moment> {
     if bounds.min > 0 && desired <= bounds.min {
         return None;
     }
-    let window_ends = state.window.front().map(|&(at, _)| at + bounds.stable_window);
     let window_ends = window_ends.filter(|_| desired > bounds.min);
     [window_ends, rest_until].into_iter().flatten().filter(|at| *at > now).min()
 }

@@ -28,7 +28,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     #[cfg(feature = "count-allocations")]
     crate::allocations::register(&mut registry);
     let metrics = RequestMetrics::register(&mut registry);
-    let hosts = args.common.host_policy();
+    let (hosts, pod_caps) = (args.common.host_policy(), args.pod_caps());
     let bounds = args.buffer(memory::limit());
     tracing::info!(bounds.requests, bounds.bytes, "the buffer for waiting requests");
     let config = ControlConfig {
@@ -37,6 +37,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         pod_name: args.common.pod_name.clone(),
         uid: args.common.pod_uid.clone(),
         hosts,
+        pod_caps,
         token_file: args.common.peer_token_file.clone(),
     };
     let (control, handles) =

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::stream::BoxStream;
 use http_body_util::BodyExt;
 use kube::runtime::watcher::Event;
+use rouse_core::function::FunctionKey;
 use rouse_core::handover::ReleaseLine;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::report::Routed;
@@ -98,6 +99,11 @@ struct Activator {
 
 impl Activator {
     fn start(name: &str, plant: &Plant, network: &Network) -> Self {
+        Self::start_where((name, plant, network), PodCaps::default())
+    }
+
+    /// One where the administrator bounds the pods of namespaces.
+    fn start_where((name, plant, network): (&str, &Plant, &Network), caps: PodCaps) -> Self {
         let reports = Reports::default();
         let world = World {
             neighbours: Arc::new(Neighbours::new(name, network.asker())),
@@ -105,6 +111,8 @@ impl Activator {
             reports: reports.clone(),
             metrics: ControlMetrics::register(&mut Registry::default()),
             connect: network.connector(),
+            namespaces: Namespaces::new(caps),
+            community: Arc::default(),
         };
         let hosts = HostPolicy {
             cluster_domain: "cluster.local".into(),
@@ -201,6 +209,52 @@ fn copy(observation: &Observation) -> Observation {
         Observation::Pod(event) => Observation::Pod(event.clone()),
         Observation::SourcePod(event) => Observation::SourcePod(event.clone()),
         Observation::Membership(event) => Observation::Membership(event.clone()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_functions_that_others_own_count_for_the_namespace() {
+    let (plant, mut told) = Plant::new(settings(0, 0, 10));
+    let caps = PodCaps([("shop".to_owned(), 3)].into());
+    let a = Activator::start_where(("a", &plant, &Network::default()), caps);
+    let sender = a.observations.clone();
+    tokio::spawn(async move {
+        while let Some(observation) = told.recv().await {
+            drop(sender.send(observation));
+        }
+    });
+    let name = |uid: &str| FunctionKey::new("shop", uid);
+    let other = FunctionSeen { key: name("g"), uid: "g".into(), ..function() };
+    let pods = |replicas| DeploymentSeen { replicas, ..foreign("g") };
+    a.tell(Observation::Function(Event::InitApply(other)));
+    a.tell(Observation::Deployment(Event::InitApply(pods(3))));
+    a.tell(membership(1, &["a"]));
+    a.list_all();
+    plant.create("r1", Behaviour::Starts);
+    plant.status(Some("r1"), "r1");
+    sleep(Duration::from_millis(50)).await;
+    let refused = call([&a, &a], Duration::from_millis(1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, Refusal::StartFailed(f) if f.reason == "NamespaceFull"),
+        "{refused:?}"
+    );
+    a.tell(Observation::Deployment(Event::Apply(pods(2))));
+    sleep(Duration::from_millis(50)).await;
+    call([&a, &a], Duration::from_millis(1)).await.unwrap();
+}
+
+/// The Deployment of another Function.
+fn foreign(function: &str) -> DeploymentSeen {
+    DeploymentSeen {
+        uid: format!("d-{function}").into(),
+        namespace: "shop".into(),
+        name: format!("{function}-r1").into(),
+        function_uid: function.into(),
+        revision: "r1".into(),
+        replicas: 0,
+        version: 1,
+        memory: 1 << 27,
+        failure: None,
     }
 }
 
@@ -420,7 +474,7 @@ async fn what_is_told_of_routes_is_in_force() {
     let (_plant, a, _b) = two_activators().await;
     for version in 100..200 {
         let name = format!("f{version}");
-        let key = rouse_core::function::FunctionKey::new("shop", &name);
+        let key = FunctionKey::new("shop", &name);
         let uid = name.as_str().into();
         let seen = FunctionSeen { key, uid, version, ..function() };
         a.tell(Observation::Function(Event::Apply(seen)));
@@ -448,17 +502,7 @@ async fn ten_thousand_sleeping_functions_are_affordable() {
         let function =
             FunctionSeen { key, uid: Arc::clone(&uid), latest_created: created, ..function() };
         a.tell(Observation::Function(Event::Apply(function)));
-        let deployment = DeploymentSeen {
-            uid: format!("d{i}").into(),
-            namespace: "shop".into(),
-            name: format!("f{i}-r1").into(),
-            function_uid: uid,
-            revision: "r1".into(),
-            replicas: 0,
-            version: 1,
-            failure: None,
-        };
-        a.tell(Observation::Deployment(Event::Apply(deployment)));
+        a.tell(Observation::Deployment(Event::Apply(foreign(&uid))));
     }
     sleep(Duration::from_mins(1)).await;
     let routes = a.routes.load();

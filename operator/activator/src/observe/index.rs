@@ -89,6 +89,7 @@ pub struct Index {
     children: HashMap<Arc<str>, Children>,
     /// Pods that run sources, by their UIDs.
     sources: BTreeMap<Arc<str>, SourcePodSeen>,
+    memory: Memory,
     membership: Arc<Membership>,
     listed: Listed,
     known_functions: KnownTo,
@@ -100,6 +101,13 @@ pub struct Index {
 struct Children {
     deployments: BTreeMap<Arc<str>, Arc<DeploymentSeen>>,
     pods: BTreeMap<Arc<str>, Arc<PodView>>,
+}
+
+/// What pods of all Deployments take, one of each.
+#[derive(Debug, Default)]
+struct Memory {
+    bytes: u64,
+    count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +244,20 @@ impl Index {
         &self.membership
     }
 
+    /// Pods that the Function with this UID is told to have.
+    pub fn pods_asked(&self, uid: &str) -> u32 {
+        let deployments = self.children.get(uid).map(|children| children.deployments.values());
+        deployments.into_iter().flatten().map(|deployment| deployment.replicas).sum()
+    }
+
+    /// Mean of the memory that pods take, in bytes.
+    pub const fn usual_memory(&self) -> u64 {
+        match self.memory.bytes.checked_div(self.memory.count) {
+            Some(mean) => mean,
+            None => 0,
+        }
+    }
+
     /// All that the owner of the Function with this UID needs to know.
     pub fn observed(&self, uid: &str) -> Option<Observed> {
         let children = self.children.get(uid);
@@ -335,23 +357,32 @@ impl Index {
                 let function = Arc::clone(&deployment.function_uid);
                 let children = self.children.entry(Arc::clone(&function)).or_default();
                 let deployment = Arc::new(deployment);
+                self.memory.add(&deployment);
                 let former = children
                     .deployments
                     .insert(Arc::clone(&deployment.uid), Arc::clone(&deployment));
+                self.memory.remove(former.as_ref());
                 if former.is_none_or(|former| former != deployment) {
                     self.changes.functions.insert(function);
                 }
             }
             Told::Gone(deployment) => {
+                let mut memory = std::mem::take(&mut self.memory);
                 self.prune(&deployment.function_uid, |children| {
-                    children.deployments.remove(&deployment.uid).is_some()
+                    let gone = children.deployments.remove(&deployment.uid);
+                    memory.remove(gone.as_ref());
+                    gone.is_some()
                 });
+                self.memory = memory;
             }
-            Told::Only(listed) => self.prune_all(|children| {
-                let before = children.deployments.len();
-                children.deployments.retain(|uid, _| listed.contains(uid));
-                children.deployments.len() < before
-            }),
+            Told::Only(listed) => {
+                let mut memory = std::mem::take(&mut self.memory);
+                self.prune_all(|children| {
+                    let gone = children.deployments.extract_if(.., |uid, _| !listed.contains(uid));
+                    gone.inspect(|(_, gone)| memory.remove(Some(gone))).count() > 0
+                });
+                self.memory = memory;
+            }
             Told::Nothing => {}
         }
     }
@@ -425,6 +456,20 @@ impl Index {
             }
             !children.is_empty()
         });
+    }
+}
+
+impl Memory {
+    fn add(&mut self, deployment: &DeploymentSeen) {
+        self.bytes = self.bytes.saturating_add(deployment.memory);
+        self.count += 1;
+    }
+
+    fn remove(&mut self, deployment: Option<&Arc<DeploymentSeen>>) {
+        if let Some(deployment) = deployment {
+            self.bytes = self.bytes.saturating_sub(deployment.memory);
+            self.count = self.count.saturating_sub(1);
+        }
     }
 }
 

@@ -164,6 +164,8 @@ pub struct DeploymentSeen {
     pub replicas: u32,
     /// Grows with each change of the object.
     pub version: u64,
+    /// Memory that a pod of it counts for, in bytes.
+    pub memory: u64,
     /// Why its pods are not even made.
     pub failure: Option<StartFailure>,
 }
@@ -181,6 +183,12 @@ impl DeploymentSeen {
             revision: label(meta, LABEL_REVISION)?,
             replicas: u32::try_from(replicas).unwrap_or_default(),
             version: version(meta),
+            memory: deployment
+                .spec
+                .template
+                .spec
+                .as_ref()
+                .map_or(usage::NOMINAL_MEMORY, usage::memory_of),
             failure: start_failure::of_deployment(deployment),
         })
     }

@@ -241,6 +241,7 @@ mod tests {
             revision: "r".into(),
             replicas,
             version,
+            memory: 1 << 27,
             failure: None,
         }
     }

@@ -2,6 +2,7 @@
 //! happened, changes the gate, and answers with what is to be done. The clock comes in as an
 //! argument; nothing here does IO.
 
+mod crowding;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use rouse_core::function::start_failure::StartFailure;
 use rouse_core::function::switch::{self, Plan, RevisionSeen};
 use rouse_core::history::History;
 use rouse_core::scaling::idle::Outlook;
-use rouse_core::scaling::{self, Decision, Moment, Rest, Seen};
+use rouse_core::scaling::{self, Decision, Moment, Reason, Rest, Seen};
 use rouse_core::spread::LEASE;
 use rouse_crds::v1alpha1::{Activation, LastError};
 use tokio::time::Instant;
@@ -30,13 +31,31 @@ use super::replacing::Replacing;
 use super::replicas::Replicas;
 use super::reporting::Publisher;
 use crate::admission::{Gate, Load};
+use crate::community::Community;
 use crate::instances::PodRef;
+use crate::namespaces::Seat;
 use crate::observe::index::Observed;
+use crowding::Delay;
 
 /// What the loss of a pod that shall go costs; all others cost 0.
 const VICTIM_COST: i32 = -100;
 /// After as many failures a pod goes without its cost: it is idle, and its grace covers the rest.
 const MOST_COST_FAILURES: u32 = 3;
+
+/// What the state of a Function is given.
+#[derive(Debug)]
+pub struct With {
+    /// Who may have claims on its pods.
+    pub heir: Heir,
+    /// Whether other activators may be sending to its pods.
+    pub others: bool,
+    /// What it counts.
+    pub metrics: ScalerMetrics,
+    /// Its part of the pods of its namespace, where these are bounded.
+    pub seat: Option<Seat>,
+    /// What Functions teach one another.
+    pub community: Arc<Community>,
+}
 
 /// The state of one owned Function.
 #[derive(Debug)]
@@ -62,8 +81,8 @@ pub struct Scaler {
     /// How long a pod takes from the write that asks for it until it answers, as measured.
     start_time: StartTime,
     next_tick: NextTick,
-    /// The port on which nothing answers, as the gate was told last.
-    silent: Option<u16>,
+    /// What keeps pods from opening, as the gate was told last.
+    delay: Option<Delay>,
     /// Whether the gate holds a burst back for pods on their way.
     expecting: bool,
     last_error: Option<LastError>,
@@ -76,6 +95,10 @@ pub struct Scaler {
     /// When every other activator that sends to the pods has said so, or has stopped.
     others_known_at: Instant,
     metrics: ScalerMetrics,
+    seat: Option<Seat>,
+    /// Why no pod may come, while the namespace has none left.
+    crowded_out: Option<Box<StartFailure>>,
+    community: Arc<Community>,
 }
 
 impl Scaler {
@@ -84,7 +107,7 @@ impl Scaler {
     pub fn new(
         gate: Arc<Gate>,
         observed: Arc<Observed>,
-        (heir, others, metrics): (Heir, bool, ScalerMetrics),
+        With { heir, others, metrics, seat, community }: With,
         now: Instant,
     ) -> Self {
         let found = found_running(&observed);
@@ -115,7 +138,7 @@ impl Scaler {
             replacing: Replacing::default(),
             start_time: StartTime::default(),
             next_tick: NextTick::default(),
-            silent: None,
+            delay: None,
             expecting: false,
             last_error: None,
             last_activation: None,
@@ -124,6 +147,9 @@ impl Scaler {
             publisher: Publisher::default(),
             others_known_at: if unknown { now + LEASE } else { now },
             metrics,
+            seat,
+            crowded_out: None,
+            community,
         }
     }
 
@@ -171,9 +197,9 @@ impl Scaler {
         let load = self.gate.load();
         let targets = self.write_scales(&plan, &load, now, &mut actions);
         self.settle_failure(&plan, &seen, clocks);
-        self.settle_delay(&plan);
+        self.settle_delay(&plan, &decision);
         let expecting_until = self.expect_pods(&plan, now);
-        self.tell_followers(decision.desired);
+        self.tell_followers(&decision);
         self.note_activation(&load, clocks);
         let wake_at = self.next_moment(&load, &decision, &targets, now);
         self.metrics.keep_warm(&self.observed.function, &self.gate, self.pods.answering());
@@ -236,9 +262,7 @@ impl Scaler {
             ..Seen::default()
         };
         self.active = load.peak > 0;
-        let policy = &self.observed.function.settings.policy;
-        let moment = now.saturating_duration_since(self.origin);
-        let decision = scaling::decide(policy, seen, &mut self.scaling, moment);
+        let decision = self.decide_among_others(seen, now);
         self.metrics.decided(&decision);
         let from = std::mem::replace(&mut self.desired, decision.desired);
         self.memory.note(&self.scaling, self.origin, from != decision.desired, clocks);
@@ -357,9 +381,11 @@ impl Scaler {
 
     /// Tells who sends straight to the pods which are open. Each is to keep to its share of the
     /// target while more pods can come of what is left over.
-    fn tell_followers(&self, desired: u32) {
+    fn tell_followers(&self, decision: &Decision) {
         let settings = &self.observed.function.settings;
-        let final_count = desired >= settings.policy.scaling.max && !self.expecting;
+        let most = decision.reason == Reason::NamespaceMax
+            || decision.desired >= settings.policy.scaling.max;
+        let final_count = most && !self.expecting;
         let target = settings.bounds.concurrency.target;
         self.gate.tell_followers((!final_count).then_some(target));
     }

@@ -1,3 +1,4 @@
+mod crowding;
 mod learning;
 pub mod plant;
 mod soak;
@@ -12,9 +13,9 @@ use tokio::time::{Instant, sleep};
 use super::actions::{Action, Done};
 use super::activation::Clocks;
 use super::claiming::Heir;
-use super::metrics::ControlMetrics;
+use super::metrics::{ControlMetrics, ScalerMetrics};
 use super::run;
-use super::state::Scaler;
+use super::state::{Scaler, With};
 use crate::admission::{Admission, Fault, Gate, Refusal};
 use crate::instances::{ScaleError, Scaled};
 use crate::observe::index::Observed;
@@ -465,6 +466,10 @@ async fn a_client_that_gives_up_while_the_function_wakes_leaves_no_trace() {
     assert_eq!(world.gate.take_load().activation, None);
 }
 
+fn without_others(heir: Heir, metrics: ScalerMetrics) -> With {
+    With { heir, others: false, metrics, seat: None, community: Arc::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
     let world = World::new(settings(0, 0, 10)).await;
@@ -475,7 +480,7 @@ async fn the_task_of_a_sleeping_function_is_small_and_waits_for_no_moment() {
     let observed = Arc::clone(&world.observed.borrow());
     let gate = Gate::new(observed.function.settings.bounds);
     let heir = Heir { me: "me".into(), predecessors: Vec::new() };
-    let with = (heir, false, metrics.of(key));
+    let with = without_others(heir, metrics.of(key));
     let mut scaler = Scaler::new(gate, Arc::clone(&observed), with, Instant::now());
     assert_eq!(scaler.observe(observed), []);
     let (actions, wake_at) = scaler.step(&Clocks::now());
@@ -493,7 +498,7 @@ async fn the_clock_wakes_a_function_before_it_calls_and_one_that_is_not_called_s
     let observed = Arc::new(observed);
     let gate = Gate::new(observed.function.settings.bounds);
     let heir = Heir { me: "me".into(), predecessors: Vec::new() };
-    let with = (heir, false, metrics.of(&observed.function.key));
+    let with = without_others(heir, metrics.of(&observed.function.key));
     let begun = Instant::now();
     let at = |seconds: u64| Clocks {
         instant: begun + Duration::from_secs(seconds),

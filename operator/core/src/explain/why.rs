@@ -17,7 +17,12 @@ pub fn sentence(decision: &ScaleDecision, spec: &FunctionSpec) -> String {
     match reason.as_str() {
         "Load" => requests,
         "Max" => format!("{requests}; scaling.max is {}", scaling.max),
-        "NamespaceMax" => format!("{requests}; the namespace may have no more pods"),
+        "NamespaceMax" => format!(
+            "{requests}; the namespace may have no more pods (functions.podCaps of Rouse's chart)"
+        ),
+        "MadeRoom" => "no request, and the namespace has few pods left for its other Functions \
+             (functions.podCaps of Rouse's chart)"
+            .to_owned(),
         "StableWindow" => format!(
             "the load was lower for all of scaling.stableWindow ({}): {requests}",
             scaling.stable_window
@@ -103,8 +108,14 @@ mod tests {
         assert!(tell(Reason::Max).ends_with("scaling.max is 7"));
         assert!(tell(Reason::StableWindow).contains("42s"));
         assert!(tell(Reason::Asleep).contains("43s"));
-        let all =
-            [Reason::NamespaceMax, Reason::Idle, Reason::Habit, Reason::Schedule, Reason::Min];
+        let all = [
+            Reason::NamespaceMax,
+            Reason::MadeRoom,
+            Reason::Idle,
+            Reason::Habit,
+            Reason::Schedule,
+            Reason::Min,
+        ];
         for reason in all {
             let told = tell(reason);
             assert!(!told.starts_with(&format!("{reason:?}")), "{told}");

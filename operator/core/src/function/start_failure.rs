@@ -29,6 +29,8 @@ pub enum Cause {
     Unschedulable,
     /// The namespace's quota is used up.
     QuotaExceeded,
+    /// The Functions of the namespace have as many pods as they may.
+    NamespaceFull,
     /// The API server or the node refuses the pod.
     PodRefused,
     /// The API server refuses the scale.
@@ -44,6 +46,7 @@ impl Cause {
             Self::ContainerCrashed => "ContainerCrashed",
             Self::Unschedulable => "Unschedulable",
             Self::QuotaExceeded => "QuotaExceeded",
+            Self::NamespaceFull => "NamespaceFull",
             Self::PodRefused => "PodRefused",
             Self::ScaleRefused => "ScaleRefused",
         }
@@ -59,7 +62,7 @@ impl Cause {
 
     /// Whether room is what is missing, so that the same pod would start elsewhere or later.
     pub const fn is_capacity(self) -> bool {
-        matches!(self, Self::Unschedulable | Self::QuotaExceeded)
+        matches!(self, Self::Unschedulable | Self::QuotaExceeded | Self::NamespaceFull)
     }
 }
 

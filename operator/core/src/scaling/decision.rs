@@ -25,8 +25,17 @@ pub enum Reason {
     Schedule,
     /// The idle time is over.
     Asleep,
+    /// No request is there, and the namespace has few pods left for others.
+    MadeRoom,
     /// `scaling.min` asks for them.
     Min,
+}
+
+impl Reason {
+    /// Whether a pod stays, or comes, without a request.
+    pub(super) const fn keeps_a_pod(self) -> bool {
+        !matches!(self, Self::Asleep | Self::MadeRoom)
+    }
 }
 
 /// How many pods there shall be.

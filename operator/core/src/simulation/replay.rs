@@ -12,7 +12,7 @@ use super::rivals::{Keeper, Rival};
 use super::trace::{CallTimes, Trace, TracedFunction};
 use crate::function::{Concurrency, ScalingBounds};
 use crate::scaling::idle::economy::{Economy, Stakes};
-use crate::scaling::idle::population::{Population, Prior};
+use crate::scaling::idle::population::{Prior, Taught};
 use crate::scaling::idle::{Idle, Outlook};
 use crate::scaling::{self, Moment, Policy, Rest, Seen, State};
 
@@ -118,21 +118,20 @@ fn replay_ours(trace: &Trace, seed: u64, named: Named) -> Vec<Outcome> {
             Run::new(function, times, named, usual)
         })
         .collect();
-    let mut population = Population::default();
+    let mut taught = Taught::default();
     for minute in 1..=trace.minutes {
-        let prior = population.prior();
-        let mut lessons = Vec::new();
+        let prior = taught.prior(Duration::from_mins((minute - 1).into()));
         for run in &mut runs {
             while let Some(time) = run.times.next_if(|time| *time < f64::from(minute) * 60.0) {
                 run.call(Duration::from_secs_f64(time), &prior);
-                lessons.extend(run.state.take_lesson());
+                if let Some(lesson) = run.state.take_lesson() {
+                    taught.learn(lesson);
+                }
             }
         }
-        for lesson in lessons {
-            population.learn(lesson);
-        }
     }
-    let (ends, prior) = (Duration::from_mins(trace.minutes.into()), population.prior());
+    let ends = Duration::from_mins(trace.minutes.into());
+    let prior = taught.prior(ends);
     runs.into_iter().map(|run| run.finish(ends, &prior)).collect()
 }
 
@@ -151,7 +150,7 @@ pub fn replay_alone(
         calls: Vec::new(),
     };
     let mut run = Run::new(&alone, times.peekable(), named, MB_A_GB);
-    let prior = Population::default().prior();
+    let prior = Taught::default().prior(Moment::ZERO);
     while let Some(time) = run.times.next_if(|time| *time < ends.as_secs_f64()) {
         run.call(Duration::from_secs_f64(time), &prior);
     }
@@ -178,7 +177,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
     fn new(function: &TracedFunction, times: Peekable<I>, named: Named, usual: f64) -> Self {
         let (idle, after) = match named {
             Named::Learned(economy) | Named::Scheduled(economy) => {
-                (Idle::Learned(Stakes::new(economy, function.memory, usual)), Duration::ZERO)
+                (Idle::Learned(Stakes::usual(economy)), Duration::ZERO)
             }
             Named::Fixed(_, after) => (Idle::Fixed, after),
             Named::Knative | Named::Hybrid => (Idle::Fixed, Duration::ZERO),
@@ -190,7 +189,7 @@ impl<I: Iterator<Item = f64>> Run<I> {
             times,
             scheduled: function.timer && matches!(named, Named::Scheduled(_)),
             gigabytes: function.memory / MB_A_GB,
-            policy: Policy { concurrency, scaling, idle },
+            policy: Policy { concurrency, scaling, idle }.weighed(function.memory, usual),
             state: State::default(),
             warm: false,
             until: Moment::ZERO,

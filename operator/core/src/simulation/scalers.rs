@@ -43,7 +43,7 @@ impl Scaler for Rouse {
             idle_since: view.idle_since,
             rest: None,
             traffic: view.traffic,
-            room: None,
+            allowance: None,
             outlook,
         };
         let decision = scaling::decide(&self.policy, seen, &mut self.state, now);

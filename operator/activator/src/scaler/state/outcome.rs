@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use rouse_core::function::start_failure::StartFailure;
+use rouse_core::function::start_failure::{Cause, StartFailure};
 use rouse_core::function::switch::{Plan, RevisionSeen};
 use rouse_core::report::FunctionReport;
-use rouse_core::scaling::Decision;
+use rouse_core::scaling::{Decision, Reason};
 use rouse_crds::v1alpha1::LastError;
 use tokio::time::Instant;
 
 use super::Scaler;
+use super::crowding::Delay;
 use crate::admission::{self, Load};
+use crate::namespaces::Seat;
 use crate::scaler::activation::{Clocks, build_activation};
 use crate::scaler::reporting::{Reported, build_report};
 
@@ -39,6 +41,9 @@ impl Scaler {
         self.note_error(plan, seen, clocks);
         let open = self.pods.open_count() > 0;
         let failure = plan.serving.as_ref().filter(|_| !open).and_then(|serving| {
+            if let Some(full) = self.crowded_out.as_deref() {
+                return Some(full);
+            }
             let hopeful = self.pods.of(serving).any(|(_, pod)| pod.failure(now).is_none());
             if hopeful { None } else { self.failures(serving, now).next() }
         });
@@ -61,19 +66,25 @@ impl Scaler {
         }
     }
 
-    /// Tells the gate when containers of the serving revision run and do not answer, for those who
-    /// wait for them in vain.
-    pub(super) fn settle_delay(&mut self, plan: &Plan) {
+    /// Tells the gate when containers of the serving revision run and do not answer, or when more pods
+    /// may not come, for those who wait for them in vain.
+    pub(super) fn settle_delay(&mut self, plan: &Plan, decision: &Decision) {
         let served = self.pods.open_count() > 0;
         let silent = plan
             .serving
             .as_ref()
             .filter(|_| !served)
             .and_then(|serving| self.pods.of(serving).find_map(|(_, pod)| pod.silent_on()));
-        if self.silent != silent {
-            self.silent = silent;
+        let full = (decision.reason == Reason::NamespaceMax).then_some(Delay::Namespace);
+        let delay = silent.map(Delay::Silent).or(full);
+        if self.delay != delay {
+            self.delay = delay;
             let path = self.observed.function.settings.readiness_path.as_deref();
-            self.gate.set_delay(silent.map(|port| Arc::new(not_listening(port, path))));
+            let told = delay.and_then(|delay| match delay {
+                Delay::Silent(port) => Some(not_listening(port, path)),
+                Delay::Namespace => self.seat.as_ref().map(namespace_full),
+            });
+            self.gate.set_delay(told.map(Arc::new));
         }
     }
 
@@ -86,10 +97,13 @@ impl Scaler {
         clocks: &Clocks,
     ) {
         let current = [plan.serving.as_ref(), plan.candidate.as_ref()];
-        let failing = current.into_iter().flatten().find_map(|revision| {
-            self.failures(revision, clocks.instant)
-                .next()
-                .map(|failure| (revision, failure.clone()))
+        let full = plan.serving.as_ref().zip(self.crowded_out.as_deref().cloned());
+        let failing = full.or_else(|| {
+            current.into_iter().flatten().find_map(|revision| {
+                self.failures(revision, clocks.instant)
+                    .next()
+                    .map(|failure| (revision, failure.clone()))
+            })
         });
         if let Some((revision, failure)) = failing {
             let same = self.last_error.as_ref().is_some_and(|last| {
@@ -103,7 +117,9 @@ impl Scaler {
             let revision = &*last.revision;
             let current = current.into_iter().flatten().any(|r| **r == *revision);
             let serves = seen.get(revision).is_some_and(|seen| seen.answering > 0);
-            if serves || !current {
+            // There is room again: what happens now, the next request tells.
+            let over = last.reason == Cause::NamespaceFull.as_str();
+            if serves || !current || over {
                 self.last_error = None;
             }
         }
@@ -211,6 +227,11 @@ impl Scaler {
         self.metrics.report(&report);
         report
     }
+}
+
+fn namespace_full(seat: &Seat) -> admission::StartFailure {
+    let reason = Cause::NamespaceFull.as_str();
+    admission::StartFailure { reason, message: seat.describe_full() }
 }
 
 fn not_listening(port: u16, path: Option<&str>) -> admission::StartFailure {

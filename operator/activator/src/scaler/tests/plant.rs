@@ -17,6 +17,7 @@ use rouse_core::function::{
 use rouse_core::handover::ClaimId;
 use rouse_core::membership::{Member, Membership};
 use rouse_core::scaling::Policy;
+use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::scaling::idle::Idle;
 use rouse_crds::v1alpha1::{Learned, Protocol};
 use tokio::sync::{mpsc, watch};
@@ -24,9 +25,11 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::{Admission, Bounds, Gate, Refusal};
+use crate::community::Community;
 use crate::instances::{
     CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled,
 };
+use crate::namespaces::{Namespace, Namespaces, Seat};
 use crate::observe::Observation;
 use crate::observe::index::{Index, Observed};
 use crate::observe::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings};
@@ -104,6 +107,9 @@ struct State {
 pub struct Plant {
     state: Arc<Mutex<State>>,
     watch: mpsc::UnboundedSender<Observation>,
+    /// The Function's namespace, where its pods are bounded.
+    pub namespace: Option<Arc<Namespace>>,
+    pub community: Arc<Community>,
 }
 
 /// A cluster, a Function, and its task.
@@ -152,6 +158,14 @@ impl World {
         Self::of(Plant::inheriting(settings, learned)).await.deployed().await
     }
 
+    /// The same, where the namespace may have so many pods.
+    pub async fn capped(settings: Settings, pods: u32) -> Self {
+        let (mut plant, events) = Plant::new(settings);
+        let caps = PodCaps([("shop".to_owned(), pods)].into());
+        plant.namespace = Namespaces::new(caps).of(&"shop".into()).map(Arc::clone);
+        Self::of((plant, events)).await.deployed().await
+    }
+
     async fn deployed(self) -> Self {
         self.plant.create("r1", Behaviour::Starts);
         self.plant.status(Some("r1"), "r1");
@@ -167,12 +181,16 @@ impl World {
         let mut index = Index::default();
         index.apply(events.recv().await.unwrap(), Instant::now());
         let (sender, observed) = watch::channel(Arc::new(index.observed(UID).unwrap()));
+        let namespace = plant.namespace.clone();
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 sleep(WATCH_LAG).await;
                 index.apply(event, Instant::now());
                 while let Ok(event) = events.try_recv() {
                     index.apply(event, Instant::now());
+                }
+                if let Some(namespace) = &namespace {
+                    namespace.see(&UID.into(), index.pods_asked(UID));
                 }
                 sender.send_replace(Arc::new(index.observed(UID).unwrap()));
             }
@@ -200,6 +218,8 @@ impl World {
             fresh: Arc::new(Fresh::new(instances)),
             predecessors: Vec::new(),
             others: false,
+            seat: self.plant.seat(),
+            community: Arc::clone(&self.plant.community),
         }
     }
 
@@ -285,9 +305,20 @@ impl Plant {
 
     fn of(state: State) -> (Self, mpsc::UnboundedReceiver<Observation>) {
         let (watch, told) = mpsc::unbounded_channel();
-        let plant = Self { state: Arc::new(Mutex::new(state)), watch };
+        let (namespace, community) = (None, Arc::default());
+        let plant = Self { state: Arc::new(Mutex::new(state)), watch, namespace, community };
         plant.tell_function();
         (plant, told)
+    }
+
+    /// Another Function of the namespace has so many pods.
+    pub fn see_other(&self, pods: u32) {
+        let namespace = self.namespace.as_ref().expect("a namespace with a cap");
+        namespace.see(&"other".into(), pods);
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        self.namespace.as_ref().map(|namespace| Seat::new(namespace, &UID.into()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -573,6 +604,7 @@ impl Plant {
             revision: revision.into(),
             replicas: deployment.replicas,
             version: deployment.version,
+            memory: 1 << 27,
             failure: None,
         };
         drop(self.watch.send(Observation::Deployment(Event::Apply(seen))));

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::allowance::Allowance;
 use super::super::idle::Outlook;
 use super::super::{Reason, State, decide, tests};
 use super::*;
@@ -54,16 +55,34 @@ fn requests_that_take_much_longer_than_usual_count_as_long() {
 }
 
 #[test]
-fn a_namespace_bounds_its_functions_and_takes_the_last_pod_from_none() {
+fn a_namespace_bounds_its_functions_and_takes_no_pod_from_a_request() {
     let p = policy(80, 1, 40);
-    let bounded = |room| {
-        let seen = Seen { room: Some(room), ..waiting(30, 5.0, 0, 0.4) };
-        let decision = decide(&p, seen, &mut State::default(), Duration::ZERO);
+    let decided = |seen: Seen<'_>, pods| {
+        let seen = Seen { allowance: Some(Allowance::of(pods)), ..seen };
+        let decision = decide(&p, seen, &mut State::default(), Duration::from_secs(100));
         (decision.desired, decision.reason)
     };
-    assert_eq!(bounded(7), (7, Reason::NamespaceMax));
-    assert_eq!(bounded(0), (1, Reason::NamespaceMax));
-    assert_eq!(bounded(30), (30, Reason::Load));
+    let many = waiting(30, 5.0, 0, 0.4);
+    assert_eq!(decided(many, 7), (7, Reason::NamespaceMax));
+    assert_eq!(decided(many, 0), (0, Reason::NamespaceMax));
+    assert_eq!(decided(many, 30), (30, Reason::Load));
+    let served = Seen { waiting: 29, ready: 1, ..many };
+    assert_eq!(decided(served, 0), (1, Reason::NamespaceMax), "one is in a pod");
+    let least = tests::policy(80, 1, 5, 40);
+    let at_rest = Seen { allowance: Some(Allowance::of(3)), ..Seen::default() };
+    let decision = decide(&least, at_rest, &mut State::default(), Duration::ZERO);
+    assert_eq!((decision.desired, decision.reason), (3, Reason::NamespaceMax), "min or not");
+}
+
+#[test]
+fn who_got_no_pod_is_not_waited_for() {
+    let p = policy(80, 1, 40);
+    let mut state = State::default();
+    let refused = Seen { allowance: Some(Allowance::of(0)), ..waiting(3, 5.0, 0, 0.4) };
+    assert_eq!(decide(&p, refused, &mut state, Duration::from_secs(100)).desired, 0);
+    let free = Seen { allowance: Some(Allowance::of(9)), ..Seen::default() };
+    let decision = decide(&p, free, &mut state, Duration::from_secs(101));
+    assert_eq!((decision.desired, decision.reason), (0, Reason::Asleep));
 }
 
 proptest! {
@@ -134,6 +153,7 @@ proptest! {
         let p = policy(80, 3, 50);
         let mut state = State::default();
         let mut now = Duration::ZERO;
+        let allowance = room.map(Allowance::of);
         for (pause, load, waiting, count, time) in steps {
             now += Duration::from_micros(pause);
             // Counts that make no sense, as after a change of owner.
@@ -142,11 +162,14 @@ proptest! {
                 served_time: Duration::from_micros(time),
                 age: Duration::from_micros(time),
             };
-            let seen = Seen { peak: load, load, waiting: waiting.min(load), traffic, room, ..Seen::default() };
+            let seen = Seen { peak: load, load, waiting: waiting.min(load), traffic, allowance, ..Seen::default() };
             let decision = decide(&p, seen, &mut state, now);
             let inputs = &decision.inputs;
             prop_assert!(inputs.slots.is_finite() && inputs.slots >= 0.0 && inputs.rate.is_finite());
-            prop_assert!(decision.desired <= 50 && (load == 0 || decision.desired > 0));
+            let most = room.map_or(50, |room| room.max(u32::from(waiting < load)).min(50));
+            prop_assert!(decision.desired <= most, "{:?}", decision);
+            let refused = room == Some(0) && waiting >= load;
+            prop_assert!(load == 0 || refused || decision.desired > 0, "{:?}", decision);
             prop_assert!(decision.again_at.is_none_or(|at| at > now));
         }
     }

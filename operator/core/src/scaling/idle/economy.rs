@@ -82,6 +82,12 @@ impl Stakes {
         Self { economy, weight }
     }
 
+    /// The same economy for a Function with `memory` per pod where the mean of all is `usual`.
+    #[must_use]
+    pub fn weighed(self, memory: f64, usual: f64) -> Self {
+        Self::new(self.economy, memory, usual)
+    }
+
     /// The stakes of a Function that needs as much memory as is usual.
     pub const fn usual(economy: Economy) -> Self {
         Self { economy, weight: 1000 }
@@ -92,9 +98,14 @@ impl Stakes {
         self.economy.chance_per_second() * f64::from(self.weight) / THOUSAND
     }
 
-    /// Seconds for which the pod is kept while nothing is known.
+    /// How long the pod is kept while nothing is known.
+    pub(crate) const fn first_time(self) -> Duration {
+        self.economy.first_time()
+    }
+
+    /// The same, in seconds.
     pub(super) fn unknown(self) -> f64 {
-        self.economy.first_time().as_secs_f64()
+        self.first_time().as_secs_f64()
     }
 }
 

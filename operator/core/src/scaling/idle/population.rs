@@ -2,12 +2,18 @@
 //!
 //! Functions with a schedule are a population of their own: what calls them besides is rare.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Lesson;
 use super::history::{Ended, OCTAVES};
+use crate::scaling::Moment;
 
 /// Parts of a doubling that are told apart.
 const PARTS: f64 = 8.0;
 const CELLS: usize = 16 * 8;
+/// How often what was taught is summed up.
+const SUMMED_UP: Duration = Duration::from_mins(1);
 /// Lessons after which old ones count half: some hundred Functions.
 const MOST: f64 = 4096.0;
 
@@ -31,6 +37,13 @@ pub struct Population {
 pub struct Prior {
     called: Table,
     scheduled: Table,
+}
+
+/// A population, and what follows from it, summed up once a minute.
+#[derive(Clone, Debug, Default)]
+pub struct Taught {
+    population: Population,
+    summed_up: Option<(Moment, Arc<Prior>)>,
 }
 
 /// By idle time: calls that came then, and idle times that lasted so long.
@@ -89,6 +102,25 @@ impl Population {
     /// What all of them teach.
     pub fn prior(&self) -> Prior {
         Prior { called: self.called.table(), scheduled: self.scheduled.table() }
+    }
+}
+
+impl Taught {
+    /// Takes in one more.
+    pub fn learn(&mut self, lesson: Lesson) {
+        self.population.learn(lesson);
+    }
+
+    /// What all of them teach, as of a minute ago at most.
+    pub fn prior(&mut self, now: Moment) -> Arc<Prior> {
+        match &self.summed_up {
+            Some((at, prior)) if now < *at + SUMMED_UP => Arc::clone(prior),
+            _ => {
+                let prior = Arc::new(self.population.prior());
+                self.summed_up = Some((now, Arc::clone(&prior)));
+                prior
+            }
+        }
     }
 }
 
