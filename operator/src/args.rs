@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
 use rouse_core::source::PodTemplate;
 use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::trigger::HostPolicy;
 
+use crate::otlp;
 use crate::role::inspect::args::Question;
 
 /// Functions on Kubernetes that sleep until they are called.
@@ -189,6 +191,11 @@ pub struct ActivatorArgs {
     /// named). May be given more than once.
     #[arg(long, env = "ROUSE_POD_CAP", value_name = "NAMESPACE=PODS", value_delimiter = ',', value_parser = parse_cap)]
     pub pod_cap: Vec<(String, u32)>,
+    /// Address of an OpenTelemetry collector that takes OTLP over HTTP, such as
+    /// `http://collector.observability:4318`: each waking by a request whose trace is recorded is told it
+    /// as spans. Without it nothing is told.
+    #[arg(long, env = "ROUSE_TRACING_ENDPOINT", value_parser = otlp::parse_endpoint)]
+    pub tracing_endpoint: Option<Uri>,
     /// Requests that may wait, those of all Functions together. No Function may have more than a
     /// third of them. Default: one for each 32Ki of the container's memory limit, or 16384.
     #[arg(long, env = "ROUSE_BUFFER_REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]

@@ -8,6 +8,7 @@ mod exposition;
 mod files;
 mod lease;
 mod memory;
+mod otlp;
 mod output;
 mod role;
 mod shutdown;

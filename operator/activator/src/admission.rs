@@ -35,7 +35,7 @@ pub(crate) use self::straight::Pursuit;
 
 use self::state::{Answers, Ended, Slot, State};
 use self::trials::Trials;
-use crate::exemplar::TraceId;
+use crate::exemplar::Caller;
 use crate::pod::Pod;
 
 /// What a gate lets through and lets wait.
@@ -402,13 +402,13 @@ impl Gate {
         });
     }
 
-    fn note_first_byte(&self, trace: Option<TraceId>) {
+    fn note_first_byte(&self, caller: Option<Caller>) {
         let mut state = self.lock();
         if let Some(mark) = &mut state.activation
             && mark.first_byte.is_none()
         {
             mark.first_byte = Some(Instant::now());
-            mark.trace = trace;
+            mark.caller = caller;
             drop(state);
             self.changed.notify_one();
         }

@@ -36,6 +36,7 @@ use crate::release::{Handed, Step};
 use crate::reports::Reports;
 use crate::scaler::metrics::ControlMetrics;
 use crate::server::PeerService;
+use crate::spans::Spans;
 use crate::table::{SharedTable, build_table};
 use crate::upstream::Dialer;
 
@@ -74,6 +75,8 @@ pub struct ControlConfig {
     pub hosts: HostPolicy,
     /// What the administrator says about pods.
     pub pod_caps: PodCaps,
+    /// Where wakings are told as spans.
+    pub spans: Spans,
     /// File with the token by which this activator proves itself to others.
     pub token_file: PathBuf,
 }
@@ -140,7 +143,8 @@ impl Control {
         config: ControlConfig,
         registry: &mut Registry,
     ) -> Result<(Self, ControlHandles), ControlError> {
-        let ControlConfig { kube, namespace, pod_name, uid, hosts, pod_caps, token_file } = config;
+        let ControlConfig { kube, namespace, pod_name, uid, hosts, pod_caps, spans, token_file } =
+            config;
         let client = build_client(&kube)?;
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
@@ -155,7 +159,7 @@ impl Control {
             neighbours: Arc::new(Neighbours::new(&uid, Arc::new(ask))),
             instances: Arc::new(Kubernetes::new(client.clone(), &namespace)),
             reports: reports.clone(),
-            metrics: ControlMetrics::register(registry),
+            metrics: ControlMetrics::register(registry).with_spans(spans),
             connect: Arc::new(connect),
             namespaces: Namespaces::new(pod_caps),
             community: Arc::default(),

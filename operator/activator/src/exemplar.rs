@@ -1,5 +1,5 @@
 //! The trace that a request belongs to, as its header `traceparent` says (W3C Trace Context): told
-//! with measurements, so that one can be followed from a histogram to a request.
+//! with measurements, so that one can be followed from a histogram to a request, and with wakings.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -11,20 +11,30 @@ use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Hexadecimal digits of an id.
+/// Hexadecimal digits of the ids of a trace and of a span.
 const DIGITS: usize = 32;
+const SPAN_DIGITS: usize = 16;
 
 /// The id of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; DIGITS]);
 
-impl TraceId {
-    /// The trace that a request with these headers belongs to, if somebody records it.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+/// Where in a trace that somebody records a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The trace.
+    pub trace: TraceId,
+    /// The span that called.
+    span: [u8; SPAN_DIGITS],
+}
+
+impl Caller {
+    /// Whoever made a request with these headers, if somebody records its trace.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
         Self::of_parent(headers.get(TRACEPARENT)?.as_bytes())
     }
 
-    /// The trace that a `traceparent` of this value names, if somebody records it.
+    /// Whoever a `traceparent` of this value names, if somebody records its trace.
     pub(crate) fn of_parent(value: &[u8]) -> Option<Self> {
         // 00-TRACE-PARENT-FLAGS; later versions may add to it.
         let (version, rest) = value.split_first_chunk::<3>()?;
@@ -40,10 +50,19 @@ impl TraceId {
         let sampled =
             lower(flags) && u8::from_str_radix(str::from_utf8(flags).ok()?, 16).ok()? & 1 == 1;
         let named = lower(trace) && trace.iter().any(|digit| *digit != b'0');
-        (well_formed && sampled && named).then_some(Self(*trace))
+        let span = parent.get(1..)?.first_chunk::<SPAN_DIGITS>()?;
+        (well_formed && sampled && named).then_some(Self { trace: TraceId(*trace), span: *span })
     }
 
-    fn as_str(&self) -> &str {
+    /// The span's id, in hexadecimal digits.
+    pub fn span(&self) -> &str {
+        str::from_utf8(&self.span).unwrap_or_default()
+    }
+}
+
+impl TraceId {
+    /// The id, in hexadecimal digits.
+    pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -82,13 +101,12 @@ mod tests {
     fn of(value: &'static str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, http::HeaderValue::from_static(value));
-        TraceId::of(&headers).map(|trace| trace.as_str().to_owned())
+        Caller::of(&headers).map(|caller| format!("{} {}", caller.trace.as_str(), caller.span()))
     }
 
     #[test]
     fn only_a_trace_that_is_recorded_is_told() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let told = Some(id.to_owned());
+        let told = Some("4bf92f3577b34da6a3ce929d0e0e4736 00f067aa0ba902b7".to_owned());
         assert_eq!(of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), told);
         assert_eq!(of("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more"), told);
         for odd in [

@@ -31,6 +31,7 @@ mod scaler;
 mod seats;
 pub mod server;
 mod server_timing;
+pub mod spans;
 mod spread;
 pub mod table;
 mod tick;

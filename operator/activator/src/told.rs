@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::BufMut;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 
-use crate::exemplar::TraceId;
+use crate::exemplar::Caller;
 use crate::headers::{self, ClientFacts};
 use crate::trace::{self, Trace};
 
@@ -47,11 +47,11 @@ impl Told {
         }
     }
 
-    /// The trace of a request with these headers, if somebody records it.
-    pub fn trace(&self, headers: &HeaderMap) -> Option<TraceId> {
+    /// Where a request with these headers comes from, if somebody records its trace.
+    pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         match self.beside() {
-            Some((_, trace)) => TraceId::of_parent(trace.parent()),
-            None => TraceId::of(headers),
+            Some((_, trace)) => Caller::of_parent(trace.parent()),
+            None => Caller::of(headers),
         }
     }
 
@@ -100,15 +100,15 @@ mod tests {
             let mut written = Vec::new();
             told.write(&headers, &mut written);
             assert!(written.len() <= told.room(&headers));
-            let trace = told.trace(&headers);
-            assert!(trace.is_some());
+            let caller = told.caller(&headers);
+            assert!(caller.is_some());
             told.tell(&mut headers);
             let lines = headers.iter().skip(1).flat_map(|(name, value)| {
                 [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
             });
             let lines: Vec<u8> = lines.collect();
             assert_eq!(String::from_utf8(written), String::from_utf8(lines));
-            assert_eq!(told.trace(&headers), trace);
+            assert_eq!(told.caller(&headers), caller);
 
             let told_once = headers.clone();
             told.tell(&mut headers);

@@ -1,5 +1,5 @@
 //! The trace that a request belongs to (W3C Trace Context): passed on as it came, begun here where
-//! there is none. Rouse adds no spans of its own, so a parent stays the parent. Pure, but for the
+//! there is none. Rouse puts no span between caller and Function, so a parent stays the parent. Pure, but for the
 //! random numbers.
 
 use std::cell::RefCell;

@@ -12,6 +12,7 @@ use rouse_activator::control::{Control, ControlConfig};
 use rouse_activator::proxy::ProxyConfig;
 use rouse_activator::request_metrics::RequestMetrics;
 use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Tls, Workers};
+use rouse_activator::spans::Spans;
 use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::admin::{self, Admin};
 use crate::args::{ActivatorArgs, TlsArgs};
 use crate::files;
 use crate::memory;
+use crate::otlp;
 use crate::shutdown::Shutdown;
 
 /// Runs an activator until the process shall stop and all that it serves has ended.
@@ -31,6 +33,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     let (hosts, pod_caps) = (args.common.host_policy(), args.pod_caps());
     let bounds = args.buffer(memory::limit());
     tracing::info!(bounds.requests, bounds.bytes, "the buffer for waiting requests");
+    let spans = tell_spans(&args, &mut registry)?;
     let config = ControlConfig {
         kube: kube::Config::infer().await.context("finding the API server")?,
         namespace: args.common.namespace.clone(),
@@ -38,6 +41,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
         uid: args.common.pod_uid.clone(),
         hosts,
         pod_caps,
+        spans,
         token_file: args.common.peer_token_file.clone(),
     };
     let (control, handles) =
@@ -96,6 +100,16 @@ async fn serve(
         () = stopped(shutdown.clone()) => return,
     }
     server.run(listeners, stopped(shutdown)).await;
+}
+
+/// Where wakings are told as spans, sent from now on if somebody takes them.
+fn tell_spans(args: &ActivatorArgs, registry: &mut Registry) -> anyhow::Result<Spans> {
+    let mut spans = Spans::register(registry);
+    if let Some(endpoint) = &args.tracing_endpoint {
+        let wakings = spans.open();
+        otlp::spawn(endpoint, &args.common.pod_name, (spans.clone(), wakings))?;
+    }
+    Ok(spans)
 }
 
 async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

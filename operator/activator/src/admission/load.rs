@@ -6,7 +6,7 @@ use rouse_core::scaling::Traffic;
 use tokio::time::Instant;
 
 use super::health::Failing;
-use crate::exemplar::TraceId;
+use crate::exemplar::Caller;
 
 /// What a gate tells the Function's task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,6 @@ pub struct ActivationMark {
     pub arrived: Instant,
     /// When the first byte of the first answer to a request that waited went back.
     pub first_byte: Option<Instant>,
-    /// The trace that that request belongs to.
-    pub trace: Option<TraceId>,
+    /// Where that request came from, if somebody records its trace.
+    pub caller: Option<Caller>,
 }

@@ -13,7 +13,7 @@ use super::health::Fault;
 use super::line::UsedLine;
 use super::state::{Answer, Ended, Taken};
 use super::{Gate, Refusal};
-use crate::exemplar::TraceId;
+use crate::exemplar::Caller;
 use crate::pod::Pod;
 use crate::upstream::Turn;
 
@@ -93,13 +93,13 @@ impl Permit {
         self.gate.note_fault(&self.taken.pod, fault, trial)
     }
 
-    /// Says that the first byte of the answer is on its way to the caller, in `trace`.
-    pub fn note_first_byte(&self, trace: Option<TraceId>) {
+    /// Says that the first byte of the answer is on its way, to `caller` if its trace is recorded.
+    pub fn note_first_byte(&self, caller: Option<Caller>) {
         if self.taken.proves {
             self.gate.note_answered(&self.taken.pod);
         }
         if self.place.since.is_some() {
-            self.gate.note_first_byte(trace);
+            self.gate.note_first_byte(caller);
         }
     }
 }

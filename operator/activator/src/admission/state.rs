@@ -357,7 +357,7 @@ impl State {
             return Err(self.refuse(Full::Bytes(buffer.bytes), now));
         }
         if !served && self.activation.is_none() {
-            self.activation = Some(ActivationMark { arrived: now, first_byte: None, trace: None });
+            self.activation = Some(ActivationMark { arrived: now, first_byte: None, caller: None });
         }
         let (answer, receiver) = oneshot::channel();
         self.drain_rate.begin(now);

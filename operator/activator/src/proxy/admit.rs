@@ -41,8 +41,9 @@ pub(super) async fn admit(
             match Box::pin(timeout_at(exchange.deadline, waiting)).await {
                 Ok(Ok(permit)) => {
                     if let Some(since) = permit.waited_since() {
-                        exchange.trace = exchange.told.trace(headers);
-                        exchange.series.note_wait(Instant::now() - since, exchange.trace);
+                        exchange.caller = exchange.told.caller(headers);
+                        let trace = exchange.caller.map(|caller| caller.trace);
+                        exchange.series.note_wait(Instant::now() - since, trace);
                     }
                     Ok(permit)
                 }

@@ -17,7 +17,7 @@ use crate::access_log::{AccessRecord, Via};
 use crate::admission::StartFailure;
 use crate::body::{RequestBody, ResponseBody};
 use crate::buffer::{Buffer, Held, ShareTaken};
-use crate::exemplar::TraceId;
+use crate::exemplar::Caller;
 use crate::forward::{Outcome, Passage};
 use crate::function::{FunctionHandle, Owner};
 use crate::headers;
@@ -54,8 +54,8 @@ pub(super) struct Exchange {
     pub buffers_short: bool,
     /// What is logged of it.
     pub record: Option<Arc<AccessRecord>>,
-    /// The trace that it belongs to; looked for when it has waited.
-    pub trace: Option<TraceId>,
+    /// Where it came from, if its trace is recorded; looked for when it has waited.
+    pub caller: Option<Caller>,
     /// What is told of it that is not in it.
     pub told: Told,
     /// That of its answer; none while its client may still leave before.
@@ -89,7 +89,7 @@ impl Exchange {
             held_bytes: 0,
             buffers_short: false,
             record: None,
-            trace: None,
+            caller: None,
             told: Told::default(),
             status: None,
             series,

@@ -27,7 +27,7 @@ impl Inner {
     ) -> Result<Response<ResponseBody>, Failure> {
         let Reply { mut response, lease, sent } = reply;
         let at = permit.granted_at();
-        permit.note_first_byte(exchange.trace);
+        permit.note_first_byte(exchange.caller);
         let switched = switched_to(&response);
         headers::sanitise_response(response.headers_mut());
         exchange.note_pod(&permit.pod().name, at, response.headers_mut());

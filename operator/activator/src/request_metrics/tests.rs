@@ -14,9 +14,10 @@ use rouse_core::scaling::{Decision, Inputs, Reason};
 use rouse_crds::v1alpha1::Activation;
 
 use super::*;
-use crate::exemplar::TraceId;
+use crate::exemplar::{Caller, TraceId};
 use crate::instances::{PodRef, Scaled};
 use crate::scaler::metrics::{ControlMetrics, ScalerMetrics};
+use crate::spans::{Outcome, Spans};
 
 /// Where the table stands.
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/rouse/README.md");
@@ -30,10 +31,14 @@ struct Shown {
 }
 
 fn trace() -> Option<TraceId> {
+    caller().map(|caller| caller.trace)
+}
+
+fn caller() -> Option<Caller> {
     let mut headers = http::HeaderMap::new();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     headers.insert("traceparent", parent.parse().unwrap());
-    TraceId::of(&headers)
+    Caller::of(&headers)
 }
 
 /// Both sides of an activator, with the Function `f`.
@@ -55,6 +60,7 @@ fn busy() -> Scraped {
     series.note_wait(Duration::from_millis(300), trace());
     requests.note_problem("queue-full", Entry::public);
     requests.note_farewell(Farewell::idle);
+    Spans::register(&mut registry).note(Outcome::Dropped, 1);
     let mut scaler = ControlMetrics::register(&mut registry).of(&key);
     let inputs = Inputs::default();
     scaler.decided(&Decision { desired: 1, reason: Reason::Load, again_at: None, inputs });
@@ -62,7 +68,7 @@ fn busy() -> Scraped {
     scaler.start_failed(Cause::ImagePullFailed);
     scaler.asked_for(&rouse_core::handover::Answer::Silent);
     scaler.replaced(&PodRef { namespace: "shop".into(), name: "f-0".into() }, &Ok(()));
-    scaler.activated(&activation(), trace());
+    scaler.activated(&activation(), caller());
     scaler.report(&FunctionReport {
         key,
         uid: "uid".into(),

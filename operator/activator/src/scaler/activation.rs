@@ -77,7 +77,7 @@ mod tests {
             listening: Some(after(301)),
         };
         let clocks = Clocks { instant: after(1000), wall: Timestamp::from_second(100).unwrap() };
-        let mark = ActivationMark { arrived, first_byte: Some(after(303)), trace: None };
+        let mark = ActivationMark { arrived, first_byte: Some(after(303)), caller: None };
         let activation = build_activation(&mark, "r", &start, &clocks).unwrap();
         assert_eq!(activation.requested_at.0, Timestamp::from_second(99).unwrap());
         assert_eq!(activation.scaled_millis, Some(7));
@@ -91,9 +91,9 @@ mod tests {
         let arrived = up + Duration::from_secs(9);
         let start = Start { listening: Some(up), ..Start::default() };
         let clocks = Clocks { instant: arrived, wall: Timestamp::UNIX_EPOCH };
-        let mark = ActivationMark { arrived, first_byte: Some(arrived), trace: None };
+        let mark = ActivationMark { arrived, first_byte: Some(arrived), caller: None };
         assert_eq!(build_activation(&mark, "r", &start, &clocks), None);
-        let waiting = ActivationMark { arrived: up, first_byte: None, trace: None };
+        let waiting = ActivationMark { arrived: up, first_byte: None, caller: None };
         assert_eq!(build_activation(&waiting, "r", &start, &clocks), None);
     }
 }

@@ -16,10 +16,11 @@ use rouse_core::scaling::{Decision, Reason};
 use rouse_crds::v1alpha1::Activation;
 
 use crate::admission::Gate;
-use crate::exemplar::{TraceId, TracedHistogram, observe};
+use crate::exemplar::{Caller, TracedHistogram, observe};
 use crate::instances::{CallError, PodRef, ScaleError, Scaled};
 use crate::metering::{Meter, Meters};
 use crate::observe::index::FunctionView;
+use crate::spans::{Spans, Waking};
 
 /// Bounds of the phases of an activation, in seconds.
 const PHASE_BUCKETS: [f64; 16] =
@@ -38,6 +39,7 @@ pub struct ControlMetrics {
     replacements: Family<OutcomeLabel, Counter>,
     takeovers: Family<TakeoverLabel, Counter>,
     phases: Phases,
+    spans: Option<Spans>,
     /// What Functions use.
     pub meters: Meters,
     /// Functions that this activator owns.
@@ -110,6 +112,7 @@ impl ControlMetrics {
             replacements: Family::default(),
             takeovers: Family::default(),
             phases: Family::new_with_constructor(phases),
+            spans: None,
             meters: Meters::register(registry),
             owned: Gauge::default(),
             followed: Gauge::default(),
@@ -170,6 +173,12 @@ impl ControlMetrics {
             "Functions of other activators whose requests go straight to their pods",
             self.followed.clone(),
         );
+    }
+
+    /// Tells wakings as spans, too.
+    #[must_use]
+    pub fn with_spans(self, spans: Spans) -> Self {
+        Self { spans: Some(spans), ..self }
     }
 
     /// The part of one Function. Its own families go with it.
@@ -274,8 +283,9 @@ impl ScalerMetrics {
         self.all.start_failures.get_or_create(&CauseLabel { reason }).inc();
     }
 
-    /// A Function was woken.
-    pub fn activated(&self, activation: &Activation, trace: Option<TraceId>) {
+    /// A Function was woken, by a request of `caller` if somebody records its trace.
+    pub fn activated(&self, activation: &Activation, caller: Option<Caller>) {
+        let trace = caller.map(|caller| caller.trace);
         let phases = [
             ("scaled", activation.scaled_millis),
             ("created", activation.created_millis),
@@ -290,6 +300,12 @@ impl ScalerMetrics {
                 observe(&self.all.phases.get_or_create(&PhaseLabel { phase }), seconds, trace);
             }
         }
+        let (Some(spans), Some(caller)) = (&self.all.spans, caller) else { return };
+        spans.tell(|| {
+            let FunctionLabels { namespace, function } = &self.labels;
+            let key = FunctionKey { namespace: namespace.clone(), name: function.clone() };
+            Waking { key, caller, activation: activation.clone() }
+        });
     }
 
     /// The controller is told this.

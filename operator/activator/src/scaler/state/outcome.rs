@@ -162,7 +162,7 @@ impl Scaler {
             build_activation(mark, &pod.view().seen.revision, start, clocks)
         });
         if let Some(activation) = activation {
-            self.metrics.activated(&activation, mark.trace);
+            self.metrics.activated(&activation, mark.caller);
             self.history.woken(activation.clone());
             self.last_activation = Some(Box::new(activation));
         }
