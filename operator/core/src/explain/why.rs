@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rouse_crds::v1alpha1::{FunctionSpec, ScaleDecision};
+use rouse_crds::v1alpha1::{FunctionSpec, IdlePolicy, ScaleDecision};
 
 /// One decision in a sentence.
 pub fn sentence(decision: &ScaleDecision, spec: &FunctionSpec) -> String {
@@ -27,11 +27,19 @@ pub fn sentence(decision: &ScaleDecision, spec: &FunctionSpec) -> String {
             "the load was lower for all of scaling.stableWindow ({}): {requests}",
             scaling.stable_window
         ),
+        "Idle" if learns(spec) => {
+            "no request, but one is likely enough to keep a pod (scaling.idle.policy is Learned)"
+                .to_owned()
+        }
         "Idle" => {
             format!("no request, but scaling.idle.after ({}) is not over", scaling.idle.after)
         }
         "Habit" => "no request, but one is likely to come now, as often before".to_owned(),
         "Schedule" => "a request is known to come".to_owned(),
+        "Asleep" if learns(spec) => {
+            "no request, and none is likely enough to keep a pod (scaling.idle.policy is Learned)"
+                .to_owned()
+        }
         "Asleep" => {
             format!("no request for as long as scaling.idle says ({})", scaling.idle.after)
         }
@@ -51,14 +59,24 @@ pub fn now(last: Option<&ScaleDecision>, spec: &FunctionSpec) -> String {
         pods if pods == scaling.min => {
             format!("It keeps {} at least (scaling.min).", count(pods, "pod"))
         }
-        pods => format!(
-            "It keeps {} until the load has been lower for {} (scaling.stableWindow); the last goes \
-             {} after the last request (scaling.idle.after).",
-            count(pods, "pod"),
-            scaling.stable_window,
-            scaling.idle.after
-        ),
+        pods => {
+            let last = if learns(spec) {
+                "once no request is likely enough (scaling.idle.policy is Learned)".to_owned()
+            } else {
+                format!("{} after the last request (scaling.idle.after)", scaling.idle.after)
+            };
+            format!(
+                "It keeps {} until the load has been lower for {} (scaling.stableWindow); the last \
+                 goes {last}.",
+                count(pods, "pod"),
+                scaling.stable_window,
+            )
+        }
     }
+}
+
+fn learns(spec: &FunctionSpec) -> bool {
+    spec.scaling.idle.policy == IdlePolicy::Learned
 }
 
 /// The time of a decision, in UTC.
@@ -121,6 +139,18 @@ mod tests {
             assert!(!told.starts_with(&format!("{reason:?}")), "{told}");
         }
         assert!(sentence(&decision("Novel", 2), &spec()).starts_with("Novel: 25 requests"));
+    }
+
+    #[test]
+    fn whoever_learns_is_not_told_of_a_fixed_time() {
+        let mut spec = spec();
+        spec.scaling.idle.policy = IdlePolicy::Learned;
+        for reason in ["Idle", "Asleep"] {
+            let told = sentence(&decision(reason, 0), &spec);
+            assert!(told.contains("Learned") && !told.contains("43s"), "{told}");
+        }
+        let told = now(Some(&decision("Load", 3)), &spec);
+        assert!(told.contains("Learned") && !told.contains("43s"), "{told}");
     }
 
     #[test]
