@@ -1,6 +1,7 @@
 //! Many Functions woken in the same moment, against a bare script that scales as many Deployments
 //! of the same pods, in turn.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,9 +10,10 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
+use rouse_e2e::hollow::metrics::Metrics;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{Scope, hello};
-use rouse_e2e::wait;
+use rouse_e2e::{activators, wait};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -28,6 +30,8 @@ const MOST_ASKED: u32 = 1500;
 /// server 20 times a second, and 30 times at once only after a rest. Whoever came while they are
 /// still busy with what was before would wait for that.
 const REST: Duration = Duration::from_secs(5);
+/// Where activators tell what they count.
+const ADMIN_PORT: u16 = 9090;
 const MOST: f64 = 1.25;
 const SHARE: f64 = 0.95;
 
@@ -47,15 +51,17 @@ pub async fn run(
     let labels = json!({"bench-group": group_name(count)});
     let made = functions.iter().zip(&bare);
     try_join_all(made.map(|(of, name)| bare::make(scope, of, name, labels.clone()))).await?;
-    let (mut ours, mut theirs, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut failed, mut writes) = (0, 0.0);
     for round in 0..rounds {
         eprintln!("{count} at once, round {} of {rounds}", round + 1);
         if round % 2 == 1 {
             theirs.push(scale_bare(scope, &bare).await?);
         }
-        let (times, bad) = wake(scope, &functions).await?;
-        ours.push(times);
-        failed += bad;
+        let woken = wake(scope, &functions).await?;
+        ours.push(woken.times);
+        failed += woken.failed;
+        writes += woken.writes;
         if round % 2 == 0 {
             theirs.push(scale_bare(scope, &bare).await?);
         }
@@ -77,13 +83,37 @@ pub async fn run(
     report.bars.push(Bar::at_most(name, ours_p95 / theirs_p95, MOST, "x"));
     let name = format!("{count} at once: requests that failed");
     report.bars.push(Bar::at_most(name, f64::from(failed), 0.0, ""));
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+    let each = writes / (count * rounds) as f64;
+    let name = format!("{count} at once: scale writes for each, tried or done");
+    report.bars.push(Bar::at_most(name, each, 1.0, ""));
     // Their pods must not be in the way of what comes next.
     try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
     Ok(())
 }
 
-/// One request to each at once: how long each took, in milliseconds, and how many failed.
-async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, u32)> {
+/// Writes of scales that the activators began so far, whatever became of them.
+async fn scale_writes(scope: &Scope) -> anyhow::Result<f64> {
+    let pods = activators::two(&scope.cluster).await?;
+    let all = pods.iter().map(async |pod| {
+        let admin = SocketAddr::new(activators::address(pod)?.ip(), ADMIN_PORT);
+        anyhow::Ok(Metrics::fetch(admin).await?.sum("rouse_scale_writes_total", &[]))
+    });
+    Ok(try_join_all(all).await?.into_iter().sum())
+}
+
+/// What came of one request to each.
+struct Woken {
+    /// How long each took, in milliseconds.
+    times: Vec<f64>,
+    /// How many failed.
+    failed: u32,
+    /// Writes of scales meanwhile.
+    writes: f64,
+}
+
+/// One request to each at once.
+async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<Woken> {
     try_join_all(functions.iter().map(|name| scope.asleep(name, PATIENCE))).await?;
     rest(scope).await?;
     let calls: Vec<(Caller, String)> = functions
@@ -91,6 +121,7 @@ async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, 
         .map(|name| (Caller::new(scope.cluster.activator), scope.host(name)))
         .collect();
     try_join_all(calls.iter().map(|(caller, _)| caller.get("warm-up.invalid", "/"))).await?;
+    let before = scale_writes(scope).await?;
     let answers = join_all(calls.iter().map(|(caller, host)| caller.get(host, "/"))).await;
     let mut failed = 0;
     let mut times = Vec::new();
@@ -103,7 +134,8 @@ async fn wake(scope: &Scope, functions: &[String]) -> anyhow::Result<(Vec<f64>, 
             }
         }
     }
-    Ok((times, failed))
+    let writes = scale_writes(scope).await? - before;
+    Ok(Woken { times, failed, writes })
 }
 
 /// Scales all of them to one, and to zero again: how long each took until its process listened and
