@@ -17,8 +17,9 @@ use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, DeleteParams, ListParams};
-use rouse_crds::v1alpha1::{Function, Trigger};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use rouse_core::scaling::idle::history::{Ended, History, IdleTime};
+use rouse_crds::v1alpha1::{Function, Learned, Trigger};
 use rouse_e2e::cluster::{Cluster, NAMESPACE};
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, condition, hello};
@@ -256,4 +257,52 @@ async fn rouse_itself_runs_two_of_each() {
         .await
         .expect("both replicas are available");
     }
+}
+
+/// What is told of what a Function learned.
+fn learned(function: &Function) -> Option<&Learned> {
+    function.status.as_ref()?.learned.as_ref()
+}
+
+/// Takes all activators away, one after the other, and waits for those that take their place.
+async fn replace_activators(cluster: &Cluster) -> anyhow::Result<()> {
+    let api = activators::pods(cluster);
+    for pod in activators::two(cluster).await? {
+        activators::delete(cluster, &pod).await?;
+        let uid = pod.metadata.uid.as_deref();
+        wait::list(&api, activators::LABEL, PATIENCE, |pods| activators::are_two(pods, uid))
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_a_function_learned_outlives_the_activators() {
+    Scope::run("learned", async |scope| {
+        let learns = json!({"scaling": {"idle": {"policy": "Learned"}}});
+        scope.apply_function("hello", hello(&learns)).await?;
+        scope.asleep("hello", PATIENCE).await?;
+        // A past of hourly calls: with it the Function leaves at once after a call, without it it
+        // stays for ten minutes.
+        let mut hourly = History::default();
+        (0..40).for_each(|_| hourly.push(IdleTime::new(Duration::from_hours(1), Ended::Called)));
+        let past = json!({"status": {"learned": {"idleTimes": hourly.to_text()}}});
+        let functions = scope.api::<Function>();
+        functions.patch_status("hello", &PatchParams::default(), &Patch::Merge(past)).await?;
+        let caller = Caller::new(scope.cluster.activator);
+        let mut noted = hourly.noted();
+        for _ in 0..2 {
+            replace_activators(&scope.cluster).await?;
+            assert_eq!(caller.get(&scope.host("hello"), "/").await?.status, 200);
+            scope.asleep("hello", PATIENCE).await?;
+            let told = scope.function("hello", PATIENCE, |f| learned(f).is_some()).await?;
+            let told = learned(&told).context("what was learned")?;
+            let now = History::from_text(&told.idle_times)?.noted();
+            assert!(now >= noted, "{now} idle times, there were {noted}");
+            noted = now;
+        }
+        Ok(())
+    })
+    .await;
 }
