@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
-use rouse_core::source::PodTemplate;
 use rouse_core::scaling::allowance::PodCaps;
+use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 
 use crate::otlp;
@@ -50,6 +50,10 @@ pub enum Role {
     /// Brings the events of one namespace's brokers, buckets, databases and senders to its Functions.
     Source(Box<SourceArgs>),
     /// Replays a trace of requests under several scaling policies and compares them.
+    ///
+    /// A trace has the form of the public Azure Functions trace of 2019: a table of the calls of each
+    /// function by minute, and one of its memory. Whoever shows figures of that trace has to credit it
+    /// (CC-BY 4.0): Shahrad et al., "Serverless in the Wild", USENIX ATC 2020.
     Simulate(SimulateArgs),
     /// Questions of users about Functions.
     #[command(flatten)]
@@ -331,6 +335,10 @@ pub struct SimulateArgs {
     /// Form of the figures.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Also show cold starts and waste by class of functions: rare, periodic, bursty and steady. JSON
+    /// has them always.
+    #[arg(long)]
+    pub classes: bool,
     /// Also draw the figures into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,

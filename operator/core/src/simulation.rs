@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod chance;
+pub mod classes;
 pub mod plant;
 pub mod plot;
 pub mod replay;

@@ -10,7 +10,7 @@ use rouse_core::scaling::idle::economy::Economy;
 use rouse_core::simulation::plot;
 use rouse_core::simulation::replay::Named;
 use rouse_core::simulation::summary::{self, compare};
-use rouse_core::simulation::trace::Trace;
+use rouse_core::simulation::trace::{NoTrace, Trace};
 
 use crate::args::{EconomyName, Output, SimulateArgs};
 
@@ -19,8 +19,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Replays what `args` say and prints the figures.
 pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
-    let memory = args.memory.as_deref().map(read).transpose()?.unwrap_or_default();
-    let mut trace = Trace::parse(&read(&args.calls)?, &memory)?;
+    let mut trace = read_trace(args)?;
     if let Some((part, parts)) = args.part {
         trace = trace.part(part, parts);
     }
@@ -40,10 +39,29 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
         std::fs::write(path, plot::draw(&summaries)).with_context(writing)?;
     }
     let text = match args.output {
+        Output::Table if args.classes => {
+            summary::table(&summaries) + "\n" + &summary::table_of_classes(&summaries)
+        }
         Output::Table => summary::table(&summaries),
         Output::Json => serde_json::to_string_pretty(&summaries)? + "\n",
     };
     std::io::stdout().write_all(text.as_bytes()).context("printing the figures")
+}
+
+fn read_trace(args: &SimulateArgs) -> anyhow::Result<Trace> {
+    let calls = read(&args.calls)?;
+    let memory = match args.memory.as_deref() {
+        Some(path) => Some((path, read(path)?)),
+        None => None,
+    };
+    let sizes = memory.as_ref().map_or("", |(_, text)| text.as_str());
+    Trace::parse(&calls, sizes).map_err(|error| {
+        let file = match &error {
+            NoTrace::Memory(_) => memory.as_ref().map_or(args.calls.as_path(), |(path, _)| path),
+            _ => args.calls.as_path(),
+        };
+        anyhow::anyhow!("{}: {error}", file.display())
+    })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

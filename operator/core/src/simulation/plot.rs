@@ -68,6 +68,7 @@ mod tests {
             p75_percent: 0.0,
             waste: 1.0,
             relative_waste,
+            ..Summary::default()
         };
         let svg = draw(&[summary("fixed-10m", 0.08, 1.0), summary("rouse", 0.0, 0.5)]);
         assert_eq!(svg.matches("<circle").count(), 2);

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::classes::{ByClass, Class, by_class};
 use super::replay::{Named, Outcome, replay};
 use super::trace::Trace;
 
 /// One policy on one trace.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// The policy.
@@ -25,6 +26,8 @@ pub struct Summary {
     pub waste: f64,
     /// The same, relative to a fixed time of 10 minutes.
     pub relative_waste: f64,
+    /// Cold starts and waste by class of functions.
+    pub classes: Vec<ByClass>,
 }
 
 /// Replays `trace` under all `policies` with each of the seeds: for each figure the median of the
@@ -35,7 +38,11 @@ pub fn compare(trace: &Trace, policies: &[Named], seeds: &[u64]) -> Vec<Summary>
     for policy in policies {
         let runs: Vec<Summary> = seeds
             .iter()
-            .map(|seed| summarise(policy.name(), &replay(trace, *policy, *seed)))
+            .map(|seed| {
+                let outcomes = replay(trace, *policy, *seed);
+                let classes = by_class(trace, &outcomes);
+                Summary { classes, ..summarise(policy.name(), &outcomes) }
+            })
             .collect();
         if measure.is_empty() {
             measure = runs.iter().map(|run| run.waste).collect();
@@ -53,6 +60,7 @@ pub fn compare(trace: &Trace, policies: &[Named], seeds: &[u64]) -> Vec<Summary>
             p75_percent: middle(|run| run.p75_percent),
             waste: middle(|run| run.waste),
             relative_waste: median(relative.collect()),
+            classes: middle_classes(&runs),
         });
     }
     summaries
@@ -83,7 +91,24 @@ fn summarise(policy: &'static str, outcomes: &[Outcome]) -> Summary {
         p75_percent: quantile(3),
         waste: outcomes.iter().map(|outcome| outcome.waste).sum(),
         relative_waste: 1.0,
+        classes: Vec::new(),
     }
+}
+
+/// For each class the median of several runs.
+fn middle_classes(runs: &[Summary]) -> Vec<ByClass> {
+    let of = |class| runs.iter().flat_map(|run| &run.classes).filter(move |one| one.class == class);
+    let one = |class| {
+        let mut colds: Vec<u64> = of(class).map(|one| one.cold).collect();
+        colds.sort_unstable();
+        ByClass {
+            class,
+            functions: of(class).next().map_or(0, |one| one.functions),
+            cold: colds.get(colds.len() / 2).copied().unwrap_or_default(),
+            waste: median(of(class).map(|one| one.waste).collect()),
+        }
+    };
+    Class::ALL.map(one).to_vec()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -108,6 +133,23 @@ pub fn table(summaries: &[Summary]) -> String {
     lines.concat()
 }
 
+/// Cold starts by class of functions and their waste relative to that of the first policy, as a table.
+pub fn table_of_classes(summaries: &[Summary]) -> String {
+    let Some(measure) = summaries.first() else { return String::new() };
+    let heads = measure.classes.iter().map(|one| {
+        format!(" {:>20}", format!("{} ({})", one.class.name(), one.functions).to_uppercase())
+    });
+    let mut lines = vec![format!("{:<16}{}\n", "POLICY", heads.collect::<String>())];
+    for summary in summaries {
+        let cells = summary.classes.iter().zip(&measure.classes).map(|(one, measure)| {
+            let relative = one.waste / measure.waste.max(1e-9);
+            format!(" {:>20}", format!("{} @{relative:.2}x", one.cold))
+        });
+        lines.push(format!("{:<16}{}\n", summary.policy, cells.collect::<String>()));
+    }
+    lines.concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +166,14 @@ mod tests {
         assert!((summary.waste - 5.0).abs() < 1e-9);
         let table = table(&[summary]);
         assert!(table.lines().all(|line| line.len() == table.lines().next().unwrap().len()));
+    }
+
+    #[test]
+    fn classes_stand_beside_those_of_the_first_policy() {
+        let one = |cold, waste| ByClass { class: Class::Rare, functions: 7, cold, waste };
+        let summary = |policy, classes| Summary { policy, classes, ..Summary::default() };
+        let all = [summary("fixed", vec![one(9, 10.0)]), summary("rouse", vec![one(4, 5.0)])];
+        let table = table_of_classes(&all);
+        assert!(table.contains("RARE (7)") && table.contains("4 @0.50x"), "{table}");
     }
 }

@@ -34,25 +34,31 @@ pub struct TracedFunction {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTrace {
     /// The head of the table lacks a column.
-    #[error("reading the trace: no column {0}")]
+    #[error(
+        "line 1 has no column {0}: the first line must name the columns, with commas between, as in \
+         the Azure Functions trace of 2019"
+    )]
     Column(&'static str),
     /// A line can't be read.
-    #[error("reading line {line} of the trace: {what}")]
+    #[error("line {line}: {what}")]
     Line {
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with it, and what must stand there.
         what: String,
     },
     /// There are no functions.
-    #[error("reading the trace: there are no functions in it")]
+    #[error("there are no functions in it: a line for each must follow the names of the columns")]
     Empty,
+    /// The table of the memory can't be read.
+    #[error("{0}")]
+    Memory(Box<NoTrace>),
 }
 
 impl Trace {
     /// Reads the calls, and the memory of the functions; those without get the mean of the others.
     pub fn parse(table: &str, memory: &str) -> Result<Self, NoTrace> {
-        let memory = parse_memory(memory)?;
+        let memory = parse_memory(memory).map_err(|error| NoTrace::Memory(Box::new(error)))?;
         let mut lines = table.lines().enumerate();
         let head: Vec<&str> = lines.next().ok_or(NoTrace::Empty)?.1.split(',').collect();
         let name = column(&head, "HashFunction")?;
@@ -66,11 +72,20 @@ impl Trace {
             let cells: Vec<&str> = line.split(',').collect();
             let wrong = |what: String| NoTrace::Line { line: index + 1, what };
             if cells.len() != head.len() {
-                return Err(wrong(format!("{} columns, not {}", cells.len(), head.len())));
+                let (has, named) = (cells.len(), head.len());
+                return Err(wrong(format!(
+                    "{has} values where line 1 names {named} columns: give as many, 0 for minutes \
+                     without calls"
+                )));
             }
             let busy = (0..).zip(&cells[first..]).filter(|(_, count)| **count != "0");
             let count = |(minute, count): (u32, &&str)| {
-                let parsed = count.parse().map_err(|_| wrong(format!("{count:?} is no count")));
+                let parsed = count.parse().map_err(|_| {
+                    let minute = head.get(first + minute as usize).copied().unwrap_or_default();
+                    wrong(format!(
+                        "{count:?} in minute {minute} is no number of calls: give a whole number"
+                    ))
+                });
                 Ok((minute, parsed?))
             };
             Ok(TracedFunction {
@@ -158,7 +173,9 @@ fn parse_memory(text: &str) -> Result<HashMap<&str, f64>, NoTrace> {
         let cells: Vec<&str> = line.split(',').collect();
         let size = cells.get(memory).and_then(|cell| cell.parse().ok());
         let size: f64 = size.filter(|mb: &f64| mb.is_finite() && *mb > 0.0).ok_or_else(|| {
-            NoTrace::Line { line: index + 1, what: format!("{:?} is no size", cells.get(memory)) }
+            let cell = cells.get(memory).copied().unwrap_or_default();
+            let what = format!("{cell:?} in AverageAllocatedMb is no size: give megabytes above 0");
+            NoTrace::Line { line: index + 1, what }
         })?;
         sizes.insert(cells.get(name).copied().unwrap_or_default(), size);
     }
@@ -201,10 +218,15 @@ mod tests {
         assert_eq!(Trace::parse("", "").unwrap_err(), NoTrace::Empty);
         assert_eq!(Trace::parse("a,1\n", "").unwrap_err(), NoTrace::Column("HashFunction"));
         let error = Trace::parse(&CALLS.replace("timer,1", "timer,x"), MEMORY).unwrap_err();
-        assert_eq!(error.to_string(), "reading line 2 of the trace: \"x\" is no count");
+        assert_eq!(
+            error.to_string(),
+            "line 2: \"x\" in minute 1 is no number of calls: give a whole number"
+        );
         let error = Trace::parse(&CALLS.replace("timer,1,", "timer,"), MEMORY).unwrap_err();
-        assert_eq!(error.to_string(), "reading line 2 of the trace: 6 columns, not 7");
-        assert!(Trace::parse(CALLS, &MEMORY.replace("50", "NaN")).is_err());
+        assert!(error.to_string().starts_with("line 2: 6 values where line 1 names 7 columns"));
+        let error = Trace::parse(CALLS, &MEMORY.replace("50", "NaN")).unwrap_err();
+        assert!(matches!(&error, NoTrace::Memory(_)));
+        assert!(error.to_string().starts_with("line 2: \"NaN\" in AverageAllocatedMb"), "{error}");
     }
 
     #[test]

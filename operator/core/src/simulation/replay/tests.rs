@@ -62,14 +62,13 @@ const CLASSES: [(&str, f64, Calls); 10] = [
 #[test]
 fn no_class_of_functions_fares_worse_than_with_a_fixed_time() {
     for (class, days, pause) in CLASSES {
-        for seed in [1, 2] {
+        for seed in 1..=5 {
             let times = times(seed, days, pause);
             let (ours, fixed) = (outcome(&times, OURS, days), outcome(&times, FIXED, days));
             let told = format!("{class}, seed {seed}: {ours:?} instead of {fixed:?}");
             assert_eq!(ours.calls, fixed.calls);
             assert!(cost(&ours) <= cost(&fixed) * 1.01, "{told}");
-            let colder = ours.cold > fixed.cold + 3;
-            assert!(!(colder && ours.waste > fixed.waste), "{told}");
+            assert!(ours.cold <= fixed.cold || ours.waste <= fixed.waste, "{told}");
         }
     }
 }
