@@ -5,7 +5,7 @@
 //! argument, so that the same code decides in the activator, in tests and in simulations.
 
 pub mod delivery;
-pub mod event;
+pub use rouse_event as event;
 pub mod explain;
 #[cfg(test)]
 mod exploration;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use cloudevents::is_json;
+pub use cloudevents::is_json;
 pub use cloudevents::{to_batch, to_binary, to_structured};
 pub use lambda::{to_event_bridge, to_event_bus, to_sqs};
 pub use read::{Unreadable, read_events};

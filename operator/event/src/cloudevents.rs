@@ -87,7 +87,7 @@ fn member(content_type: &str, bytes: &[u8]) -> (&'static str, Value) {
 }
 
 /// Whether a content type is `*/json` or `*/*+json`.
-pub(crate) fn is_json(content_type: &str) -> bool {
+pub fn is_json(content_type: &str) -> bool {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media.ends_with("/json") || media.ends_with("+json")
 }
