@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod command;
+mod contracts;
 mod demo;
 mod digest;
 mod folders;

@@ -17,7 +17,10 @@ use crate::tools::{
     self,
     catalog::{H2SPEC, NATS},
 };
-use crate::{command, folders, generate, hollow};
+use crate::{command, contracts, folders, generate, hollow};
+
+/// Clients of vendors at once: they start interpreters and virtual machines, and measure nothing.
+const CLIENTS_AT_ONCE: &str = "2";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -25,6 +28,9 @@ pub struct Arguments {
     /// Only what needs no cluster
     #[arg(long, conflicts_with_all = ["kubeconfig", "keep", "filter"])]
     fast: bool,
+    /// Only the contracts with the vendors' clients
+    #[arg(long, conflicts_with_all = ["fast", "kubeconfig", "keep", "filter"])]
+    contracts: bool,
     /// Leave the local cluster up; one that was up before stays up anyway
     #[arg(long)]
     keep: bool,
@@ -44,6 +50,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
+    if arguments.contracts {
+        return clients(report);
+    }
     if arguments.filter.is_none() {
         without_cluster(report)?;
     }
@@ -53,6 +62,7 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
     if arguments.filter.is_none() {
         conformance(report)?;
         servers(report)?;
+        clients(report)?;
         exactness(report)?;
     }
     cluster::run(report, arguments)
@@ -96,6 +106,18 @@ fn servers(report: &mut Report) -> Result<()> {
             test.env("ROUSE_NATS_SERVER", tools::path(&NATS, "nats-server")?);
             test.args(["test", "--package", "rouse-source", "--lib", "--"]);
             report.tests(test.args(["--ignored", "nats::"]))
+        })
+        .map(drop)
+}
+
+/// Runs the shim with the clients of vendors whose contracts it speaks.
+fn clients(report: &mut Report) -> Result<()> {
+    report
+        .step("contracts with the vendors' clients", |report| {
+            let mut test = cargo();
+            contracts::tell(&mut test)?;
+            test.args(["test", "--workspace", "--test", "vendors", "--", "--ignored"]);
+            report.tests(test.args(["--test-threads", CLIENTS_AT_ONCE]))
         })
         .map(drop)
 }

@@ -1,0 +1,172 @@
+//! The vendors' clients that the shim is tested with: installs them, with pinned versions, below the
+//! cache. Must not run them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::packages::{self, Need};
+use crate::{command, digest, folders, term};
+
+/// Where the sources are, below the checkout.
+const SOURCES: &str = "e2e/contracts";
+
+/// One language.
+struct Language {
+    name: &'static str,
+    /// Files and folders of which its build is made. What is not named is read by the tests.
+    sources: &'static [&'static str],
+    build: fn(&Path, &Path) -> Result<()>,
+}
+
+const LANGUAGES: [Language; 5] = [
+    Language { name: "python", sources: &["requirements.txt"], build: python },
+    Language { name: "node", sources: &["package.json", "package-lock.json"], build: node },
+    Language { name: "go", sources: &["go.mod", "go.sum", "lambda", "functions"], build: go },
+    Language { name: "rust", sources: &["Cargo.toml", "Cargo.lock", "src"], build: rust },
+    Language { name: "java", sources: &["pom.xml", "src"], build: java },
+];
+
+/// What the languages need of the system.
+const NEEDS: [Need; 9] = [
+    needed("python3", "python3", || command::find("python3").is_some()),
+    needed("pip", "python3-pip", || {
+        command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
+    }),
+    needed("npm", "npm", || command::find("npm").is_some()),
+    needed("mvn", "maven", || command::find("mvn").is_some()),
+    // The client for Node.js compiles libcurl, and the library of AWS for C++.
+    needed("cmake", "cmake", || command::find("cmake").is_some()),
+    needed("g++", "g++", || command::find("g++").is_some()),
+    needed("autoreconf", "autoconf", || command::find("autoreconf").is_some()),
+    needed("automake", "automake", || command::find("automake").is_some()),
+    needed("libtool", "libtool", || command::find("libtoolize").is_some()),
+];
+
+const fn needed(what: &'static str, debian: &'static str, present: fn() -> bool) -> Need {
+    Need { what, why: "installs clients of vendors for the tests of contracts", debian, present }
+}
+
+/// Installs what the cache lacks, and tells a test where each language is.
+pub fn tell(test: &mut Command) -> Result<()> {
+    for language in &LANGUAGES {
+        let variable = format!("ROUSE_CONTRACTS_{}", language.name.to_uppercase());
+        test.env(variable, ensure(language)?);
+    }
+    Ok(())
+}
+
+/// A handler of Lambda in Go: the client that adds least of those that many have.
+pub fn go_handler() -> Result<PathBuf> {
+    let language = LANGUAGES.iter().find(|language| language.name == "go");
+    Ok(ensure(language.context("Go is among the languages")?)?.join("bin/lambda"))
+}
+
+/// Builds beside the final folder and moves it there whole, so that one that is there is complete.
+fn ensure(language: &Language) -> Result<PathBuf> {
+    let cache = folders::cache()?.join("contracts");
+    let sources = folders::workspace().join(SOURCES).join(language.name);
+    let folder = cache.join(format!("{}-{}", language.name, stamp(language, &sources)?));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    packages::require(&NEEDS)?;
+    term::note(format!("Installing the clients for {}, once", language.name));
+    let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir_all(&unfinished)?;
+    for source in language.sources {
+        let mut copy = Command::new("cp");
+        command::run(copy.arg("-r").arg(sources.join(source)).arg(&unfinished))?;
+    }
+    let log = folders::cache()?.join("log");
+    fs::create_dir_all(&log)?;
+    let log = log.join(format!("contracts-{}.log", language.name));
+    fs::write(&log, "")?;
+    (language.build)(&unfinished, &log)
+        .with_context(|| format!("could not install the clients for {}", language.name))?;
+    match fs::rename(&unfinished, &folder) {
+        // Another run was quicker and built the same.
+        Err(_) if folder.is_dir() => fs::remove_dir_all(&unfinished)?,
+        outcome => outcome?,
+    }
+    Ok(folder)
+}
+
+/// What tells this build from others: all its sources.
+fn stamp(language: &Language, sources: &Path) -> Result<String> {
+    let mut all = Vec::new();
+    for source in language.sources {
+        read(&sources.join(source), &mut all)?;
+    }
+    Ok(digest::short(&all))
+}
+
+fn read(path: &Path, all: &mut Vec<u8>) -> Result<()> {
+    if path.is_dir() {
+        let mut entries = path.read_dir()?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        return entries.iter().try_for_each(|entry| read(&entry.path(), all));
+    }
+    let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    all.extend(content);
+    Ok(())
+}
+
+fn python(folder: &Path, log: &Path) -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.current_dir(folder).args(["-m", "pip", "install", "--quiet", "--no-input"]);
+    command::logged(pip.args(["--target", "site", "--requirement", "requirements.txt"]), log)
+}
+
+fn node(folder: &Path, log: &Path) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.current_dir(folder).args(["ci", "--no-audit", "--no-fund"]);
+    // Headers that came with Node.js spare fetching them.
+    let program = command::output(Command::new("node").args(["--print", "process.execPath"]))?;
+    let prefix = Path::new(program.trim()).ancestors().nth(2).map(Path::to_owned);
+    if let Some(prefix) = prefix.filter(|prefix| prefix.join("include/node/node.h").is_file()) {
+        npm.arg(format!("--nodedir={}", prefix.display()));
+    }
+    command::logged(&mut npm, log)
+}
+
+fn go(folder: &Path, log: &Path) -> Result<()> {
+    let go = || {
+        let mut go = Command::new("go");
+        go.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+        go
+    };
+    for program in ["lambda", "functions"] {
+        let output = format!("bin/{program}");
+        let package = format!("./{program}");
+        let build = ["build", "-trimpath", "-ldflags=-s -w", "-tags=lambda.norpc", "-o"];
+        command::logged(go().args(build).args([&output, &package]), log)?;
+    }
+    // The events that AWS's own client for Go is tested with.
+    let client = "github.com/aws/aws-lambda-go";
+    let module = command::output(go().args(["list", "-m", "-f", "{{.Dir}}", client]))?;
+    let events = Path::new(module.trim()).join("events/testdata");
+    let mut copy = Command::new("cp");
+    command::run(copy.arg("-r").arg(events).arg(folder.join("events")))
+}
+
+fn rust(folder: &Path, log: &Path) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folder).env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", "build");
+    command::logged(cargo.args(["build", "--release", "--locked"]), log)?;
+    fs::copy(folder.join("build/release/bootstrap"), folder.join("bootstrap"))?;
+    fs::remove_dir_all(folder.join("build"))?;
+    Ok(())
+}
+
+fn java(folder: &Path, log: &Path) -> Result<()> {
+    let mut maven = Command::new("mvn");
+    maven.current_dir(folder).args(["--batch-mode", "--quiet", "package"]);
+    let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+    command::logged(maven.args([copy, "-DoutputDirectory=target/jars"]), log)
+}
