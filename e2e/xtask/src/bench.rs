@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::programs::{self, Profile};
 use crate::stage::{Stage, StageArguments};
-use crate::{command, hollow, image};
+use crate::{command, contracts, hollow, image};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -38,6 +38,7 @@ fn needs(bench: &[OsString]) -> Needs {
     let name = bench.first().and_then(|name| name.to_str()).unwrap_or_default();
     let chosen = |option: &str| bench.iter().any(|argument| argument == option);
     match name {
+        "source" => Needs { cluster: false, hollow: false },
         "proxy" | "exact" => Needs { cluster: false, hollow: true },
         "scaling" => {
             let all = !["--model", "--sleeping", "--cluster"].into_iter().any(chosen);
@@ -61,7 +62,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(programs) = &programs {
         programs.tell(&mut bench);
     }
+    if arguments.bench.first().is_some_and(|name| name == "source") {
+        source(&mut bench)?;
+    }
     if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
+}
+
+/// Tells where the shim is, and what it runs.
+fn source(bench: &mut Command) -> Result<()> {
+    let shim = programs::build_one(Profile::Dist, "rouse-shim", "rouse-shim")?;
+    let hello = programs::build_one(Profile::Dist, "rouse-hello", "hello")?;
+    bench.env("ROUSE_BENCH_SHIM", shim).env("ROUSE_BENCH_HELLO", hello);
+    bench.env("ROUSE_BENCH_LAMBDA", contracts::go_handler()?);
+    Ok(())
 }
 
 fn on_cluster(arguments: &Arguments, mut bench: Command) -> Result<()> {

@@ -11,6 +11,7 @@ mod proxy;
 mod report;
 mod restart;
 mod scaling;
+mod source;
 
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ enum Bench {
     Restart(restart::Arguments),
     /// How well it scales: a model beside policies on a tick, a burst, many woken at once.
     Scaling(scaling::Arguments),
+    /// What the shim of source Functions adds to a call, and how large it is.
+    Source(source::Arguments),
 }
 
 #[tokio::main]
@@ -63,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
             Bench::Exact(arguments) => exact::run(&arguments).await,
             Bench::Restart(arguments) => restart::run(&arguments).await,
             Bench::Scaling(arguments) => scaling::run(&arguments).await,
+            Bench::Source(arguments) => source::run(&arguments).await,
         }
     };
     // What a benchmark started ends when its future is dropped.
