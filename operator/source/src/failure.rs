@@ -89,3 +89,29 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rouse_core::source::{SourceHealth, SourcePod, trouble_of_source};
+
+    use super::*;
+
+    #[test]
+    fn conditions_know_every_reason() {
+        for failure in [
+            Failure::away("a", "b"),
+            Failure::denied("a", "b"),
+            Failure::Missing { what: "stream", name: "S".into() },
+            Failure::Lost("l".into()),
+            Failure::Credentials { secret: "s".into(), key: "k".into() },
+            Failure::Forbidden("f".into()),
+            Failure::NotSupported("kafka"),
+            Failure::Invalid("i".into()),
+        ] {
+            let error = Some((failure.reason().to_owned(), failure.to_string()));
+            let health = SourceHealth { generation: None, connected: false, error };
+            let trouble = trouble_of_source(Some(&health), None, &SourcePod::There).unwrap();
+            assert_eq!(trouble.reason, failure.reason());
+        }
+    }
+}
