@@ -145,9 +145,8 @@ pub struct TriggerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: requests for all hosts reach the Function, at every activator, or the schedule is
-    /// kept. `Reconciling`: the
-    /// Function or an activator is awaited. `Stalled`: somebody must change something, here or
-    /// elsewhere.
+    /// kept, or the source is connected. `Reconciling`: the Function, an activator, the source or its
+    /// server is awaited. `Stalled`: somebody must change something, here or elsewhere.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

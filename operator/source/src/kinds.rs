@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rouse_core::source::{SourceKind, ValidatedSource};
+#[cfg(feature = "webhook")]
+use rouse_crds::v1alpha1::Address;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -44,6 +46,12 @@ impl Means {
         self.nats.clone()
     }
 
+    /// Where those are reached that others call.
+    #[cfg(feature = "webhook")]
+    pub(crate) const fn doors(&self) -> &crate::webhook::Doors {
+        &self.doors
+    }
+
     /// Serves those who send events, until `stop` turns true and those inside are answered.
     #[cfg(feature = "webhook")]
     pub async fn serve(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
@@ -60,16 +68,10 @@ impl Means {
 /// A source that runs when it is awaited, until the runner's `stop` turns true.
 pub(crate) type Started = Result<BoxFuture<'static, ()>, Failure>;
 
-/// Makes the source that `trigger` asks for, and the runner between it and its Function. What fails
-/// here fails until the Trigger is changed.
-pub(crate) fn start(
-    means: &Means,
-    trigger: &ValidatedSource,
-    wires: Wires,
-    stop: watch::Receiver<bool>,
-) -> Started {
-    let seat = Seat { trigger, wires, stop };
-    match &trigger.kind {
+/// Makes the source that the Trigger of `seat` asks for, and the runner between it and its Function.
+/// What fails here fails until the Trigger is changed.
+pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
+    match &seat.trigger.kind {
         #[cfg(feature = "nats")]
         SourceKind::Nats(nats) => {
             use crate::nats::{Nats, Settings};
@@ -80,20 +82,16 @@ pub(crate) fn start(
         }
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {
-            use crate::webhook::{WebhookSettings, open};
+            use crate::webhook::WebhookSettings;
             let settings = WebhookSettings::of_webhook(webhook, &seat.own_path());
             let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
-            let (source, door) = open(settings, means.secrets.clone());
-            let hung = means.doors.hang(&webhook.at.host, &webhook.at.path, door);
-            Ok(seat.run_with(source, hung))
+            Ok(seat.open(means, settings, &webhook.at))
         }
         #[cfg(feature = "webhook")]
         SourceKind::CloudEvents(events) => {
-            use crate::webhook::{WebhookSettings, open};
+            use crate::webhook::WebhookSettings;
             let settings = WebhookSettings::of_cloud_events(events, &seat.own_path());
-            let (source, door) = open(settings, means.secrets.clone());
-            let hung = means.doors.hang(&events.at.at.host, &events.at.at.path, door);
-            Ok(seat.run_with(source, hung))
+            Ok(seat.open(means, settings, &events.at.at))
         }
         #[allow(unreachable_patterns, reason = "all kinds may be there")]
         other => Err(Failure::NotSupported(other.name())),
@@ -101,10 +99,13 @@ pub(crate) fn start(
 }
 
 /// Where a source sits: between a Trigger and all that its runner reaches.
-struct Seat<'a> {
-    trigger: &'a ValidatedSource,
-    wires: Wires,
-    stop: watch::Receiver<bool>,
+pub(crate) struct Seat<'a> {
+    pub trigger: &'a ValidatedSource,
+    /// Whether the host and path at which it is called, where it is, are its own.
+    pub has_door: bool,
+    pub wires: Wires,
+    /// Turns true when it shall end.
+    pub stop: watch::Receiver<bool>,
 }
 
 impl Seat<'_> {
@@ -118,6 +119,19 @@ impl Seat<'_> {
     fn own_path(&self) -> String {
         let key = &self.trigger.key;
         format!("/namespaces/{}/triggers/{}", key.namespace, key.name)
+    }
+
+    /// Runs a source that is called at `at`.
+    #[cfg(feature = "webhook")]
+    fn open(
+        self,
+        means: &Means,
+        settings: crate::webhook::WebhookSettings,
+        at: &Address,
+    ) -> BoxFuture<'static, ()> {
+        let (source, door) = crate::webhook::open(settings, means.secrets.clone());
+        let hung = self.has_door.then(|| means.doors().hang(&at.host, &at.path, door));
+        self.run_with(source, hung)
     }
 
     fn run<S: Source>(self, source: S) -> BoxFuture<'static, ()> {

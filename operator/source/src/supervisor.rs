@@ -135,7 +135,7 @@ impl Posts {
 }
 
 fn assignment(wanted: Arc<Wanted>, functions: &mut Functions) -> Assignment {
-    let ValidatedSource { function, settings, .. } = &wanted.source;
+    let ValidatedSource { function, settings, .. } = &*wanted.source;
     let heir = settings.dead_letter.as_ref().and_then(Heir::function);
     let heir = heir.map(|heir| functions.follow(&heir.name));
     Assignment { target: functions.follow(&function.name), heir, wanted }
@@ -167,3 +167,6 @@ where
         })
         .boxed()
 }
+
+#[cfg(all(test, feature = "webhook"))]
+mod tests;

@@ -16,7 +16,7 @@ use super::status::Teller;
 use super::triggers::Wanted;
 use crate::bury::ToFunction;
 use crate::failure::Failure;
-use crate::kinds::{self, Means};
+use crate::kinds::{self, Means, Seat};
 use crate::metrics::Metrics;
 use crate::runner::{Bury, Outlook, Trouble, Wires};
 
@@ -64,7 +64,7 @@ impl Keeper {
     async fn keep(&mut self, assignment: &Assignment) {
         let (stopper, stop) = watch::channel(false);
         let outlook = watch::Sender::new(Outlook::default());
-        let Wanted { source, .. } = &*assignment.wanted;
+        let Wanted { source, has_door, .. } = &*assignment.wanted;
         let metrics = self.shared.metrics.of(&source.key.name);
         let teller = Teller::new(&self.shared.client, &assignment.wanted, metrics.clone());
         let tell = teller.run(outlook.subscribe());
@@ -76,7 +76,8 @@ impl Keeper {
             metrics,
             clock: Arc::new(Timestamp::now),
         };
-        let mut running = match kinds::start(&self.shared.means, source, wires, stop) {
+        let seat = Seat { trigger: source, has_door: *has_door, wires, stop };
+        let mut running = match kinds::start(&self.shared.means, seat) {
             Ok(running) => running,
             Err(failure) => {
                 return self.rest(failure, &source.key.to_string(), (outlook, tell)).await;

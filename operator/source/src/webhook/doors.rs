@@ -74,7 +74,8 @@ impl Doors {
         let host = host.split(':').next().unwrap_or_default();
         match self.find(host, request.uri().path()) {
             Some(door) => door.answer(request).await,
-            None => say(StatusCode::NOT_FOUND, "nobody takes events here"),
+            // The activator sends nobody here without a Trigger: its source starts, or ends.
+            None => busy(),
         }
     }
 }
