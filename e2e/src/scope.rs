@@ -1,9 +1,10 @@
 //! A namespace of a test's own, and the objects that tests make in it.
 
 use std::fmt::Write;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -64,6 +65,18 @@ impl Scope {
         K::DynamicType: Default,
     {
         Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// What `rouse` answers about the namespace with the rights of the test's kubeconfig, as JSON.
+    pub fn ask(&self, question: &[&str]) -> anyhow::Result<Value> {
+        let program = std::env::var_os("ROUSE_E2E_PROGRAM")
+            .context("ROUSE_E2E_PROGRAM must name the program; `cargo xtask test` sets it")?;
+        let kubeconfig = std::env::var_os("ROUSE_E2E_KUBECONFIG").context("a kubeconfig")?;
+        let mut asking = Command::new(program);
+        asking.env("KUBECONFIG", kubeconfig).args(question);
+        let said = asking.args(["-n", &self.namespace, "-o", "json"]).output()?;
+        ensure!(said.status.success(), "{question:?}: {}", String::from_utf8_lossy(&said.stderr));
+        Ok(serde_json::from_slice(&said.stdout)?)
     }
 
     /// Host by which callers in the cluster reach the Function `name`.

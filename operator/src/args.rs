@@ -9,11 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
+use rouse_core::letter::LETTERS_PORT;
 use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 
 use crate::otlp;
+use crate::role::dlq::args::Errand;
 use crate::role::inspect::args::Question;
 
 /// Functions on Kubernetes that sleep until they are called.
@@ -55,6 +57,9 @@ pub enum Role {
     /// function by minute, and one of its memory. Whoever shows figures of that trace has to credit it
     /// (CC-BY 4.0): Shahrad et al., "Serverless in the Wild", USENIX ATC 2020.
     Simulate(SimulateArgs),
+    /// Looks after the dead letters that streams keep.
+    #[command(subcommand)]
+    Dlq(Errand),
     /// Questions of users about Functions.
     #[command(flatten)]
     Inspect(Question),
@@ -225,6 +230,10 @@ pub struct SourceArgs {
     /// Address to which activators pass on what senders of webhooks and CloudEvents send.
     #[arg(long, env = "ROUSE_DOORS_ADDR", default_value = "0.0.0.0:8083")]
     pub doors_addr: SocketAddr,
+    /// Port at which it is asked for dead letters, on the loopback address alone: whoever asks comes
+    /// by way of the API server (`pods/portforward`), which says who may.
+    #[arg(long, env = "ROUSE_LETTERS_PORT", default_value_t = LETTERS_PORT)]
+    pub letters_port: u16,
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "ROUSE_ADMIN_ADDR", default_value = "0.0.0.0:9090")]
     pub admin_addr: SocketAddr,

@@ -2,6 +2,7 @@
 
 mod activator;
 mod controller;
+pub mod dlq;
 pub mod inspect;
 mod simulate;
 mod source;
@@ -17,8 +18,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
-    if let Role::Inspect(question) = &cli.role {
-        return inspect::run(question).await;
+    match &cli.role {
+        Role::Inspect(question) => return inspect::run(question).await,
+        Role::Dlq(errand) => return dlq::run(errand).await,
+        _ => {}
     }
     telemetry::init(cli.log, &cli.log_filter)?;
     files::raise_bound();
@@ -28,6 +31,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Activator(args) => activator::run(*args, shutdown).await,
         Role::Source(args) => source::run(*args, shutdown).await,
         Role::Simulate(args) => simulate::run(&args),
+        Role::Dlq(errand) => dlq::run(&errand).await,
         Role::Inspect(question) => inspect::run(&question).await,
     }
 }

@@ -1,9 +1,7 @@
 //! What Rouse tells of a Function: why it scaled, what its cold start was made of, what it used.
 
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use k8s_openapi::api::events::v1::Event;
 use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;
@@ -14,18 +12,6 @@ use serde_json::{Value, json};
 /// How long it may take until the status tells of a use: a minute between two writes, and what it
 /// takes an activator to gather it.
 const METERED_WITHIN: Duration = Duration::from_secs(90);
-
-/// What `rouse` answers with the rights of the test's kubeconfig, as JSON.
-fn ask(scope: &Scope, question: &[&str]) -> anyhow::Result<Value> {
-    let program = std::env::var_os("ROUSE_E2E_PROGRAM")
-        .context("ROUSE_E2E_PROGRAM must name the program; `cargo xtask test` sets it")?;
-    let kubeconfig = std::env::var_os("ROUSE_E2E_KUBECONFIG").context("a kubeconfig")?;
-    let mut asking = Command::new(program);
-    asking.env("KUBECONFIG", kubeconfig).args(question);
-    let said = asking.args(["-n", &scope.namespace, "-o", "json"]).output()?;
-    ensure!(said.status.success(), "{question:?}: {}", String::from_utf8_lossy(&said.stderr));
-    Ok(serde_json::from_slice(&said.stdout)?)
-}
 
 fn requests(function: &Function) -> Option<u64> {
     Some(function.status.as_ref()?.usage.as_ref()?.total.requests)
@@ -63,7 +49,7 @@ async fn a_cold_start_is_explained_and_metered() {
         assert_eq!((usage.total.requests, usage.gaps), (1, 0), "{usage:?}");
 
         announced(&scope, &["Serving", "ScaledUp"]).await?;
-        let why = ask(&scope, &["why", "hello"])?;
+        let why = scope.ask(&["why", "hello"])?;
         let decisions = why["decisions"].as_array().context("decisions")?;
         let told: Vec<_> =
             decisions.iter().map(|one| (one["from"].as_u64(), one["to"].as_u64())).collect();
@@ -73,7 +59,7 @@ async fn a_cold_start_is_explained_and_metered() {
             (&json!("Load"), &json!(1))
         );
 
-        let cold = ask(&scope, &["cold", "hello"])?;
+        let cold = scope.ask(&["cold", "hello"])?;
         assert_eq!(cold["activations"].as_array().map(Vec::len), Some(1), "{cold}");
         let total = cold["summary"]["total"].as_u64().context("a median")?;
         let phases = cold["summary"]["medians"].as_array().context("phases")?;
@@ -81,7 +67,7 @@ async fn a_cold_start_is_explained_and_metered() {
         assert_eq!(sum, total, "the phases make up all of it: {cold}");
         assert!(cold["summary"]["longest"].is_string() && cold["advice"].is_string(), "{cold}");
 
-        let used = ask(&scope, &["usage", "hello"])?;
+        let used = scope.ask(&["usage", "hello"])?;
         let billed = used[0]["billedMillis"].as_u64().context("time")?;
         assert!((1000..5000).contains(&billed), "{used}");
         assert_eq!(used[0]["billedMibMillis"], json!(billed * 64), "alone in a pod of 64 MiB");
@@ -94,7 +80,7 @@ async fn a_cold_start_is_explained_and_metered() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_question_about_nothing_says_what_to_do() {
     Scope::run("ask", async |scope| {
-        let error = ask(&scope, &["why", "nobody"]).unwrap_err().to_string();
+        let error = scope.ask(&["why", "nobody"]).unwrap_err().to_string();
         assert!(error.contains("there is no Function nobody"), "{error}");
         Ok(())
     })

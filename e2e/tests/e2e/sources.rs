@@ -236,6 +236,7 @@ async fn what_is_given_up_is_kept_and_a_server_that_is_killed_is_told_of() {
         let kept = nats.context.get_stream("D").await?.get_raw_message(1).await?;
         let kept: Value = serde_json::from_slice(&kept.payload)?;
         assert_eq!((&kept["id"], &kept["rousereason"]), (&json!("S:1"), &json!("attempts")));
+        look_after_letters(&scope).await?;
 
         let kill = ["/nats-server", "--signal", "stop=/data/nats.pid"];
         let kill = scope.api::<Pod>().exec("nats", kill, &AttachParams::default()).await?;
@@ -245,6 +246,29 @@ async fn what_is_given_up_is_kept_and_a_server_that_is_killed_is_told_of() {
         Ok(())
     })
     .await;
+}
+
+/// One letter of the Trigger `t` is there, which the Function `hello` gave up.
+async fn look_after_letters(scope: &Scope) -> anyhow::Result<()> {
+    let listed = scope.ask(&["dlq", "list"])?;
+    assert_eq!((&listed[0]["number"], &listed[0]["id"]), (&json!(1), &json!("S:1")), "{listed}");
+    let shown = scope.ask(&["dlq", "show", "t", "1"])?;
+    assert_eq!((&shown["rouseattempts"], &shown["data"]), (&json!("2"), &json!(0)), "{shown}");
+    let refused = scope.ask(&["dlq", "redrive", "t", "1"]).expect_err("the Function still fails");
+    ensure!(format!("{refused}").contains("1 of 1 letters were not taken"), "{refused}");
+    ensure!(scope.ask(&["dlq", "list", "t"])? != json!([]), "the letter stays");
+
+    scope.apply_function("hello", hello(&json!({"scaling": {"min": 1, "max": 1}}))).await?;
+    scope.function("hello", PATIENCE, |f| condition(f, "Active") == Some("True")).await?;
+    let mut looks = interval(Duration::from_millis(500));
+    // Until the pod of the new revision has the traffic, the former one refuses.
+    while let Err(refused) = scope.ask(&["dlq", "redrive", "t", "1"]) {
+        ensure!(format!("{refused}").contains("not taken"), "{refused}");
+        looks.tick().await;
+    }
+    assert_eq!(scope.ask(&["dlq", "list", "t"])?, json!([]));
+    assert_eq!(events(scope, "hello").await?, ["S:1"], "with its id");
+    Ok(())
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod function;
 pub mod handover;
 pub mod history;
+pub mod letter;
 pub mod membership;
 pub mod peer;
 pub mod postgres;

@@ -5,22 +5,27 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rouse_core::event::{CloudEvent, Invalid, Message};
 use rouse_core::source::{SourceKind, ValidatedSource};
 #[cfg(feature = "webhook")]
 use rouse_crds::v1alpha1::Address;
+#[cfg(feature = "nats")]
+use rouse_crds::v1alpha1::EventFormat;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::failure::Failure;
-use crate::runner::{Wires, Work, run};
+use crate::runner::{Wires, Work, run, to_message};
 use crate::source::Source;
 
 /// What sources are made of. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Means {
     secrets: Secrets,
+    #[cfg(feature = "nats")]
+    office: crate::office::Office,
     #[cfg(feature = "nats")]
     nats: crate::nats::Connections,
     #[cfg(feature = "webhook")]
@@ -31,13 +36,35 @@ impl Means {
     /// Sources that read their Secrets from `secrets`, and connect where `policy` lets them.
     pub fn new(secrets: Secrets, policy: Policy) -> Self {
         let policy = Arc::new(policy);
+        #[cfg(feature = "nats")]
+        let nats = crate::nats::Connections::new(secrets.clone(), policy);
         Self {
             #[cfg(feature = "nats")]
-            nats: crate::nats::Connections::new(secrets.clone(), policy.clone()),
+            office: crate::office::Office::new(nats.clone()),
+            #[cfg(feature = "nats")]
+            nats,
             secrets,
             #[cfg(feature = "webhook")]
             doors: crate::webhook::Doors::default(),
         }
+    }
+
+    /// Where people ask for dead letters.
+    #[cfg(feature = "nats")]
+    pub(crate) const fn office(&self) -> &crate::office::Office {
+        &self.office
+    }
+
+    /// Serves those who ask for dead letters, until `stop` turns true and those inside are answered.
+    #[cfg(feature = "nats")]
+    pub async fn serve_letters(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        self.office.serve(listener, stop).await;
+    }
+
+    /// Nobody is served: nothing here keeps dead letters.
+    #[cfg(not(feature = "nats"))]
+    pub async fn serve_letters(&self, _: TcpListener, mut stop: watch::Receiver<bool>) {
+        let _ = stop.wait_for(|stop| *stop).await;
     }
 
     /// Connections to servers of NATS.
@@ -96,6 +123,27 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
         #[allow(unreachable_patterns, reason = "all kinds may be there")]
         other => Err(Failure::NotSupported(other.name())),
     }
+}
+
+/// What the Function of a Trigger with such a source is sent for `event`. None where this build has no
+/// such source.
+#[cfg(feature = "nats")]
+pub(crate) fn message_of(
+    kind: &SourceKind,
+    format: EventFormat,
+    event: &CloudEvent,
+) -> Option<Result<Message, Invalid>> {
+    let events = [event];
+    Some(match kind {
+        #[cfg(feature = "nats")]
+        SourceKind::Nats(_) => to_message::<crate::nats::Nats>(format, &events),
+        #[cfg(feature = "webhook")]
+        SourceKind::Webhook(_) | SourceKind::CloudEvents(_) => {
+            to_message::<crate::webhook::Webhook>(format, &events)
+        }
+        #[allow(unreachable_patterns, reason = "all kinds may be there")]
+        _ => return None,
+    })
 }
 
 /// Where a source sits: between a Trigger and all that its runner reaches.

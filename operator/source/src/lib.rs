@@ -13,9 +13,13 @@ pub mod credentials;
 mod failure;
 mod kinds;
 mod link;
+#[cfg(any(feature = "nats", feature = "webhook"))]
+mod listen;
 mod metrics;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "nats")]
+mod office;
 mod runner;
 #[cfg(test)]
 mod scripted;

@@ -411,7 +411,11 @@ async fn has_place<T>(orders: Option<&mpsc::Sender<T>>) {
     }
 }
 
-fn to_message<S: Source>(format: EventFormat, events: &[&CloudEvent]) -> Result<Message, Invalid> {
+/// What a Function is sent for `events` of a source.
+pub(crate) fn to_message<S: Source>(
+    format: EventFormat,
+    events: &[&CloudEvent],
+) -> Result<Message, Invalid> {
     match (format, events) {
         (EventFormat::CloudEvents, [event]) => to_binary(event),
         (EventFormat::CloudEventsStructured, [event]) => to_structured(event),

@@ -103,9 +103,11 @@ impl Posts {
         for (name, wanted) in changes {
             let Some(wanted) = wanted else {
                 self.by_name.remove(&name);
+                self.shared.answer_for(&name, None);
                 continue;
             };
             let assignment = Arc::new(assignment(wanted, functions));
+            self.shared.answer_for(&name, Some(&assignment));
             match self.by_name.get(&name) {
                 Some(post) => drop(post.send_replace(assignment)),
                 None => self.begin(name, assignment),
@@ -132,6 +134,23 @@ impl Posts {
             Err(error) => tracing::error!(%error, "the task of a Trigger failed"),
         }
     }
+}
+
+impl Shared {
+    /// Answers people for the dead letters of a Trigger from now on; none: not any more.
+    #[cfg(feature = "nats")]
+    fn answer_for(&self, trigger: &str, assignment: Option<&Assignment>) {
+        let owner = assignment.map(|assignment| crate::office::Owner {
+            source: assignment.wanted.source.clone(),
+            target: assignment.target.clone(),
+            caller: self.caller.clone(),
+        });
+        self.means.office().set(trigger, owner);
+    }
+
+    /// Nobody asks: nothing here keeps dead letters.
+    #[cfg(not(feature = "nats"))]
+    const fn answer_for(&self, _: &str, _: Option<&Assignment>) {}
 }
 
 fn assignment(wanted: Arc<Wanted>, functions: &mut Functions) -> Assignment {

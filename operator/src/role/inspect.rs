@@ -39,7 +39,8 @@ pub async fn run(question: &Question) -> anyhow::Result<()> {
 async fn fetch(cluster: &ClusterArgs, name: &str) -> anyhow::Result<Function> {
     let (client, namespace) = connect(cluster).await?;
     let api: Api<Function> = Api::namespaced(client, &namespace);
-    let found = api.get_opt(name).await.map_err(|error| refused(error, "get", &namespace))?;
+    let found =
+        api.get_opt(name).await.map_err(|error| refused(error, "get functions", &namespace))?;
     found.with_context(|| {
         format!("there is no Function {name} in namespace {namespace}: choose another with -n")
     })
@@ -53,10 +54,11 @@ async fn fetch_all(cluster: &ClusterArgs, everywhere: bool) -> anyhow::Result<Ve
         (Api::namespaced(client, &namespace), namespace)
     };
     let list = api.list(&kube::api::ListParams::default()).await;
-    Ok(list.map_err(|error| refused(error, "list", &place))?.items)
+    Ok(list.map_err(|error| refused(error, "list functions", &place))?.items)
 }
 
-async fn connect(cluster: &ClusterArgs) -> anyhow::Result<(Client, String)> {
+/// A client, and the namespace that is meant.
+pub(super) async fn connect(cluster: &ClusterArgs) -> anyhow::Result<(Client, String)> {
     let config = match &cluster.context {
         None => Config::infer().await.context(
             "finding the cluster: set KUBECONFIG, or see whether `kubectl get functions` works",
@@ -75,13 +77,13 @@ async fn connect(cluster: &ClusterArgs) -> anyhow::Result<(Client, String)> {
 }
 
 /// What an answer of the API server means for the user.
-fn refused(error: kube::Error, verb: &str, place: &str) -> anyhow::Error {
+pub(super) fn refused(error: kube::Error, doing: &str, place: &str) -> anyhow::Error {
     match &error {
-        kube::Error::Api(status) if status.code == 403 => anyhow!(
-            "you may not {verb} functions.rouse.dev in {place}: ask for the role `view` there"
-        ),
+        kube::Error::Api(status) if status.code == 403 => {
+            anyhow!("you may not {doing} in {place}: ask for the role `view` there")
+        }
         kube::Error::Api(status) if status.code == 404 => anyhow!(
-            "this cluster knows no functions.rouse.dev: Rouse is not installed, or this is another \
+            "this cluster knows nothing of rouse.dev: Rouse is not installed, or this is another \
              cluster (choose one with --context)"
         ),
         _ => anyhow::Error::new(error).context("asking the API server"),
@@ -98,7 +100,7 @@ mod tests {
     fn errors_say_what_to_do() {
         let error = |code| {
             let status = Status { code, ..Status::default() };
-            refused(kube::Error::Api(Box::new(status)), "get", "shop").to_string()
+            refused(kube::Error::Api(Box::new(status)), "get functions", "shop").to_string()
         };
         assert!(error(403).contains("role `view`"));
         assert!(error(404).contains("--context"));

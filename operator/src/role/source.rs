@@ -1,6 +1,7 @@
 //! The process of a namespace's sources: opens the ports, runs what the Triggers ask for, and lets
 //! what is under way end.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -30,8 +31,8 @@ pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         _ => None,
     });
     admin::spawn(args.admin_addr, Admin { registry, unready }).await?;
-    let listener = TcpListener::bind(args.doors_addr).await;
-    let listener = listener.with_context(|| format!("opening the port {}", args.doors_addr))?;
+    let doors = open(args.doors_addr).await?;
+    let letters = open((Ipv4Addr::LOCALHOST, args.letters_port).into()).await?;
     let means = Means::new(Secrets::below(&args.secrets), policy(&args));
     let caller = Arc::new(Activators::new(&args.activator_host));
     let supervisor = Supervisor {
@@ -43,8 +44,17 @@ pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         ready,
     };
     // Who is inside is answered while the sources end.
-    tokio::join!(supervisor.run(shutdown.clone()), means.serve(listener, shutdown));
+    tokio::join!(
+        supervisor.run(shutdown.clone()),
+        means.serve(doors, shutdown.clone()),
+        means.serve_letters(letters, shutdown),
+    );
     Ok(())
+}
+
+async fn open(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("opening the port {address}"))
 }
 
 /// Where sources may connect, by what the administrator and Kubernetes say.

@@ -4,6 +4,8 @@ use async_nats::jetstream::message::PublishMessage;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rouse_core::event::{CloudEvent, Message, to_structured};
+use rouse_core::trigger::TriggerKey;
+use rouse_crds::v1alpha1::NatsDeadLetters;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Connections};
@@ -13,6 +15,8 @@ use crate::runner::Bury;
 
 /// Letters on their way to the task. Who finds no place waits.
 const LETTERS: usize = 64;
+/// The header that names the Trigger whose letter it is.
+pub(super) const TRIGGER: &str = "Rouse-Trigger";
 
 /// Where dead letters are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,19 @@ struct Letter {
     id: String,
     message: Message,
     stored: oneshot::Sender<bool>,
+}
+
+impl LettersTo {
+    /// Where `trigger` stores those of its own.
+    pub fn of(letters: &NatsDeadLetters, trigger: &TriggerKey) -> Self {
+        let NatsDeadLetters { server, stream, subject } = letters;
+        Self {
+            server: Server::of(server),
+            stream: stream.clone(),
+            subject: subject.clone(),
+            trigger: trigger.to_string(),
+        }
+    }
 }
 
 impl Letters {
@@ -96,7 +113,7 @@ async fn store(
     let context = async_nats::jetstream::new(connection.insert(open).client.clone());
     let id = format!("{} {id}", to.trigger);
     let mut letter = PublishMessage::build().message_id(id).expected_stream(&to.stream);
-    letter = letter.header("Rouse-Trigger", to.trigger.as_str());
+    letter = letter.header(TRIGGER, to.trigger.as_str());
     for (name, value) in &message.headers {
         letter = letter.header(name.as_str(), value.as_str());
     }

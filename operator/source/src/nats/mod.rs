@@ -7,6 +7,7 @@
 mod connection;
 mod event;
 mod jetstream;
+mod kept;
 mod letters;
 mod settings;
 mod subject;
@@ -22,6 +23,7 @@ use crate::link::Link;
 use crate::source::{Source, Terms};
 
 pub use connection::Connections;
+pub(crate) use kept::Kept;
 pub use letters::{Letters, LettersTo};
 pub use settings::{Login, Messages, Server, Settings, Start, Stream};
 

@@ -1,5 +1,6 @@
 //! The source against a real server, which `cargo xtask test` builds.
 
+mod office;
 mod stage;
 
 use std::sync::Arc;

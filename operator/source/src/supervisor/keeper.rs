@@ -130,13 +130,8 @@ impl Shared {
             })),
             #[cfg(feature = "nats")]
             Heir::Nats(letters) => {
-                use crate::nats::{Letters, LettersTo, Server};
-                let to = LettersTo {
-                    server: Server::of(&letters.server),
-                    stream: letters.stream.clone(),
-                    subject: letters.subject.clone(),
-                    trigger: source.key.to_string(),
-                };
+                use crate::nats::{Letters, LettersTo};
+                let to = LettersTo::of(letters, &source.key);
                 Some(Arc::new(Letters::spawn(to, self.means.nats())))
             }
             // What has no place is not acknowledged, and comes again.

@@ -2,42 +2,32 @@
 //! events, and answers.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use rouse_core::event::{CloudEvent, Data, Message, read_events, to_binary};
 use rouse_core::webhook::{Refusal, verify};
 use rouse_crds::v1alpha1::SecretKey;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::intake::{Answer, Fate, Intake};
 use super::{Kind, WebhookSettings};
 use crate::credentials::Secrets;
+use crate::listen::{self, Reply, say};
 
-/// Connections at once; further ones wait in the socket's queue.
-const CONNECTIONS: usize = 512;
 /// How long a body may take to come.
 const BODY: Duration = Duration::from_secs(30);
-/// How long the head of a request may take.
-const HEAD: Duration = Duration::from_secs(15);
-/// How long those who wait for an answer may have it once the listener shall stop.
-const FAREWELL: Duration = Duration::from_secs(20);
 
 /// By host and path.
 type Table = HashMap<(String, String), Arc<Door>>;
-type Reply = Response<Full<Bytes>>;
 
 /// Doors by host and path, exactly. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -99,49 +89,12 @@ impl Drop for Hung {
 }
 
 /// Serves `doors` until `stop` turns true, and those inside are answered.
-pub async fn serve(listener: TcpListener, doors: Doors, mut stop: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = async {
-                // The semaphore is never closed.
-                let seat = seats.clone().acquire_owned().await.ok();
-                (seat, listener.accept().await)
-            } => accepted,
-        };
-        let (seat, Ok((stream, _))) = accepted else {
-            // Out of descriptors, most likely: some come free.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let (doors, mut stop) = (doors.clone(), stop.clone());
-        connections.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let doors = doors.clone();
-                async move { Ok::<_, Infallible>(doors.answer(request).await) }
-            });
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-            let mut connection =
-                std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-            let mut is_stopping = false;
-            loop {
-                tokio::select! {
-                    // What breaks off concerns its sender alone, who sends again.
-                    _ = connection.as_mut() => break,
-                    _ = stop.wait_for(|stop| *stop), if !is_stopping => {
-                        is_stopping = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                }
-            }
-            drop(seat);
-        });
-    }
-    let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+pub async fn serve(listener: TcpListener, doors: Doors, stop: watch::Receiver<bool>) {
+    let answer = move |request: Request<Incoming>| {
+        let doors = doors.clone();
+        async move { doors.answer(request).await }
+    };
+    listen::serve(listener, answer, stop).await;
 }
 
 /// Where a source is reached.
@@ -320,13 +273,5 @@ fn busy() -> Reply {
 
 fn retried(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    reply
-}
-
-fn say(status: StatusCode, text: &str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *reply.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    reply.headers_mut().insert(CONTENT_TYPE, kind);
     reply
 }

@@ -20,7 +20,7 @@ pub enum Question {
 /// Which cluster and namespace.
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
-    /// Namespace of the Function. Default: that of the kubeconfig's context.
+    /// Namespace. Default: that of the kubeconfig's context.
     #[arg(long, short)]
     pub namespace: Option<String>,
     /// Context of the kubeconfig. Default: its current one.

@@ -1,0 +1,331 @@
+//! `rouse dlq`: people look after the dead letters that streams keep.
+
+pub mod args;
+mod office;
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use rouse_core::explain::why::clock;
+use rouse_core::letter::{Letter, MOST_LETTERS};
+use rouse_crds::v1alpha1::{DeadLetter, Trigger};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::args::{Chosen, Errand, ListArgs, ShowArgs};
+use self::office::{Answer, Office};
+use super::inspect::{connect, refused};
+use crate::output::{self, Form, Sheet};
+
+/// Runs an errand, and tells on standard output what came of it.
+pub async fn run(errand: &Errand) -> anyhow::Result<()> {
+    match errand {
+        Errand::List(args) => list(args).await,
+        Errand::Show(args) => show(args).await,
+        Errand::Redrive(args) => act(&args.chosen, &REDRIVE).await,
+        Errand::Purge(args) => {
+            if !args.yes {
+                confirm(&args.chosen)?;
+            }
+            act(&args.chosen, &PURGE).await
+        }
+    }
+}
+
+/// Something that is done with letters.
+struct Deed {
+    method: Method,
+    verb: &'static str,
+    /// What a letter is when it is done.
+    done: &'static str,
+}
+
+const REDRIVE: Deed = Deed { method: Method::POST, verb: "/redrive", done: "taken" };
+const PURGE: Deed = Deed { method: Method::DELETE, verb: "", done: "removed" };
+
+async fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let (client, namespace) = connect(&args.cluster).await?;
+    let triggers = match &args.trigger {
+        Some(name) => vec![fetch(&client, &namespace, name).await?],
+        None => fetch_all(&client, &namespace).await?,
+    };
+    if let [one] = triggers.as_slice()
+        && args.trigger.is_some()
+    {
+        kept_by(one)?;
+    }
+    let limit = usize::try_from(args.limit)?;
+    let mut letters = Vec::new();
+    let mut is_cut = false;
+    if triggers.iter().any(|trigger| kept_by(trigger).is_ok()) {
+        let mut office = Office::reach(&client, &namespace).await?;
+        for trigger in triggers.iter().filter(|trigger| kept_by(trigger).is_ok()) {
+            let mut from = Some(1);
+            while let Some(next) = from.filter(|_| letters.len() < limit) {
+                let most = (limit - letters.len()).min(MOST_LETTERS);
+                let found = office.list(&trigger.name_any(), next, most).await?;
+                letters.extend(found.letters);
+                from = found.next;
+            }
+            is_cut |= from.is_some();
+        }
+    }
+    let mut notes: Vec<String> = triggers.iter().filter_map(given_to_function).collect();
+    if is_cut {
+        notes.push(format!("There may be more than these {limit}: ask with another --limit."));
+    } else if letters.is_empty() {
+        notes.push(format!("No stream keeps dead letters of namespace {namespace}."));
+    }
+    let rows = letters.iter().map(row).collect();
+    let head =
+        vec!["TRIGGER", "LETTER", "STORED (UTC)", "REASON", "ATTEMPTS", "BYTES", "TYPE", "ID"];
+    output::print(&Sheet { head, rows, notes }.render(args.output, &letters)?)
+}
+
+fn row(letter: &Letter) -> Vec<String> {
+    let Letter { number, trigger, stored, reason, attempts, id, source: _, kind, time: _, bytes } =
+        letter;
+    let (number, stored, bytes) = (number.to_string(), clock(*stored), bytes.to_string());
+    let row = [trigger, &number, &stored, reason, attempts, &bytes, kind, id];
+    row.map(String::clone).to_vec()
+}
+
+async fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let (client, namespace) = connect(&args.cluster).await?;
+    kept_by(&fetch(&client, &namespace, &args.trigger).await?)?;
+    let mut office = Office::reach(&client, &namespace).await?;
+    let letter = (args.trigger.as_str(), args.letter);
+    let document = match office.act(Method::GET, letter, "").await? {
+        Answer::Done(document) => document,
+        Answer::Refused(text) => bail!(text),
+    };
+    let event: Value = serde_json::from_slice(&document).context("reading the letter")?;
+    output::print(&sheet_of(&event).render(args.output, &event)?)
+}
+
+/// The attributes of an event as rows, and below them its data.
+fn sheet_of(event: &Value) -> Sheet {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
+    for (name, value) in event.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "data" => notes.push(format!("\n{}", text(value))),
+            "data_base64" => notes.push(format!("\nIts data, in base64: {}", text(value))),
+            _ => rows.push(vec![name.clone(), text(value)]),
+        }
+    }
+    Sheet { head: vec!["ATTRIBUTE", "VALUE"], rows, notes }
+}
+
+/// What came of a letter.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Done {
+    number: u64,
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// Does a deed with the letters that were chosen, one after the other. What fails with one letter
+/// leaves the others; the errand has failed then.
+async fn act(chosen: &Chosen, deed: &Deed) -> anyhow::Result<()> {
+    let (client, namespace) = connect(&chosen.cluster).await?;
+    kept_by(&fetch(&client, &namespace, &chosen.trigger).await?)?;
+    let mut errand =
+        Work { office: Office::reach(&client, &namespace).await?, chosen, deed, done: Vec::new() };
+    let outcome = errand.run().await;
+    let done = errand.done;
+    if chosen.output != Form::Table {
+        let row = |it: &Done| vec![it.number.to_string(), it.result(deed).to_owned()];
+        let rows = done.iter().map(row).collect();
+        let sheet = Sheet { head: vec!["LETTER", "RESULT"], rows, notes: Vec::new() };
+        output::print(&sheet.render(chosen.output, &done)?)?;
+    }
+    outcome?;
+    let (failed, all) = (done.iter().filter(|it| !it.done).count(), done.len());
+    if failed > 0 {
+        bail!("{failed} of {all} letters were not {}", deed.done);
+    }
+    if chosen.output == Form::Table {
+        output::print(&format!("{all} letters were {}.\n", deed.done))?;
+    }
+    Ok(())
+}
+
+impl Done {
+    fn result<'a>(&'a self, deed: &Deed) -> &'a str {
+        self.why.as_deref().unwrap_or(deed.done)
+    }
+}
+
+/// A deed that is under way.
+struct Work<'a> {
+    office: Office,
+    chosen: &'a Chosen,
+    deed: &'a Deed,
+    done: Vec<Done>,
+}
+
+impl Work<'_> {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let chosen = self.chosen;
+        for number in &chosen.letters {
+            self.act(*number).await?;
+        }
+        let mut from = chosen.all.then_some(1);
+        while let Some(next) = from {
+            let found = self.office.list(&chosen.trigger, next, MOST_LETTERS).await?;
+            for letter in found.letters {
+                self.act(letter.number).await?;
+            }
+            from = found.next;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, number: u64) -> anyhow::Result<()> {
+        let letter = (self.chosen.trigger.as_str(), number);
+        let answer = self.office.act(self.deed.method.clone(), letter, self.deed.verb).await?;
+        let why = match answer {
+            Answer::Done(_) => None,
+            Answer::Refused(text) => Some(text),
+        };
+        let done = Done { number, done: why.is_none(), why };
+        if self.chosen.output == Form::Table {
+            // As it goes: the Function may take long for each.
+            output::print(&format!("{number}: {}\n", done.result(self.deed)))?;
+        }
+        self.done.push(done);
+        Ok(())
+    }
+}
+
+/// Asks whether letters shall go for good.
+fn confirm(chosen: &Chosen) -> anyhow::Result<()> {
+    let which = match chosen.letters.len() {
+        0 => "all dead letters".to_owned(),
+        1 => "1 dead letter".to_owned(),
+        many => format!("{many} dead letters"),
+    };
+    let question = format!("remove {which} of Trigger {} for good", chosen.trigger);
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        bail!("nobody is there to be asked whether to {question}: say so with --yes");
+    }
+    let mut screen = std::io::stderr();
+    write!(screen, "Really {question}? Type yes: ").context("asking")?;
+    screen.flush().context("asking")?;
+    let mut answer = String::new();
+    input.read_line(&mut answer).context("reading the answer")?;
+    if answer.trim() != "yes" {
+        bail!("nothing was removed");
+    }
+    Ok(())
+}
+
+async fn fetch(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Trigger> {
+    let api: Api<Trigger> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await;
+    let found = found.map_err(|error| refused(error, "get triggers", namespace))?;
+    found.with_context(|| {
+        format!("there is no Trigger {name} in namespace {namespace}: choose another with -n")
+    })
+}
+
+async fn fetch_all(client: &Client, namespace: &str) -> anyhow::Result<Vec<Trigger>> {
+    let api: Api<Trigger> = Api::namespaced(client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await;
+    Ok(list.map_err(|error| refused(error, "list triggers", namespace))?.items)
+}
+
+fn dead_letter_of(trigger: &Trigger) -> Option<&DeadLetter> {
+    trigger.spec.delivery.as_ref()?.dead_letter.as_ref()
+}
+
+/// Whether a stream keeps the dead letters of `trigger`, or else where they are.
+fn kept_by(trigger: &Trigger) -> anyhow::Result<()> {
+    match dead_letter_of(trigger) {
+        Some(DeadLetter { nats: Some(_), .. }) => Ok(()),
+        Some(_) => bail!(given_to_function(trigger).unwrap_or_default()),
+        None => bail!(
+            "the Trigger {} keeps no dead letters: it has no spec.delivery.deadLetter, so what is \
+             given up is dropped",
+            trigger.name_any()
+        ),
+    }
+}
+
+/// What is said where dead letters went to a Function.
+fn given_to_function(trigger: &Trigger) -> Option<String> {
+    let function = dead_letter_of(trigger)?.function.as_ref()?;
+    let name = trigger.name_any();
+    Some(format!(
+        "The dead letters of Trigger {name} went to the Function {function} and are its own: Rouse \
+         keeps none."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn trigger(delivery: &Value) -> Trigger {
+        serde_json::from_value(json!({
+            "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger", "metadata": {"name": "t"},
+            "spec": {"function": "f", "schedule": {"cron": "@daily"}, "delivery": delivery},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_has_the_letters_is_told() {
+        let nats = json!({"servers": ["nats://n"], "stream": "D", "subject": "d"});
+        kept_by(&trigger(&json!({"deadLetter": {"nats": nats}}))).unwrap();
+        let function = trigger(&json!({"deadLetter": {"function": "undertaker"}}));
+        let error = kept_by(&function).unwrap_err().to_string();
+        assert!(error.contains("went to the Function undertaker"), "{error}");
+        let error = kept_by(&trigger(&json!({}))).unwrap_err().to_string();
+        assert!(error.contains("dropped"), "{error}");
+    }
+
+    #[test]
+    fn letters_are_chosen_by_number_or_all() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("rouse dlq redrive t 1 2 -n shop").is_ok());
+        assert!(parse("rouse dlq purge t --all --yes").is_ok());
+        assert!(parse("rouse dlq redrive t").is_err(), "which?");
+        assert!(parse("rouse dlq purge t 1 --all").is_err());
+        assert!(parse("rouse dlq list --limit 0").is_err());
+    }
+
+    #[test]
+    fn nothing_goes_for_good_unless_somebody_says_so() {
+        let line = "rouse dlq purge t --all".split(' ');
+        let crate::args::Role::Dlq(Errand::Purge(args)) = Cli::parse_from(line).role else {
+            panic!("another role")
+        };
+        // Nobody sits before a test.
+        if !std::io::stdin().is_terminal() {
+            let error = confirm(&args.chosen).unwrap_err().to_string();
+            assert!(error.ends_with("say so with --yes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_letter_is_shown_with_its_data_below() {
+        let event = json!({"id": "1", "rousereason": "age", "data": {"a": 1}});
+        let text = sheet_of(&event).render(Form::Table, &event).unwrap();
+        assert_eq!(text, "ATTRIBUTE    VALUE\nid           1\nrousereason  age\n\n{\"a\":1}\n");
+        let told: Value =
+            serde_json::from_str(&sheet_of(&event).render(Form::Json, &event).unwrap()).unwrap();
+        assert_eq!(told, event);
+    }
+}
