@@ -11,9 +11,11 @@ pub mod counting;
 mod credentials;
 mod install;
 pub mod metrics;
+pub mod nats;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod source;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

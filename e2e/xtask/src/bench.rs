@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::programs::{self, Profile};
@@ -39,7 +39,7 @@ fn needs(bench: &[OsString]) -> Needs {
     let chosen = |option: &str| bench.iter().any(|argument| argument == option);
     match name {
         "source" => Needs { cluster: false, hollow: false },
-        "proxy" | "exact" => Needs { cluster: false, hollow: true },
+        "proxy" | "exact" | "events" | "soak-events" => Needs { cluster: false, hollow: true },
         "scaling" => {
             let all = !["--model", "--sleeping", "--cluster"].into_iter().any(chosen);
             Needs { cluster: all || chosen("--cluster"), hollow: all || chosen("--sleeping") }
@@ -48,14 +48,37 @@ fn needs(bench: &[OsString]) -> Needs {
     }
 }
 
+/// Arguments of `cargo xtask soak`.
+#[derive(Debug, Args)]
+pub struct SoakArguments {
+    /// What goes on for a while, with its arguments, as `events --seconds 60 --seed 7`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    soak: Vec<OsString>,
+}
+
+/// Runs `cargo xtask soak`.
+pub fn soak(arguments: &SoakArguments) -> Result<()> {
+    let [name, rest @ ..] = arguments.soak.as_slice() else { bail!("name a soak: events") };
+    ensure!(name == "events", "there is no soak {}: there is `events`", name.display());
+    let programs = hollow::Programs::gather(Profile::Dist)?.with_servers()?;
+    let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    bench.arg("soak-events").args(rest);
+    programs.tell(&mut bench);
+    command::run(&mut bench)
+}
+
 /// Runs `cargo xtask bench`.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let needs = needs(&arguments.bench);
     let mut programs = None;
     if needs.hollow {
         let gathered = hollow::Programs::gather(Profile::Dist)?;
-        let is_proxy = arguments.bench.first().is_some_and(|name| name == "proxy");
-        programs = Some(if is_proxy { gathered.with_yardstick()? } else { gathered });
+        let name = arguments.bench.first().and_then(|name| name.to_str()).unwrap_or_default();
+        programs = Some(match name {
+            "proxy" => gathered.with_yardstick()?,
+            "events" | "soak-events" => gathered.with_servers()?,
+            _ => gathered,
+        });
     }
     let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
     bench.args(&arguments.bench);
@@ -106,6 +129,7 @@ mod tests {
         };
         assert_eq!(of("cold --starts 3"), (true, false));
         assert_eq!(of("exact"), (false, true));
+        assert_eq!(of("events --quick"), (false, true));
         assert_eq!(of("scaling --seeds 3"), (true, true));
         assert_eq!(of("scaling --model"), (false, false));
         assert_eq!(of("scaling --sleeping --model"), (false, true));

@@ -38,6 +38,13 @@ impl Programs {
         Ok(gathered)
     }
 
+    /// Adds the servers whose events are brought.
+    pub fn with_servers(self) -> Result<Self> {
+        tools::ensure(&[&catalog::NATS])?;
+        self.link("nats-server", &tools::path(&catalog::NATS, "nats-server")?)?;
+        Ok(self)
+    }
+
     /// Adds what is measured beside Rouse, and what measures.
     pub fn with_yardstick(self) -> Result<Self> {
         packages::require(&[packages::NGINX, packages::WRK])?;

@@ -43,6 +43,8 @@ enum Chore {
     Test(suite::Arguments),
     /// Benchmarks, with their bars
     Bench(bench::Arguments),
+    /// What must hold for a while, disturbed by a seed: `events`
+    Soak(bench::SoakArguments),
     /// Writes the checked-in files that are made from others
     Generate(generate::Arguments),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Generate(arguments) => generate::run(&arguments),
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Soak(arguments) => bench::soak(&arguments),
         Chore::Test(arguments) => return suite::run(&arguments),
     };
     match outcome {

@@ -6,6 +6,7 @@
 
 mod bare;
 mod cold;
+mod events;
 mod exact;
 mod proxy;
 mod report;
@@ -43,6 +44,10 @@ enum Bench {
     },
     /// The activator as a reverse proxy, beside nginx, on loopback.
     Proxy(proxy::Arguments),
+    /// Events on their way to Functions, beside a consumer as somebody would write it.
+    Events(events::Arguments),
+    /// Whether events come through whatever is killed (`cargo xtask soak events`).
+    SoakEvents(events::soak::Arguments),
     /// Whether a hard limit of one holds while activators and pods come, go, die and freeze.
     Exact(exact::Arguments),
     /// What callers see of activators that are restarted or killed.
@@ -63,6 +68,8 @@ async fn main() -> anyhow::Result<()> {
         match cli.bench {
             Bench::Cold { starts } => cold::run(starts).await,
             Bench::Proxy(arguments) => proxy::run(&arguments).await,
+            Bench::Events(arguments) => events::run(&arguments).await,
+            Bench::SoakEvents(arguments) => events::soak::run(&arguments).await,
             Bench::Exact(arguments) => exact::run(&arguments).await,
             Bench::Restart(arguments) => restart::run(&arguments).await,
             Bench::Scaling(arguments) => scaling::run(&arguments).await,

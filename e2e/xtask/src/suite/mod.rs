@@ -63,7 +63,7 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
         conformance(report)?;
         servers(report)?;
         clients(report)?;
-        exactness(report)?;
+        disturbed(report)?;
     }
     cluster::run(report, arguments)
 }
@@ -122,18 +122,19 @@ fn clients(report: &mut Report) -> Result<()> {
         .map(drop)
 }
 
-/// Disturbs real activators and looks at how many requests a pod has at once.
-fn exactness(report: &mut Report) -> Result<()> {
-    let programs = report
-        .step("a control plane without nodes", |_| hollow::Programs::gather(Profile::Release))?;
-    report
-        .step("a hard limit of one, disturbed", |report| {
-            let mut test = cargo();
-            test.args(["test", "--workspace", "--test", "exact", "--", "--ignored"]);
-            programs.tell(&mut test);
-            report.tests(&mut test)
-        })
-        .map(drop)
+/// Disturbs real processes: looks at how many requests a pod has at once, and whether events are lost.
+fn disturbed(report: &mut Report) -> Result<()> {
+    let programs = report.step("a control plane without nodes", |_| {
+        hollow::Programs::gather(Profile::Release)?.with_servers()
+    })?;
+    let test = |report: &mut Report, name: &str| {
+        let mut test = cargo();
+        test.args(["test", "--workspace", "--test", name, "--", "--ignored"]);
+        programs.tell(&mut test);
+        report.tests(&mut test)
+    };
+    report.step("a hard limit of one, disturbed", |report| test(report, "exact"))?;
+    report.step("events, while all parts are killed", |report| test(report, "soak")).map(drop)
 }
 
 /// Cargo in the checkout.

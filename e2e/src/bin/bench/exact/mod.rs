@@ -3,7 +3,7 @@
 
 mod callers;
 mod chaos;
-mod dice;
+pub mod dice;
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,0 +1,111 @@
+//! `rouse source` for the Functions' namespace: the release binary with an account's rights, as the
+//! controller and a kubelet would have it run.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use rouse_core::source::SOURCE_NAME;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::process::{Figures, Process};
+use super::{Hollow, NAMESPACE};
+
+/// How long its token lasts: longer than any run.
+const TOKEN_SECONDS: u32 = 6 * 3600;
+/// Number of its address in the run's block.
+const ADDRESS: u8 = 251;
+
+/// The process, killed with this.
+#[derive(Debug)]
+pub struct Source {
+    program: PathBuf,
+    arguments: Vec<String>,
+    kubeconfig: PathBuf,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+impl Source {
+    /// What it takes to run it, with Functions called at `activator`. It does not run yet.
+    pub async fn prepare(hollow: &Hollow, activator: SocketAddr) -> anyhow::Result<Self> {
+        let kubeconfig = hollow.folder().join("source.kubeconfig");
+        std::fs::write(&kubeconfig, hollow.control_plane.kubeconfig_of(&token(hollow).await?))?;
+        let address = hollow.block.own(ADDRESS);
+        // Loopback is one address for all runs of this machine.
+        let letters = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        let arguments = vec![
+            "source".to_owned(),
+            format!("--namespace={NAMESPACE}"),
+            format!("--activator-host={activator}"),
+            format!("--doors-addr={address}:8083"),
+            format!("--admin-addr={address}:9090"),
+            format!("--letters-port={letters}"),
+            format!("--secrets={}", hollow.folder().join("secrets").display()),
+            "--allow-address=127.0.0.0/8".to_owned(),
+            "--log=text".to_owned(),
+        ];
+        let (program, folder) = (hollow.programs.rouse.clone(), hollow.folder().to_owned());
+        Ok(Self { program, arguments, kubeconfig, folder, process: None })
+    }
+
+    /// Starts it, as after a crash where it ran before.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let environment = [("KUBECONFIG", self.kubeconfig.as_os_str())];
+        let Self { program, arguments, folder, .. } = self;
+        let started = Process::start("source", program, arguments, &environment, folder)?;
+        self.process = Some(started);
+        Ok(())
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// What the kernel counts of it.
+    pub fn figures(&self) -> anyhow::Result<Figures> {
+        self.process.as_ref().context("the source runs")?.figures()
+    }
+
+    /// Fails, with the end of its log, if it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check)
+    }
+}
+
+/// A token of an account that may do what the controller would let it.
+async fn token(hollow: &Hollow) -> anyhow::Result<String> {
+    let params = PatchParams::apply("hollow").force();
+    let accounts: Api<ServiceAccount> = Api::namespaced(hollow.client.clone(), NAMESPACE);
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SOURCE_NAME},
+    });
+    accounts.patch(SOURCE_NAME, &params, &Patch::Apply(account)).await?;
+    let bindings: Api<RoleBinding> = Api::namespaced(hollow.client.clone(), NAMESPACE);
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": SOURCE_NAME},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SOURCE_NAME,
+        },
+        "subjects": [
+            {"kind": "ServiceAccount", "name": SOURCE_NAME, "namespace": NAMESPACE},
+        ],
+    });
+    bindings.patch(SOURCE_NAME, &params, &Patch::Apply(binding)).await?;
+    let wanted: TokenRequest = serde_json::from_value(json!({
+        "spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS},
+    }))?;
+    let made = accounts.create_token_request(SOURCE_NAME, &PostParams::default(), &wanted).await?;
+    made.status.and_then(|status| status.token).context("no token was made")
+}
