@@ -20,7 +20,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
     match &cli.role {
         Role::Inspect(question) => return inspect::run(question).await,
-        Role::Dlq(errand) => return dlq::run(errand).await,
+        Role::Dlq(errand) => return Box::pin(dlq::run(errand)).await,
         _ => {}
     }
     telemetry::init(cli.log, &cli.log_filter)?;
@@ -28,10 +28,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = shutdown::listen()?;
     match cli.role {
         Role::Controller(args) => controller::run(*args, shutdown).await,
-        Role::Activator(args) => activator::run(*args, shutdown).await,
+        Role::Activator(args) => Box::pin(activator::run(*args, shutdown)).await,
         Role::Source(args) => source::run(*args, shutdown).await,
         Role::Simulate(args) => simulate::run(&args),
-        Role::Dlq(errand) => dlq::run(&errand).await,
+        Role::Dlq(errand) => Box::pin(dlq::run(&errand)).await,
         Role::Inspect(question) => inspect::run(&question).await,
     }
 }

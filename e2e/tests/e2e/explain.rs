@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use k8s_openapi::api::events::v1::Event;
 use rouse_crds::v1alpha1::Function;
 use rouse_e2e::http::Caller;

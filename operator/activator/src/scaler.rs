@@ -91,8 +91,9 @@ struct Running<I> {
     membership: u64,
 }
 
-/// Runs the task until the Function is no longer owned.
-pub async fn run<I: Instances>(task: Task<I>) {
+/// Runs the task until the Function is no longer owned. It is made here and not within the future,
+/// which would else keep room for what it is made of: there are ten thousand of them.
+pub fn run<I: Instances>(task: Task<I>) -> impl Future<Output = ()> + Send {
     let Task {
         gate,
         mut observed,
@@ -123,29 +124,31 @@ pub async fn run<I: Instances>(task: Task<I>) {
         membership: first.membership,
     };
     running.begin_all(scaler.observe(first));
-    loop {
-        let (actions, wake_at) = scaler.step(&Clocks::now());
-        running.begin_all(actions);
-        let mut timer = Timer::until(wake_at);
-        tokio::select! {
-            biased;
-            changed = observed.changed() => {
-                if changed.is_err() {
-                    return;
+    async move {
+        loop {
+            let (actions, wake_at) = scaler.step(&Clocks::now());
+            running.begin_all(actions);
+            let mut timer = Timer::until(wake_at);
+            tokio::select! {
+                biased;
+                changed = observed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let observed = Arc::clone(&observed.borrow_and_update());
+                    running.membership = observed.membership;
+                    running.begin_all(scaler.observe(observed));
                 }
-                let observed = Arc::clone(&observed.borrow_and_update());
-                running.membership = observed.membership;
-                running.begin_all(scaler.observe(observed));
-            }
-            Some(done) = running.work.next(), if !running.work.is_empty() => {
-                if let Some(done) = done {
-                    running.forget(&done);
-                    scaler.finish(done, Instant::now());
+                Some(done) = running.work.next(), if !running.work.is_empty() => {
+                    if let Some(done) = done {
+                        running.forget(&done);
+                        scaler.finish(done, Instant::now());
+                    }
                 }
+                () = gate.changed() => {}
+                () = namespaces::changed(changed.as_mut()), if scaler.shares_pods() => {}
+                () = timer.wait() => {}
             }
-            () = gate.changed() => {}
-            () = namespaces::changed(changed.as_mut()), if scaler.shares_pods() => {}
-            () = timer.wait() => {}
         }
     }
 }

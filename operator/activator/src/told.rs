@@ -1,7 +1,7 @@
 //! What a pod is told of a request beside what the request says: of its client, and of the trace that
 //! it belongs to. Few requests say anything of either themselves. For all others it stays beside the
-//! headers until they are written, where one line is put behind the other: putting each among them
-//! first costs as much as the rest of passing on a head does. Pure, but for the random numbers.
+//! headers until they are written, where one line is put behind the other, instead of being put
+//! among them one by one. Pure, but for the random numbers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -32,7 +32,7 @@ const EVENT: &str = "application/cloudevents+json";
 
 /// A Trigger, and what sending to its Function takes.
 pub(crate) struct Owner {
-    pub source: ValidatedSource,
+    pub source: Arc<ValidatedSource>,
     pub target: watch::Receiver<Option<Target>>,
     pub caller: Arc<dyn Call>,
 }
@@ -120,7 +120,7 @@ impl Office {
         listen::serve(listener, answer, stop).await;
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Reply {
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Reply {
         let (head, _) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let answer = self.act(&head.method, head.uri.path(), query).await;

@@ -187,5 +187,6 @@ where
         .boxed()
 }
 
-#[cfg(all(test, feature = "webhook"))]
+#[cfg(test)]
+#[cfg(feature = "webhook")]
 mod tests;

@@ -123,7 +123,7 @@ fn sheet_of(event: &Value) -> Sheet {
 /// What came of a letter.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Done {
+struct Settled {
     number: u64,
     done: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +140,7 @@ async fn act(chosen: &Chosen, deed: &Deed) -> anyhow::Result<()> {
     let outcome = errand.run().await;
     let done = errand.done;
     if chosen.output != Form::Table {
-        let row = |it: &Done| vec![it.number.to_string(), it.result(deed).to_owned()];
+        let row = |it: &Settled| vec![it.number.to_string(), it.result(deed).to_owned()];
         let rows = done.iter().map(row).collect();
         let sheet = Sheet { head: vec!["LETTER", "RESULT"], rows, notes: Vec::new() };
         output::print(&sheet.render(chosen.output, &done)?)?;
@@ -156,7 +156,7 @@ async fn act(chosen: &Chosen, deed: &Deed) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Done {
+impl Settled {
     fn result<'a>(&'a self, deed: &Deed) -> &'a str {
         self.why.as_deref().unwrap_or(deed.done)
     }
@@ -167,7 +167,7 @@ struct Work<'a> {
     office: Office,
     chosen: &'a Chosen,
     deed: &'a Deed,
-    done: Vec<Done>,
+    done: Vec<Settled>,
 }
 
 impl Work<'_> {
@@ -194,7 +194,7 @@ impl Work<'_> {
             Answer::Done(_) => None,
             Answer::Refused(text) => Some(text),
         };
-        let done = Done { number, done: why.is_none(), why };
+        let done = Settled { number, done: why.is_none(), why };
         if self.chosen.output == Form::Table {
             // As it goes: the Function may take long for each.
             output::print(&format!("{number}: {}\n", done.result(self.deed)))?;

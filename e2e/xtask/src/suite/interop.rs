@@ -22,7 +22,8 @@ pub fn build() -> Result<Vec<PathBuf>> {
         let archive = program.with_file_name(format!("{name}.tar"));
         if !archive.is_file() {
             let image = format!("rouse.dev/grpc-interop-{name}:{}", GRPC.version);
-            oci::write(&Image { name: image, program, entry, labels: BTreeMap::new() }, &archive)?;
+            let (labels, files) = (BTreeMap::new(), BTreeMap::new());
+            oci::write(&Image { name: image, program, entry, labels, files }, &archive)?;
         }
         archives.push(archive);
     }

@@ -48,8 +48,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     stage.lead(STREAM, FUNCTION).await?;
     stage.source.start()?;
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
-    let publisher = Publisher { context: stage.nats.connect().await? };
-    let publishing = tokio::spawn(async move { publisher.run(until).await });
+    let sender = Publisher { context: stage.nats.connect().await? };
+    let load = tokio::spawn(async move { sender.run(until).await });
     let mut dice = Dice::new(seed);
     let mut kills = BTreeMap::new();
     while Instant::now() < until {
@@ -60,7 +60,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         kill(&mut stage, victim, dice.between(AWAY.0, AWAY.1)).await?;
         *kills.entry(victim).or_insert(0_u64) += 1;
     }
-    let published = publishing.await?;
+    let published = load.await?;
     let all = timeout(PATIENCE, stage.seen.reaches(published)).await;
     if all.is_ok() {
         stage.acknowledged(STREAM, CONSUMER).await?;

@@ -75,8 +75,10 @@ where
 }
 
 /// The end of `serving`, unless an order or another phase comes before. Who has asked for these once
-/// is woken when one comes; asking again with each piece that is read or written costs as much as the
-/// rest of waiting does, so it is seen first whether there is anything to ask for.
+/// is woken when one comes. Asking takes locks, so with each piece that is read or written it is only
+/// seen whether there is anything to ask for. That misses nothing as long as a seat wakes a plain
+/// connection only after it was told to leave: a call without a reason would be left unheard, and
+/// the next one with it.
 async fn unless_told<T>(
     connection: &Connection,
     Orders { phase, leave }: &mut Orders,
