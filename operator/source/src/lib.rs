@@ -24,6 +24,8 @@ mod runner;
 #[cfg(test)]
 mod scripted;
 mod source;
+#[cfg(test)]
+mod stage;
 mod supervisor;
 #[cfg(feature = "nats")]
 mod tls;

@@ -15,10 +15,11 @@ use rouse_crds::v1alpha1::{SecretKey, SourceTls};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use self::stage::{Broker, Function, Grave, Setup, connections, make_stream, until};
+use self::stage::{Broker, Setup, connections, make_stream};
 use super::{Letters, LettersTo, Login, Messages, Start};
 use crate::ToFunction;
 use crate::runner::Bury;
+use crate::stage::{Function, Grave, until};
 
 async fn publish(context: &async_nats::jetstream::Context, bodies: std::ops::Range<u32>) {
     for body in bodies {
@@ -120,7 +121,7 @@ async fn a_consumer_begins_where_it_was_told_to() {
     for (number, (start, first)) in starts.into_iter().enumerate() {
         let function = Function::new(1);
         let mut setup = Setup::new(&broker);
-        setup.in_flight = 1;
+        setup.play.in_flight = 1;
         (setup.stream().start, setup.stream().consumer) = (start, format!("c{number}"));
         let mut source = setup.start(&function);
         source.connects().await;
@@ -141,7 +142,7 @@ async fn batches_keep_the_order_of_the_stream() {
     publish(&context, 0..100).await;
     let function = Function::new(1);
     let mut setup = Setup::new(&broker);
-    (setup.batch, setup.in_flight) = (10, 1);
+    (setup.play.batch, setup.play.in_flight) = (10, 1);
     let mut source = setup.start(&function);
     source.lags(0).await;
     let bodies = function.bodies();
@@ -310,7 +311,7 @@ async fn the_lag_is_what_the_function_is_not_done_with() {
     let mut function = Function::new(1);
     function.takes = Duration::from_millis(500);
     let mut setup = Setup::new(&broker);
-    setup.in_flight = 4;
+    setup.play.in_flight = 4;
     let mut source = setup.start(&function);
     source.lags(20).await;
     source.lags(0).await;
@@ -335,10 +336,10 @@ async fn a_large_message_comes_through_and_what_fails_is_buried() {
     let mut function = Function::new(1);
     function.fails = 10;
     let (mut setup, grave) = (Setup::new(&broker), Grave::default());
-    setup.delivery = serde_json::json!({
+    setup.play.delivery = serde_json::json!({
         "attempts": 2, "backoff": "10ms..10ms", "deadLetter": {"function": "g"},
     });
-    setup.grave = Some(Arc::new(grave.clone()));
+    setup.play.grave = Some(Arc::new(grave.clone()));
     let mut source = setup.start(&function);
     until(async || grave.0.lock().unwrap().len() == 3).await;
     source.lags(0).await;
@@ -375,7 +376,7 @@ async fn what_is_given_up_is_stored_once_in_a_stream_or_given_to_a_function() {
     let mut function = Function::new(1);
     function.fails = 10;
     let mut setup = Setup::new(&broker);
-    setup.delivery = serde_json::json!({
+    setup.play.delivery = serde_json::json!({
         "attempts": 2, "backoff": "10ms..10ms", "deadLetter": {"function": "g"},
     });
     let to = LettersTo {
@@ -385,7 +386,7 @@ async fn what_is_given_up_is_stored_once_in_a_stream_or_given_to_a_function() {
         trigger: "shop/t".into(),
     };
     let letters = Arc::new(Letters::spawn(to, connections(&setup.secrets)));
-    setup.grave = Some(letters.clone());
+    setup.play.grave = Some(letters.clone());
     let mut source = setup.start(&function);
     source.lags(3).await;
     // As long as there is no stream nothing is stored, and nothing acknowledged.
