@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::source::{SecretKey, SourceTls};
 
 /// Changes of tables by logical replication, in the order in which they were committed. The server
-/// needs `wal_level = logical`, the role `REPLICATION`; a slot keeps the server's log while the
-/// Function fails, so set `max_slot_wal_keep_size` there.
+/// needs version 13 or newer and `wal_level = logical`, the role `REPLICATION`; a slot keeps the
+/// server's log while the Function fails, so set `max_slot_wal_keep_size` there. Each row is at most
+/// 64 MiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.plaintext || !has(self.tls)")
@@ -38,14 +39,16 @@ pub struct PostgresTrigger {
     /// them. For servers that have no certificate. Default: false.
     #[serde(default)]
     pub plaintext: bool,
-    /// Replication slot, which keeps how far the Trigger is; made if it is not there. No two Triggers
-    /// may use the same. It stays when the Trigger is deleted and keeps the server's log: drop it with
-    /// `SELECT pg_drop_replication_slot('NAME')`.
+    /// Replication slot, which keeps how far the Trigger is. It is made when the Trigger connects for
+    /// the first time, and tells of what is committed from then on; one that is gone later is not made
+    /// again (`PositionLost`). No two Triggers may use the same. It stays when the Trigger is deleted
+    /// and keeps the server's log: drop it with `SELECT pg_drop_replication_slot('NAME')`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9_]+$')")
         .message("postgres.slot must have at most 63 lower-case letters, digits and '_'"))]
     pub slot: String,
-    /// Publication that names the tables; made for `tables` if it is not there.
+    /// Publication that names the tables; made for `tables` and `operations` if it is not there, for
+    /// which the role must own the tables and may `CREATE` in the database.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$')")
         .message("postgres.publication must have at most 63 lower-case letters, digits and '_', and not begin with a digit"))]

@@ -1,10 +1,11 @@
 //! Programs and libraries of the system that chores need: whether they are there, and how to get
 //! them. Installs only packages of the system, and only where it knows how.
 
-use std::path::PathBuf;
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{command, folders, term};
 
@@ -47,6 +48,19 @@ pub const WRK: Need = Need {
     present: || command::find("wrk").is_some(),
 };
 
+/// The database that a source reads. Debian's package starts a server, unless its tools are told
+/// not to.
+pub const POSTGRES: Need = Need {
+    what: "PostgreSQL",
+    why: "the database that a source reads",
+    debian: POSTGRES_PACKAGE,
+    present: || postgres().is_ok(),
+};
+const POSTGRES_PACKAGE: &str = "postgresql";
+/// What Debian's tools look at before they make and start a server.
+const NO_SERVER: (&str, &str) =
+    ("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n");
+
 /// Fails unless all is there, after installing what is missing where that is possible.
 pub fn require(needs: &[Need]) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !(need.present)()).collect();
@@ -82,6 +96,20 @@ pub fn nginx() -> Result<PathBuf> {
     Ok(found)
 }
 
+/// Where the programs of PostgreSQL are: those of the newest version that is installed.
+pub fn postgres() -> Result<PathBuf> {
+    let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+    let version = |entry: &DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let found = versions.filter_map(|entry| Some((version(&entry)?, entry.path().join("bin"))));
+    // Clients alone are there, too.
+    let found = found.filter(|(_, folder)| folder.join("postgres").exists()).max();
+    let beside = command::find("postgres").and_then(|path| Some(path.parent()?.to_owned()));
+    let folder = found.map(|(_, folder)| folder).or(beside).context("there is no server")?;
+    // It may lack a library.
+    command::output(Command::new(folder.join("postgres")).arg("--version"))?;
+    Ok(folder)
+}
+
 fn extracted(package: &str) -> Result<PathBuf> {
     Ok(folders::cache()?.join("packages").join(package))
 }
@@ -93,12 +121,18 @@ fn get(packages: &[&str]) -> Result<()> {
     std::fs::write(&log, "")?;
     let apt = || {
         let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--assume-yes", "--quiet"]);
+        apt.env("DEBIAN_FRONTEND", "noninteractive").env("UCF_FORCE_CONFFOLD", "1");
+        apt.args(["--assume-yes", "--quiet"]);
         apt
     };
     command::logged(apt().arg("update"), &log)?;
     let (services, plain): (Vec<&str>, Vec<&str>) =
         packages.iter().partition(|package| **package == NGINX_PACKAGE);
+    if plain.contains(&POSTGRES_PACKAGE) && !Path::new(NO_SERVER.0).exists() {
+        let folder = Path::new(NO_SERVER.0).parent().context("a file is in a folder")?;
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(NO_SERVER.0, NO_SERVER.1)?;
+    }
     if !plain.is_empty() {
         command::logged(apt().args(["install", "--no-install-recommends"]).args(plain), &log)?;
     }

@@ -7,6 +7,7 @@
 //! slot brings it again.
 
 mod change;
+mod frame;
 mod ledger;
 mod lsn;
 mod reader;
@@ -14,6 +15,7 @@ mod row;
 mod wire;
 
 pub use change::{Change, Operation, Place, Selection, Table};
+pub use frame::{Frame, Report};
 pub use ledger::Ledger;
 pub use lsn::Lsn;
 pub use reader::{Reader, Told};

@@ -37,6 +37,8 @@ pub struct ValidatedSource {
     pub settings: Settings,
     /// Where the events come from.
     pub kind: SourceKind,
+    /// How far the source was, as its status tells; none where it never was connected.
+    pub checkpoint: Option<String>,
 }
 
 /// Where events come from.
@@ -100,6 +102,7 @@ impl ValidatedSource {
                 Start::parse(&stream.start)?;
             }
             let delivery = trigger.spec.delivery.clone().unwrap_or_default();
+            let told = trigger.status.as_ref().and_then(|status| status.source.as_ref());
             Ok(Self {
                 function: FunctionKey::new(&key.namespace, &trigger.spec.function),
                 filter: trigger.spec.filter.as_deref().map(Filter::parse).transpose()?,
@@ -107,6 +110,7 @@ impl ValidatedSource {
                 key,
                 uid,
                 kind,
+                checkpoint: told.and_then(|told| told.checkpoint.clone()),
             })
         };
         Some(parse())

@@ -37,6 +37,9 @@ pub enum Failure {
     /// somebody must say how to go on.
     #[error("{0}")]
     Lost(String),
+    /// Somebody else reads what only one may read.
+    #[error("{0}")]
+    InUse(String),
     /// A Secret, or a key of it, is not there.
     #[error("there is no key {key} in a Secret {secret}: create it")]
     Credentials {
@@ -74,6 +77,7 @@ impl Failure {
             Self::Denied { .. } => "AccessDenied",
             Self::Missing { .. } => "SourceMissing",
             Self::Lost(_) => "PositionLost",
+            Self::InUse(_) => "SourceInUse",
             Self::Credentials { .. } => "SecretMissing",
             Self::Forbidden(_) => "AddressForbidden",
             Self::NotSupported(_) => "SourceNotSupported",
@@ -84,7 +88,9 @@ impl Failure {
     /// Longest pause before the next try: what somebody must mend is looked at less often.
     pub const fn longest_pause(&self) -> Duration {
         match self {
-            Self::Away { .. } | Self::Credentials { .. } => Duration::from_secs(15),
+            Self::Away { .. } | Self::Credentials { .. } | Self::InUse(_) => {
+                Duration::from_secs(15)
+            }
             _ => Duration::from_mins(1),
         }
     }

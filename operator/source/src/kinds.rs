@@ -28,6 +28,8 @@ pub struct Means {
     office: crate::office::Office,
     #[cfg(feature = "nats")]
     nats: crate::nats::Connections,
+    #[cfg(feature = "postgres")]
+    policy: Arc<Policy>,
     #[cfg(feature = "webhook")]
     doors: crate::webhook::Doors,
 }
@@ -37,12 +39,14 @@ impl Means {
     pub fn new(secrets: Secrets, policy: Policy) -> Self {
         let policy = Arc::new(policy);
         #[cfg(feature = "nats")]
-        let nats = crate::nats::Connections::new(secrets.clone(), policy);
+        let nats = crate::nats::Connections::new(secrets.clone(), policy.clone());
         Self {
             #[cfg(feature = "nats")]
             office: crate::office::Office::new(nats.clone()),
             #[cfg(feature = "nats")]
             nats,
+            #[cfg(feature = "postgres")]
+            policy,
             secrets,
             #[cfg(feature = "webhook")]
             doors: crate::webhook::Doors::default(),
@@ -107,6 +111,16 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
             let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
             Ok(seat.run(Nats::new(settings, means.nats())))
         }
+        #[cfg(feature = "postgres")]
+        SourceKind::Postgres(postgres) => {
+            use crate::postgres::{Postgres, Settings};
+            let settings = Settings {
+                trigger: postgres.clone(),
+                source: seat.own_path(),
+                checkpoint: seat.trigger.checkpoint.clone(),
+            };
+            Ok(seat.run(Postgres::new(settings, means.secrets.clone(), means.policy.clone())))
+        }
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {
             use crate::webhook::WebhookSettings;
@@ -137,6 +151,8 @@ pub(crate) fn message_of(
     Some(match kind {
         #[cfg(feature = "nats")]
         SourceKind::Nats(_) => to_message::<crate::nats::Nats>(format, &events),
+        #[cfg(feature = "postgres")]
+        SourceKind::Postgres(_) => to_message::<crate::postgres::Postgres>(format, &events),
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(_) | SourceKind::CloudEvents(_) => {
             to_message::<crate::webhook::Webhook>(format, &events)
@@ -188,7 +204,7 @@ impl Seat<'_> {
 
     /// Runs `source`, and drops `kept` when it is over.
     fn run_with<S: Source, K: Send + 'static>(self, source: S, kept: K) -> BoxFuture<'static, ()> {
-        let ValidatedSource { key, uid, function, filter, settings, kind: _ } =
+        let ValidatedSource { key, uid, function, filter, settings, kind: _, checkpoint: _ } =
             self.trigger.clone();
         let work = Work { key, uid, function, filter, settings };
         let Self { wires, stop, .. } = self;

@@ -20,6 +20,8 @@ mod metrics;
 pub mod nats;
 #[cfg(feature = "nats")]
 mod office;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod runner;
 #[cfg(test)]
 mod scripted;
@@ -27,7 +29,11 @@ mod source;
 #[cfg(test)]
 mod stage;
 mod supervisor;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "postgres"))]
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "a name is checked apart for NATS only")
+)]
 mod tls;
 #[cfg(feature = "webhook")]
 pub mod webhook;

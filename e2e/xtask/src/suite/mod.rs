@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::Args;
 
 use self::report::Report;
+use crate::packages::{self, POSTGRES};
 use crate::programs::Profile;
 use crate::stage::StageArguments;
 use crate::tools::{
@@ -102,10 +103,12 @@ fn servers(report: &mut Report) -> Result<()> {
     report
         .step("sources against real servers", |report| {
             tools::ensure(&[&NATS])?;
+            packages::require(&[POSTGRES])?;
             let mut test = cargo();
             test.env("ROUSE_NATS_SERVER", tools::path(&NATS, "nats-server")?);
+            test.env("ROUSE_POSTGRES", packages::postgres()?);
             test.args(["test", "--package", "rouse-source", "--lib", "--"]);
-            report.tests(test.args(["--ignored", "nats::"]))
+            report.tests(test.args(["--ignored", "nats::", "postgres::"]))
         })
         .map(drop)
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use rouse_crds::v1alpha1::{PostgresOperation, PostgresTable, PostgresTrigger};
 use serde_json::{Map, Value, json};
 
 use super::Lsn;
+use super::row::escape;
 use crate::event::{CloudEvent, Data};
 
 /// What was done to a row, or to a table.
@@ -53,7 +55,36 @@ pub struct Table {
     pub columns: BTreeSet<String>,
 }
 
+impl From<PostgresOperation> for Operation {
+    fn from(operation: PostgresOperation) -> Self {
+        match operation {
+            PostgresOperation::Insert => Self::Insert,
+            PostgresOperation::Update => Self::Update,
+            PostgresOperation::Delete => Self::Delete,
+            PostgresOperation::Truncate => Self::Truncate,
+        }
+    }
+}
+
+impl Table {
+    /// A table as a Trigger names it: `schema.name`.
+    pub fn of(table: &PostgresTable) -> Self {
+        let PostgresTable { name, columns } = table;
+        let (schema, name) = name.split_once('.').unwrap_or(("public", name));
+        let columns = columns.iter().cloned().collect();
+        Self { schema: schema.to_owned(), name: name.to_owned(), columns }
+    }
+}
+
 impl Selection {
+    /// What a Trigger asks for.
+    pub fn of_trigger(trigger: &PostgresTrigger) -> Self {
+        Self {
+            operations: trigger.operations.iter().copied().map(Into::into).collect(),
+            tables: trigger.tables.iter().map(Table::of).collect(),
+        }
+    }
+
     /// Whether `column` of a table is told; none where no such change of it is told of.
     pub(super) fn of<'a>(
         &'a self,
@@ -142,7 +173,7 @@ impl Change {
     }
 
     fn subject(&self) -> String {
-        let (schema, name) = &self.table;
+        let (schema, name) = (escape(&self.table.0), escape(&self.table.1));
         self.key
             .as_ref()
             .map_or_else(|| format!("{schema}.{name}"), |key| format!("{schema}.{name}/{key}"))

@@ -10,7 +10,7 @@ use super::row::{Row, key};
 use super::wire::{Cell, Malformed, Message, Old, Relation};
 
 /// PostgreSQL counts its microseconds from here: 2000-01-01.
-const EPOCH: i64 = 946_684_800_000_000;
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
 /// What is known on a connection: the tables that were described on it, and the transaction that is
 /// being told. Made anew for each connection, on which PostgreSQL describes all anew.

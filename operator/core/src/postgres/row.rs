@@ -1,5 +1,7 @@
 //! Rows as JSON.
 
+use std::fmt::Write;
+
 use serde_json::{Map, Value};
 
 use super::wire::{Cell, Column, Malformed, Relation};
@@ -65,9 +67,22 @@ pub(super) fn key(
     Ok((!values.is_empty()).then(|| values.join(",")))
 }
 
-/// So that keys of several columns are told apart: `,` divides them.
-fn escape(text: &str) -> String {
-    text.replace('%', "%25").replace(',', "%2C")
+/// So that keys of several columns are told apart, as `,` divides them, and that the key may be an
+/// attribute of an event, which holds no control characters.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '%' || c == ',' || c.is_control() {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                // Writing to a string can't fail.
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 fn check(relation: &Relation, cells: &[Cell<'_>]) -> Result<(), Malformed> {

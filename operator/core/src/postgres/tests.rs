@@ -223,6 +223,21 @@ fn keys_of_several_columns_are_told_apart() {
 }
 
 #[test]
+fn a_key_is_an_attribute_of_an_event_whatever_is_in_it() {
+    let table = "520000000173007400640001016100000000 19ffffffff".replace(' ', "");
+    let mut reader = Reader::new(Selection::default());
+    for message in [ORDERS[0], &table] {
+        reader.read(&bytes(message)).unwrap();
+    }
+    // "a\n\u{85}"
+    let insert = "49000000014e00017400000004610ac285";
+    let Told::Changes(told) = reader.read(&bytes(insert)).unwrap() else { panic!("no change") };
+    let event = told[0].clone().into_event("/t".into(), "s");
+    assert_eq!(event.subject.as_deref(), Some("s.t/a%0A%C2%85"));
+    crate::event::to_binary(&event).unwrap();
+}
+
+#[test]
 fn a_large_key_that_did_not_change_is_still_the_key() {
     let table = "520000000173007400640001016100000000 19ffffffff".replace(' ', "");
     let mut reader = Reader::new(Selection::default());

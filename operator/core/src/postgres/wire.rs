@@ -151,10 +151,10 @@ impl<'a> Message<'a> {
 }
 
 /// What is left to read.
-struct Rest<'a>(&'a [u8]);
+pub(super) struct Rest<'a>(pub &'a [u8]);
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed::Short)?;
         self.0 = rest;
         Ok(taken)
@@ -166,7 +166,7 @@ impl<'a> Rest<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         self.array().map(u8::from_be_bytes)
     }
 
@@ -182,7 +182,7 @@ impl<'a> Rest<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    fn lsn(&mut self) -> Result<Lsn, Malformed> {
+    pub fn lsn(&mut self) -> Result<Lsn, Malformed> {
         self.array().map(u64::from_be_bytes).map(Lsn)
     }
 

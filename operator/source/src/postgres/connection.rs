@@ -1,0 +1,106 @@
+//! Connects to a server of PostgreSQL: to the address that was checked, and encrypted unless its
+//! Trigger says that it need not be.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use postgres_protocol::message::frontend;
+use rouse_crds::v1alpha1::{SecretKey, SourceTls};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::Access;
+use super::login::Login;
+use super::wire::{PATIENCE, Wire};
+use crate::address;
+use crate::credentials::{Secret, Secrets};
+use crate::failure::Failure;
+use crate::tls;
+
+const DOING: &str = "connecting to PostgreSQL";
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Reading changes, and asking before.
+    Replication,
+    /// Asking.
+    Questions,
+}
+
+/// Connects and logs in.
+pub(super) async fn open(access: &Access, mode: Mode) -> Result<Wire, Failure> {
+    let Access { settings, secrets, policy } = access;
+    let trigger = &settings.trigger;
+    let password = match &trigger.password {
+        Some(SecretKey { name, key }) => Some(secrets.fetch(name, key).await?),
+        None => None,
+    };
+    let password = password.as_ref().map(Secret::text).transpose()?;
+    let login = Login {
+        user: &trigger.user,
+        database: &trigger.database,
+        password,
+        replicates: mode == Mode::Replication,
+        is_private: !trigger.plaintext,
+    };
+    let connect = async {
+        let at = address::checked(&trigger.host, trigger.port, policy).await?;
+        let mut wire = if trigger.plaintext {
+            Wire::new(reach(at).await?)
+        } else {
+            let none = SourceTls::default();
+            encrypt(at, &trigger.host, trigger.tls.as_ref().unwrap_or(&none), secrets).await?
+        };
+        login.run(&mut wire).await?;
+        Ok(wire)
+    };
+    let opened = timeout(PATIENCE, connect).await;
+    opened.unwrap_or_else(|_| Err(Failure::away(DOING, "the server does not answer")))
+}
+
+async fn reach(at: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(at).await.map_err(|error| Failure::away(DOING, error))?;
+    stream.set_nodelay(true).map_err(|error| Failure::away(DOING, error))?;
+    Ok(stream)
+}
+
+/// Has the server speak TLS, and show a certificate of `host`.
+async fn encrypt(
+    at: SocketAddr,
+    host: &str,
+    tls: &SourceTls,
+    secrets: &Secrets,
+) -> Result<Wire, Failure> {
+    let config = tls::client_config(tls, secrets).await?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Failure::Invalid(format!("{host} is no name that a certificate may have")))?;
+    let mut stream = reach(at).await?;
+    let mut question = bytes::BytesMut::new();
+    frontend::ssl_request(&mut question);
+    let away = |error| Failure::away(DOING, error);
+    stream.write_all(&question).await.map_err(away)?;
+    // One byte and no more: what somebody on the way sent behind it would be taken for the server's.
+    let answer = stream.read_u8().await.map_err(away)?;
+    if answer != b'S' {
+        return Err(Failure::Invalid(format!(
+            "the server at {host} does not speak TLS: give it a certificate (ssl = on), or set \
+             spec.postgres.plaintext if anybody on the way may read and change all"
+        )));
+    }
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| {
+        let said = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        match said {
+            Some(rustls::Error::InvalidCertificate(why)) => Failure::Invalid(format!(
+                "the certificate of {host} is not believed ({why}): name the authority that signed \
+                 it in spec.postgres.tls.ca, and the server in spec.postgres.host as it is named there"
+            )),
+            _ => Failure::away(DOING, error),
+        }
+    })?;
+    Ok(Wire::new(stream))
+}
