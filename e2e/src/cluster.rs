@@ -20,6 +20,8 @@ pub const NATS_IMAGE: &str = "rouse.dev/nats-server:v2.15.2";
 /// Images of the client and the server that gRPC's own makers test with.
 pub const GRPC_IMAGES: [&str; 2] =
     ["rouse.dev/grpc-interop-client:v1.84.0", "rouse.dev/grpc-interop-server:v1.84.0"];
+/// Image of a server of PostgreSQL, in the same way as that of NATS.
+pub const POSTGRES_IMAGE: &str = "rouse.dev/postgres:test";
 /// How long it may take from a pod's readiness until its Service leads to it.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";

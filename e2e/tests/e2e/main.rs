@@ -15,6 +15,7 @@ mod failures;
 mod lifecycle;
 mod names;
 mod peers;
+mod postgres;
 mod protocols;
 mod rights;
 mod rollout;

@@ -119,7 +119,7 @@ impl Nats {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }

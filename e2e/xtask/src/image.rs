@@ -2,19 +2,24 @@
 //! Must not know how a cluster is run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
+use crate::packages::{self, POSTGRES};
 use crate::programs::{self, Profile};
 use crate::tools::{self, catalog::NATS};
-use crate::{folders, term};
+use crate::{command, folders, term};
 
 /// Bytes that the operator's archive may have.
 const LIMIT: u64 = 20_000_000;
+/// The server that tests talk to, whatever its version.
+const POSTGRES_IMAGE: &str = "rouse.dev/postgres:test";
+const SHELL: &str = "/bin/sh";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Arguments of `cargo xtask image`.
@@ -73,7 +78,8 @@ pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
         let path = folder.join(format!("{}.tar", content.program));
         let name = format!("rouse.dev/{}:v{VERSION}", content.program);
         let entry = content.entry;
-        let image = Image { name, program, entry, labels: labels(content) };
+        let (files, labels) = (BTreeMap::new(), labels(content));
+        let image = Image { name, program, entry, files, labels };
         let archive = oci::write(&image, &path)?;
         check_size(content, &archive)?;
         term::result(format!("{}  {}", image.name, archive.digest));
@@ -94,10 +100,58 @@ pub fn build_nats() -> Result<PathBuf> {
     let path = program.with_file_name("image.tar");
     if !path.is_file() {
         let name = format!("rouse.dev/{}:{}", NATS.name, NATS.version);
-        let image = Image { name, program, entry: "/nats-server", labels: BTreeMap::new() };
+        let (files, labels) = (BTreeMap::new(), BTreeMap::new());
+        let image = Image { name, program, entry: "/nats-server", files, labels };
         oci::write(&image, &path)?;
     }
     Ok(path)
+}
+
+/// Builds the image of a server of PostgreSQL from what is installed on this machine: its programs,
+/// the libraries that they need, and a shell, by which they start one another. Tests talk to it, and
+/// no release has it.
+pub fn build_postgres() -> Result<PathBuf> {
+    const LIBRARIES: [&str; 3] = ["dict_snowball.so", "pgoutput.so", "plpgsql.so"];
+    packages::require(&[POSTGRES])?;
+    let programs = packages::postgres()?;
+    let config = |what| command::output(Command::new(programs.join("pg_config")).arg(what));
+    let (version, own, shared) =
+        (config("--version")?, config("--pkglibdir")?, config("--sharedir")?);
+    let path = folders::cache()?.join("image").join(format!("{}.tar", version.replace(' ', "-")));
+    if path.is_file() {
+        return Ok(path);
+    }
+    let mut here: Vec<PathBuf> =
+        ["initdb", "postgres", "psql"].map(|program| programs.join(program)).into();
+    here.extend(LIBRARIES.map(|library| Path::new(&own).join(library)));
+    let mut files = BTreeMap::new();
+    for file in here.iter().map(PathBuf::as_path).chain([Path::new(SHELL)]) {
+        let needs = command::output(Command::new("ldd").arg(file))?;
+        files.extend(libraries(&needs).map(|path| (path.into(), path.into())));
+        files.insert(file.to_owned(), file.to_owned());
+    }
+    gather(Path::new(&shared), &mut files)?;
+    let (program, labels) = (SHELL.into(), BTreeMap::new());
+    let image = Image { name: POSTGRES_IMAGE.into(), program, entry: SHELL, files, labels };
+    oci::write(&image, &path)?;
+    Ok(path)
+}
+
+/// The paths of the libraries that `ldd` tells of.
+fn libraries(needs: &str) -> impl Iterator<Item = &str> {
+    needs.split_whitespace().filter(|word| word.starts_with('/'))
+}
+
+fn gather(folder: &Path, files: &mut BTreeMap<PathBuf, PathBuf>) -> Result<()> {
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_dir() {
+            gather(&path, files)?;
+        } else {
+            files.insert(path.clone(), path);
+        }
+    }
+    Ok(())
 }
 
 /// Imports the archives where the local cluster is meant; elsewhere says what to do.
@@ -138,6 +192,13 @@ fn check_size(content: &Content, archive: &Archive) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_are_read_from_what_ldd_says() {
+        let told =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibz.so.1 => /lib/libz.so.1 (0x2)\n\t/lib64/ld.so (0x3)";
+        assert_eq!(libraries(told).collect::<Vec<_>>(), ["/lib/libz.so.1", "/lib64/ld.so"]);
+    }
 
     #[test]
     fn a_big_image_is_refused() {

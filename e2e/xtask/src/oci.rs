@@ -1,9 +1,10 @@
 //! Writes container images as OCI archives, byte for byte the same for the same contents.
 //! Must not know what is in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -34,6 +35,8 @@ pub struct Image {
     pub program: PathBuf,
     /// Its absolute path in the image.
     pub entry: &'static str,
+    /// Other files: where each is in the image, and on this machine.
+    pub files: BTreeMap<PathBuf, PathBuf>,
     /// Labels of the image.
     pub labels: BTreeMap<&'static str, String>,
 }
@@ -69,9 +72,9 @@ impl Blob {
 
 /// Writes `image` to `path`. The file appears whole or not at all.
 pub fn write(image: &Image, path: &Path) -> Result<Archive> {
-    let program = std::fs::read(&image.program)
-        .with_context(|| format!("could not read {}", image.program.display()))?;
-    let layer_tar = layer(image.entry, &program)?;
+    let mut files = image.files.clone();
+    files.insert(image.entry.into(), image.program.clone());
+    let layer_tar = layer(&files)?;
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&layer_tar)?;
     let layer = Blob::new(gzip.finish()?);
@@ -152,8 +155,8 @@ fn index(image: &Image, manifest: &Blob) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))?)
 }
 
-/// The files of the image: the program and the least that libraries expect of a system.
-fn layer(entry: &str, program: &[u8]) -> Result<Vec<u8>> {
+/// The files of the image, and the least that libraries expect of a system.
+fn layer(files: &BTreeMap<PathBuf, PathBuf>) -> Result<Vec<u8>> {
     let passwd = format!("root:x:0:0:root:/:/\nrouse:x:{USER}:{USER}:rouse:/:/\n");
     let group = format!("root:x:0:\nrouse:x:{USER}:\n");
     let mut tar = Builder::new(Vec::new());
@@ -162,11 +165,22 @@ fn layer(entry: &str, program: &[u8]) -> Result<Vec<u8>> {
     file(&mut tar, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
     file(&mut tar, "etc/passwd", 0o644, passwd.as_bytes())?;
     folder(&mut tar, "tmp/", 0o1777)?;
-    let entry = entry.trim_start_matches('/');
-    for (end, _) in entry.match_indices('/') {
-        folder(&mut tar, entry.get(..=end).unwrap_or_default(), 0o755)?;
+    let mut folders = BTreeSet::from(["etc/".to_owned(), "tmp/".to_owned()]);
+    for (path, of) in files {
+        let bytes =
+            std::fs::read(of).with_context(|| format!("could not read {}", of.display()))?;
+        let mode =
+            if std::fs::metadata(of)?.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let path = path.to_str().context("a path is no text")?.trim_start_matches('/');
+        for (end, _) in path.match_indices('/') {
+            let parent = path.get(..=end).unwrap_or_default().to_owned();
+            if !folders.contains(&parent) {
+                folder(&mut tar, &parent, 0o755)?;
+                folders.insert(parent);
+            }
+        }
+        file(&mut tar, path, mode, &bytes)?;
     }
-    file(&mut tar, entry, 0o755, program)?;
     Ok(tar.into_inner()?)
 }
 
@@ -226,10 +240,12 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let program = folder.join("program");
         std::fs::write(&program, "#!/bin/true\n".repeat(1000)).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let image = Image {
             name: "rouse.dev/test:v1".to_owned(),
             program,
             entry: "/bin/test",
+            files: BTreeMap::new(),
             labels: BTreeMap::from([("a", "b".to_owned())]),
         };
         let path = folder.join("image.tar");
@@ -285,17 +301,25 @@ mod tests {
 
     #[test]
     fn the_layer_holds_the_program_and_no_date() {
-        let files = entries(&layer("/usr/bin/x", b"program").unwrap()[..]);
+        let program = std::env::temp_dir().join(format!("xtask-layer-{}", std::process::id()));
+        std::fs::write(&program, "program").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let paths =
+            ["/usr/bin/x", "/usr/bin/y", "/etc/z"].map(|path| (path.into(), program.clone()));
+        let files = entries(&layer(&BTreeMap::from(paths)).unwrap()[..]);
+        std::fs::remove_file(program).unwrap();
         let paths: Vec<_> = files.keys().map(String::as_str).collect();
         let expected = [
             "etc/",
             "etc/group",
             "etc/nsswitch.conf",
             "etc/passwd",
+            "etc/z",
             "tmp/",
             "usr/",
             "usr/bin/",
             "usr/bin/x",
+            "usr/bin/y",
         ];
         assert_eq!(paths, expected);
         let (program, bytes) = &files["usr/bin/x"];

@@ -45,7 +45,8 @@ pub fn build() -> Result<Vec<PathBuf>> {
 }
 
 fn write(name: String, program: PathBuf, entry: &'static str, archive: &Path) -> Result<()> {
-    oci::write(&Image { name, program, entry, labels: BTreeMap::new() }, archive)?;
+    let (files, labels) = (BTreeMap::new(), BTreeMap::new());
+    oci::write(&Image { name, program, entry, files, labels }, archive)?;
     Ok(())
 }
 
