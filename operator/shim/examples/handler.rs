@@ -1,6 +1,6 @@
 //! A language process for the tests, in nothing but the standard library: it listens on `$PORT`, or
 //! asks the Runtime API where that is named. What it is to do comes in the request's query, or in the
-//! event's `do`: `hang`, `exit`, `print=BYTES`, `large=BYTES`, `odd`, `fork`, `leak`, `stream`,
+//! event's `do`: `hang`, `exit`, `shut`, `print=BYTES`, `large=BYTES`, `odd`, `fork`, `leak`, `stream`,
 //! `sleep=MILLIS`, `cut`, `fail`; nothing is an echo. As a custom handler of Azure it gives back the
 //! call that it gets.
 
@@ -39,6 +39,8 @@ impl Deed<'_> {
                 std::thread::park();
             },
             "exit" => std::process::exit(7),
+            // The process is there for a while yet, and its port is not.
+            "shut" => drop(Command::new("sleep").arg("0.5").exec()),
             // It leaves its parent's group, and outlives it.
             "fork" => {
                 let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();

@@ -21,6 +21,7 @@ mod serve;
 mod settings;
 mod state;
 mod supervisor;
+mod unsent;
 
 use std::process::ExitCode;
 use std::sync::Arc;

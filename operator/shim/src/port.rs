@@ -17,14 +17,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::problem::{Body, Problem};
+use crate::problem::Problem;
 use crate::process::Requests;
 use crate::state::Phase;
 use crate::supervisor::{Handle, Tongue, World};
+use crate::unsent::Lent;
 
 /// The first and the longest pause between two looks at whether a port is open.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_millis(20);
+pub const FIRST_LOOK: Duration = Duration::from_millis(1);
+pub const LONGEST_LOOK: Duration = Duration::from_millis(20);
 /// How long a process that broke off an answer may take to be seen gone.
 const SEEN_GONE: Duration = Duration::from_millis(200);
 /// A connection that rests this long is closed, before most servers close it.
@@ -64,7 +65,7 @@ pub struct Target {
     /// Has it replaced.
     pub handle: Handle,
     /// Connections to it.
-    pub client: Client<HttpConnector, Body>,
+    pub client: Client<HttpConnector, Lent>,
 }
 
 impl Target {
@@ -152,6 +153,10 @@ impl Tongue for PortTongue {
         let port = self.port.load(Ordering::Relaxed);
         let target = Target { port, handle, client };
         drop(self.target.send_replace(Ok(Arc::new(target))));
+    }
+
+    fn ends(&self, cause: &str) {
+        self.gone(cause);
     }
 
     fn gone(&self, cause: &str) {

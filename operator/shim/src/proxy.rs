@@ -14,13 +14,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 use crate::events::Events;
-use crate::port::{PortTongue, Target};
+use crate::port::{FIRST_LOOK, LONGEST_LOOK, PortTongue, Target};
 use crate::problem::{Body, Error, Problem};
 use crate::process;
 use crate::supervisor::{Tongue, World};
+use crate::unsent::lend;
 
 /// Passes requests on.
 pub struct Proxy {
@@ -45,31 +46,42 @@ impl Proxy {
         outcome.unwrap_or_else(|problem| problem.response())
     }
 
-    /// Passes on a request that is fit.
+    /// Passes on a request that is fit. One of which nothing was sent, because the process has gone or
+    /// takes no connection, waits for the next process, or for the same to take one again.
     pub async fn exchange(&self, mut request: Request<Body>) -> Result<Response<Body>, Problem> {
         let deadline = Instant::now() + self.world.settings.times.request;
-        let target = self.tongue.target(&self.world, deadline).await?;
-        let requests = self.tongue.requests();
-        if requests.count() == 0 {
-            // What was printed until now is of those before.
-            target.handle.output.settle().await;
-        }
-        let own = requests.begin(id_of(request.headers()));
         let upgrade = request.headers().contains_key(UPGRADE);
-        let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-        address(&mut request, target.port)?;
-        let watch = Watch::over(Arc::clone(&target), deadline, self.patience());
-        let answered_in_time = timeout_at(deadline, target.client.request(request)).await;
-        match answered_in_time {
-            Ok(Ok(response)) => {
-                watch.end();
-                Ok(answered(response, client_side, Rest { own, deadline }))
+        let mut client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let id = id_of(request.headers());
+        let mut pause = FIRST_LOOK;
+        loop {
+            let target = self.tongue.target(&self.world, deadline).await?;
+            let requests = self.tongue.requests();
+            if requests.count() == 0 {
+                // What was printed until now is of those before.
+                target.handle.output.settle().await;
             }
-            Ok(Err(error)) => {
-                watch.end();
-                Err(Problem::Gone(self.tongue.why_gone(&target, causes(&error)).await))
-            }
-            Err(_) => Err(Problem::Late(self.patience().as_millis())),
+            let own = requests.begin(Arc::clone(&id));
+            address(&mut request, target.port)?;
+            let (lent, kept) = lend(request);
+            let watch = Watch::over(Arc::clone(&target), deadline, self.patience());
+            let error = match timeout_at(deadline, target.client.request(lent)).await {
+                Ok(Ok(response)) => {
+                    watch.end();
+                    return Ok(answered(response, client_side.take(), Rest { own, deadline }));
+                }
+                Ok(Err(error)) => error,
+                Err(_) => return Err(Problem::Late(self.patience().as_millis())),
+            };
+            watch.end();
+            let Some(unsent) = kept.back(&error) else {
+                let cause = self.tongue.why_gone(&target, causes(&error)).await;
+                return Err(Problem::Gone(cause));
+            };
+            request = unsent;
+            drop(own);
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
 

@@ -37,6 +37,9 @@ pub trait Tongue: Send + Sync + 'static {
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// The process takes requests; it can be ended by `handle`.
     fn begin(&self, handle: Handle);
+    /// The process ends or has ended, and why: it gets no more requests, but what it has said already
+    /// still counts.
+    fn ends(&self, cause: &str);
     /// The process is gone, and why: whoever waits for it waits in vain.
     fn gone(&self, cause: &str);
     /// The requests that the process has.
@@ -297,13 +300,17 @@ impl<T: Tongue> Supervisor<T> {
         loop {
             let order = tokio::select! {
                 exit = running.ended() => {
+                    let why = format!("the language process {exit}");
+                    self.tongue.ends(&why);
                     running.kill().await;
-                    return End::Itself(format!("the language process {exit}"));
+                    return End::Itself(why);
                 }
                 order = self.orders.recv() => order,
             };
             match order {
                 Some(Order::Replace { start, why }) if start == self.start => {
+                    // Before it is killed: nobody may find it dead.
+                    self.tongue.ends(&why);
                     running.kill().await;
                     return End::Ordered(why);
                 }

@@ -87,12 +87,12 @@ impl Line {
     }
 
     /// The next invocation, as soon as there is one for which somebody still waits.
-    pub async fn next(&self) -> Option<Invocation> {
+    pub async fn next(&self) -> Option<Held<'_>> {
         let receiver = {
             let mut both = self.both();
             while let Some(invocation) = both.invocations.pop_front() {
                 if !invocation.reply.is_closed() {
-                    return Some(invocation);
+                    return Some(Held { line: self, invocation: Some(invocation) });
                 }
             }
             let (asker, receiver) = oneshot::channel();
@@ -101,7 +101,22 @@ impl Line {
             receiver
         };
         let mut asking = Asking { line: self, receiver };
-        (&mut asking.receiver).await.ok()
+        let invocation = (&mut asking.receiver).await.ok()?;
+        Some(Held { line: self, invocation: Some(invocation) })
+    }
+
+    /// Takes back what was in the hand of an asker that went away, to the front.
+    fn back(&self, invocation: Invocation) {
+        let mut both = self.both();
+        both.invocations.push_front(invocation);
+        // Others may ask.
+        while let Some(asker) = both.askers.pop_front() {
+            let Some(first) = both.invocations.pop_front() else { return };
+            match asker.send(first) {
+                Ok(()) => return,
+                Err(back) => both.invocations.push_front(back),
+            }
+        }
     }
 
     fn both(&self) -> MutexGuard<'_, Both> {
@@ -119,16 +134,29 @@ impl Drop for Asking<'_> {
     fn drop(&mut self) {
         self.receiver.close();
         if let Ok(invocation) = self.receiver.try_recv() {
-            let mut both = self.line.both();
-            both.invocations.push_front(invocation);
-            // Others may ask.
-            while let Some(asker) = both.askers.pop_front() {
-                let Some(first) = both.invocations.pop_front() else { return };
-                match asker.send(first) {
-                    Ok(()) => return,
-                    Err(back) => both.invocations.push_front(back),
-                }
-            }
+            self.line.back(invocation);
+        }
+    }
+}
+
+/// An invocation that is about to be given to a process. If that goes away before, it goes back.
+#[derive(Debug)]
+pub struct Held<'a> {
+    line: &'a Line,
+    invocation: Option<Invocation>,
+}
+
+impl Held<'_> {
+    /// The invocation, if somebody still waits for it.
+    pub fn take(mut self) -> Option<Invocation> {
+        self.invocation.take().filter(|invocation| !invocation.reply.is_closed())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(invocation) = self.invocation.take() {
+            self.line.back(invocation);
         }
     }
 }
@@ -151,6 +179,10 @@ mod tests {
         (invocation, receiver)
     }
 
+    async fn next(line: &Line) -> String {
+        line.next().await.unwrap().take().unwrap().id.to_string()
+    }
+
     #[tokio::test]
     async fn both_sides_are_served_in_the_order_in_which_they_came() {
         let line = Line::default();
@@ -158,8 +190,8 @@ mod tests {
         let (second, _two) = invocation("2");
         line.push(first).unwrap();
         line.push(second).unwrap();
-        assert_eq!(&*line.next().await.unwrap().id, "1");
-        assert_eq!(&*line.next().await.unwrap().id, "2");
+        assert_eq!(next(&line).await, "1");
+        assert_eq!(next(&line).await, "2");
     }
 
     #[tokio::test]
@@ -170,7 +202,7 @@ mod tests {
         line.push(first).unwrap();
         line.push(second).unwrap();
         drop(receiver);
-        assert_eq!(&*line.next().await.unwrap().id, "2");
+        assert_eq!(next(&line).await, "2");
     }
 
     #[tokio::test]
@@ -186,7 +218,8 @@ mod tests {
         let (only, _one) = invocation("1");
         line.push(only).unwrap();
         drop(asking);
-        assert_eq!(&*line.next().await.unwrap().id, "1");
+        drop(line.next().await.unwrap());
+        assert_eq!(next(&line).await, "1");
     }
 
     #[tokio::test]

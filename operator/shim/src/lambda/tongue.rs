@@ -37,7 +37,7 @@ struct State {
     flights: HashMap<Arc<str>, Flight>,
     /// Invocations that it has answered.
     answers: u64,
-    /// It gets no more: one of its invocations is overdue.
+    /// It gets no more: one of its invocations is overdue, or it is to end.
     retires: bool,
 }
 
@@ -94,20 +94,18 @@ impl LambdaTongue {
                 let state = self.state();
                 state.handle.as_ref().map(|handle| Arc::clone(&handle.output))
             };
-            let invocation = self.line.next().await?;
+            let held = self.line.next().await?;
             if let Some(output) = output.filter(|_| self.requests.count() == 0) {
                 // What was printed until now is of those before.
                 output.settle().await;
             }
-            if invocation.reply.is_closed() {
-                continue;
-            }
             if self.state().retires {
-                // There is room for one that was there already.
-                let _ = self.line.push(invocation);
+                drop(held);
                 return std::future::pending().await;
             }
-            return Some(self.fly(invocation));
+            if let Some(invocation) = held.take() {
+                return Some(self.fly(invocation));
+            }
         }
     }
 
@@ -193,7 +191,9 @@ impl State {
         self.flights.values().all(|flight| flight.is_overdue)
     }
 
-    fn replace(&self, why: &str) {
+    fn replace(&mut self, why: &str) {
+        // It may ask for more before it is ended.
+        self.retires = true;
         if let Some(handle) = &self.handle {
             handle.replace(why);
         }
@@ -234,6 +234,10 @@ impl Tongue for LambdaTongue {
 
     fn begin(&self, handle: Handle) {
         self.state().handle = Some(handle);
+    }
+
+    fn ends(&self, _: &str) {
+        self.state().retires = true;
     }
 
     fn gone(&self, cause: &str) {

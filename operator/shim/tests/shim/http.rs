@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::rig::{Shim, digest, eventually, files, get, handler, lives, post, send};
+use crate::rig::{Shim, digest, eventually, files, get, handler, is_stopped, lives, post, send};
 
 async fn serving(variables: &[(&str, &str)]) -> (Shim, u16) {
     Shim::serving(&[&handler()], variables).await
@@ -89,7 +89,7 @@ async fn one_that_exits_is_named_and_started_again() {
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert!(answer.text().contains("exit code 7"), "{}", answer.text());
     assert_eq!(get(port, "/").await.status, 200, "it waits for the next one");
-    assert_eq!(shim.state().await["starts"], 2);
+    assert_eq!(shim.state().await["starts"], 2, "{:#?}", shim.lines());
 }
 
 #[tokio::test]
@@ -99,11 +99,23 @@ async fn one_that_hangs_is_ended_when_the_time_is_over_and_another_begins() {
     let id = get(port, "/").await.header("x-pid").to_owned();
     let process = rustix::process::Pid::from_raw(id.parse().unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    eventually(|| is_stopped(&id)).await;
     let answer = get(port, "/").await;
     assert_eq!(answer.status, 504, "{}", answer.text());
     eventually(|| !lives(&id)).await;
     assert_eq!(get(port, "/").await.status, 200);
-    assert_eq!(shim.state().await["starts"], 2);
+    assert_eq!(shim.state().await["starts"], 2, "{:#?}", shim.lines());
+}
+
+#[tokio::test]
+async fn what_can_not_be_sent_to_one_that_goes_waits_for_the_next() {
+    let (shim, port) = serving(&[]).await;
+    assert_eq!(get(port, "/?shut").await.status, 502, "it may have done it");
+    let body = "x".repeat(1_000_000);
+    let (one, other) = tokio::join!(post(port, "/", body.clone()), get(port, "/"));
+    assert_eq!((one.status.as_u16(), other.status.as_u16()), (200, 200));
+    assert!(one.body == body);
+    assert_eq!(shim.state().await["starts"], 2, "{:#?}", shim.lines());
 }
 
 #[tokio::test]

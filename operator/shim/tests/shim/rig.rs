@@ -232,6 +232,13 @@ pub async fn post(port: u16, path: &str, body: impl Into<Bytes>) -> Answer {
     call(port, Request::post(path).body(Full::new(body.into())).unwrap()).await
 }
 
+/// Whether a process has come to a stop: a signal is obeyed by one thread after the other.
+pub fn is_stopped(id: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten();
+    let status = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
+    status.flatten().all(|status| status.contains("State:\tT"))
+}
+
 /// Whether a process is there and has not ended.
 pub fn lives(id: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
