@@ -22,6 +22,8 @@ pub const GRPC_IMAGES: [&str; 2] =
     ["rouse.dev/grpc-interop-client:v1.84.0", "rouse.dev/grpc-interop-server:v1.84.0"];
 /// Image of a server of PostgreSQL, in the same way as that of NATS.
 pub const POSTGRES_IMAGE: &str = "rouse.dev/postgres:test";
+/// Image of a server of S3, in the same way.
+pub const MINIO_IMAGE: &str = "rouse.dev/minio:v0.0.0-20260212201848-7aac2a2c5b7c";
 /// How long it may take from a pod's readiness until its Service leads to it.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECONFIG: &str = "ROUSE_E2E_KUBECONFIG";

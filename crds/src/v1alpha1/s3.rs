@@ -7,7 +7,11 @@ use super::source::{SecretKey, SourceTls};
 use super::webhook::Entrance;
 
 /// Objects of a bucket that come or go. The bucket is listed every `interval`; with `notifications`
-/// the server tells at once, and the list finds what it failed to tell.
+/// the server tells at once, and the list finds what it failed to tell. A version of an object (its
+/// key, entity tag, size and time) has one id, whichever way and how often it is found. Between two
+/// lists only notifications tell of what is written over or removed again, and a removal is told
+/// only of an object that was known. Memory does not grow with the objects, but for some hundred
+/// bytes for every 400 of them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Trigger {
@@ -44,16 +48,26 @@ pub struct S3Trigger {
     /// those that come from then on. Default: `latest`.
     #[serde(default)]
     pub start: S3Start,
-    /// How often the bucket is listed, from 5s to 24h. Each list costs a request for every thousand
-    /// objects below `prefix`. Default: 5m.
+    /// How often the bucket is listed, from 5s to 24h. Each list costs one or two requests for every
+    /// thousand objects below `prefix`. Default: 5m.
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]{1,9}(ms|s|m|h)){1,4}$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')")
         .message("s3.interval must be between 5s and 24h"))]
     pub interval: String,
-    /// Where the server sends its notifications by HTTP. Default: nowhere, the list finds all.
+    /// Where the server sends its notifications by HTTP, in the shape of S3, as MinIO and Ceph do; it
+    /// is answered when the Function is done. Default: nowhere, the list finds all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Entrance>,
+    /// Bucket of the same server in which Rouse keeps, below `.rouse/` and the Trigger's UID, which
+    /// objects were told of: some hundred bytes for each, written ten seconds late at most. The access
+    /// key must be allowed to read, write and remove objects there; nothing else needs more than to
+    /// list. It may be removed once the Trigger is. Default: `bucket`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][-.a-z0-9]*[a-z0-9]$') && !self.contains('..')")
+        .message("s3.ledgerBucket must have 3 to 63 lower-case letters, digits, '-' and '.'"))]
+    pub ledger_bucket: Option<String>,
     /// Access key. Default: none, the bucket is public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<S3Credentials>,

@@ -12,6 +12,7 @@ mod api;
 mod doors;
 mod explain;
 mod failures;
+mod flow;
 mod lifecycle;
 mod names;
 mod peers;

@@ -22,10 +22,10 @@ const RUN: &str = "set -e; cd /usr/lib/postgresql/*/bin; echo secret >/data/pass
     -c wal_level=logical -c unix_socket_directories=/data";
 
 /// A server of PostgreSQL in the test's namespace, as `postgres.NAMESPACE:5432`.
-struct Database<'a>(&'a Scope);
+pub struct Database<'a>(&'a Scope);
 
 impl<'a> Database<'a> {
-    async fn start(scope: &'a Scope) -> anyhow::Result<Self> {
+    pub async fn start(scope: &'a Scope) -> anyhow::Result<Self> {
         let pod = json!({
             "metadata": {"name": "postgres", "labels": {"app": "postgres"}},
             "spec": {
@@ -56,7 +56,7 @@ impl<'a> Database<'a> {
     }
 
     /// What the server answers.
-    async fn run(&self, sql: &str) -> anyhow::Result<String> {
+    pub async fn run(&self, sql: &str) -> anyhow::Result<String> {
         let psql = "/usr/lib/postgresql/*/bin/psql -h /data -U postgres -v ON_ERROR_STOP=1 -Atqc";
         let command = ["/bin/sh", "-c", &format!("{psql} \"$0\""), sql];
         let mut process =

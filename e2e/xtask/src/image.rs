@@ -12,7 +12,10 @@ use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
 use crate::packages::{self, POSTGRES};
 use crate::programs::{self, Profile};
-use crate::tools::{self, catalog::NATS};
+use crate::tools::{
+    self,
+    catalog::{MINIO, NATS, Recipe},
+};
 use crate::{command, folders, term};
 
 /// Bytes that the operator's archive may have.
@@ -57,6 +60,14 @@ const HELLO: Content = Content {
     limit: LIMIT,
 };
 
+const PICTURES: Content = Content {
+    package: "rouse-pictures",
+    program: "pictures",
+    entry: "/usr/local/bin/pictures",
+    description: "The Functions of the sample flow of Rouse",
+    limit: LIMIT,
+};
+
 /// Runs `cargo xtask image`.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let archives = build(Profile::Dist)?;
@@ -69,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Builds all images; gives the paths of their archives.
 pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
-    let contents = [&OPERATOR, &HELLO];
+    let contents = [&OPERATOR, &HELLO, &PICTURES];
     let named = contents.map(|content| (content.package, content.program));
     let programs = programs::build(profile, &named)?;
     let folder = folders::target().join("image");
@@ -91,17 +102,22 @@ pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
     Ok(archives)
 }
 
-/// Builds the image of a server of NATS, which tests talk to and no release has; gives the path of
-/// its archive.
-pub fn build_nats() -> Result<PathBuf> {
-    tools::ensure(&[&NATS])?;
-    let program = tools::path(&NATS, "nats-server")?;
+/// Builds the images of servers that tests talk to and no release has; gives the paths of their
+/// archives.
+pub fn build_servers() -> Result<Vec<PathBuf>> {
+    tools::ensure(&[&NATS, &MINIO])?;
+    let nats = server(&NATS, "nats-server", "/nats-server")?;
+    Ok(vec![nats, server(&MINIO, "minio", "/minio")?, build_postgres()?])
+}
+
+fn server(recipe: &Recipe, program: &str, entry: &'static str) -> Result<PathBuf> {
+    let program = tools::path(recipe, program)?;
     // In the folder of the program: another version has another folder.
     let path = program.with_file_name("image.tar");
     if !path.is_file() {
-        let name = format!("rouse.dev/{}:{}", NATS.name, NATS.version);
+        let name = format!("rouse.dev/{}:{}", recipe.name, recipe.version);
         let (files, labels) = (BTreeMap::new(), BTreeMap::new());
-        let image = Image { name, program, entry: "/nats-server", files, labels };
+        let image = Image { name, program, entry, files, labels };
         oci::write(&image, &path)?;
     }
     Ok(path)
@@ -110,7 +126,7 @@ pub fn build_nats() -> Result<PathBuf> {
 /// Builds the image of a server of PostgreSQL from what is installed on this machine: its programs,
 /// the libraries that they need, and a shell, by which they start one another. Tests talk to it, and
 /// no release has it.
-pub fn build_postgres() -> Result<PathBuf> {
+fn build_postgres() -> Result<PathBuf> {
     const LIBRARIES: [&str; 3] = ["dict_snowball.so", "pgoutput.so", "plpgsql.so"];
     packages::require(&[POSTGRES])?;
     let programs = packages::postgres()?;

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod reach;
 pub mod report;
 pub mod routing;
+pub mod s3;
 pub mod scaling;
 pub mod schedule;
 pub mod simulation;

@@ -9,6 +9,8 @@ use rouse_core::event::{CloudEvent, Invalid, Message};
 use rouse_core::source::{SourceKind, ValidatedSource};
 #[cfg(feature = "webhook")]
 use rouse_crds::v1alpha1::Address;
+#[cfg(feature = "s3")]
+use rouse_crds::v1alpha1::Entrance;
 #[cfg(feature = "nats")]
 use rouse_crds::v1alpha1::EventFormat;
 use tokio::net::TcpListener;
@@ -28,7 +30,7 @@ pub struct Means {
     office: crate::office::Office,
     #[cfg(feature = "nats")]
     nats: crate::nats::Connections,
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "s3"))]
     policy: Arc<Policy>,
     #[cfg(feature = "webhook")]
     doors: crate::webhook::Doors,
@@ -45,7 +47,7 @@ impl Means {
             office: crate::office::Office::new(nats.clone()),
             #[cfg(feature = "nats")]
             nats,
-            #[cfg(feature = "postgres")]
+            #[cfg(any(feature = "postgres", feature = "s3"))]
             policy,
             secrets,
             #[cfg(feature = "webhook")]
@@ -121,6 +123,18 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
             };
             Ok(seat.run(Postgres::new(settings, means.secrets.clone(), means.policy.clone())))
         }
+        #[cfg(feature = "s3")]
+        SourceKind::S3(s3) => {
+            let settings = crate::s3::Settings::of(s3, &seat.trigger.uid, means.policy.clone());
+            let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
+            let at = s3.notifications.as_ref();
+            let (source, door) = crate::s3::open(settings, at, means.secrets.clone());
+            let hung = door
+                .zip(at)
+                .filter(|_| seat.has_door)
+                .map(|(door, Entrance { at, .. })| means.doors.hang(&at.host, &at.path, door));
+            Ok(seat.run_with(source, hung))
+        }
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {
             use crate::webhook::WebhookSettings;
@@ -153,6 +167,8 @@ pub(crate) fn message_of(
         SourceKind::Nats(_) => to_message::<crate::nats::Nats>(format, &events),
         #[cfg(feature = "postgres")]
         SourceKind::Postgres(_) => to_message::<crate::postgres::Postgres>(format, &events),
+        #[cfg(feature = "s3")]
+        SourceKind::S3(_) => to_message::<crate::s3::S3>(format, &events),
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(_) | SourceKind::CloudEvents(_) => {
             to_message::<crate::webhook::Webhook>(format, &events)

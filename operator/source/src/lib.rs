@@ -23,13 +23,15 @@ mod office;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod runner;
+#[cfg(feature = "s3")]
+pub mod s3;
 #[cfg(test)]
 mod scripted;
 mod source;
 #[cfg(test)]
 mod stage;
 mod supervisor;
-#[cfg(any(feature = "nats", feature = "postgres"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "s3"))]
 #[cfg_attr(
     not(feature = "nats"),
     allow(dead_code, reason = "a name is checked apart for NATS only")

@@ -17,7 +17,7 @@ use rouse_core::trigger::TriggerKey;
 use rouse_crds::v1alpha1::{Delivery, EventFormat};
 use rouse_peer::Call;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::Metrics;
@@ -161,16 +161,17 @@ impl Play {
             metrics: Metrics::default().of("t"),
             clock: Arc::new(Timestamp::now),
         };
-        let task = tokio::spawn(run(source, work, wires, stop)).abort_handle();
-        Running { outlook: watched, task, _keep: (keep_target, stopper) }
+        let task = tokio::spawn(run(source, work, wires, stop));
+        Running { outlook: watched, task, stopper, _keep: keep_target }
     }
 }
 
 /// A source that runs, killed with this.
 pub struct Running {
     pub outlook: watch::Receiver<Outlook>,
-    task: AbortHandle,
-    _keep: (watch::Sender<Option<Target>>, watch::Sender<bool>),
+    task: JoinHandle<()>,
+    stopper: watch::Sender<bool>,
+    _keep: watch::Sender<Option<Target>>,
 }
 
 impl Drop for Running {
@@ -180,6 +181,12 @@ impl Drop for Running {
 }
 
 impl Running {
+    /// Ends it as a pod ends that is told to.
+    pub async fn stop(mut self) {
+        self.stopper.send_replace(true);
+        (&mut self.task).await.unwrap();
+    }
+
     pub async fn says(&mut self, reason: &str) {
         let told = self.outlook.wait_for(|outlook| {
             outlook.trouble.as_ref().is_some_and(|trouble| trouble.reason == reason)

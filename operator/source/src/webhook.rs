@@ -10,8 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rouse_core::delivery::Acks;
+#[cfg(feature = "s3")]
+use rouse_core::event::Data;
 use rouse_core::event::{CloudEvent, Invalid, Message, to_event_bus};
 use rouse_core::function::{Invalid as Unfit, parse_duration};
+#[cfg(feature = "s3")]
+use rouse_core::s3::Told;
 use rouse_core::webhook::Scheme;
 use rouse_crds::v1alpha1::{CloudEventsTrigger, SecretKey, WebhookSender, WebhookTrigger};
 use tokio::sync::mpsc;
@@ -22,7 +26,7 @@ use crate::link::{Link, Next, Order};
 use crate::source::{Brought, Source, Terms};
 
 pub use doors::{Door, Doors, Hung, serve};
-use intake::{Fate, Intake, Offered};
+pub(crate) use intake::{Fate, Intake, Offered};
 
 /// What a body may have. GitHub sends 25 MiB at most, which it hardly ever does.
 const BODY_LIMIT: usize = 4 << 20;
@@ -81,6 +85,9 @@ impl WebhookSettings {
 pub enum Kind {
     /// CloudEvents.
     CloudEvents,
+    /// Notifications of a bucket.
+    #[cfg(feature = "s3")]
+    Bucket,
     /// The data of one event, as it is.
     Webhook {
         /// Headers, in lower case, of which the first that is there is the id of the delivery.
@@ -124,11 +131,29 @@ pub struct Webhook {
 /// A source, and the door at which it is reached.
 pub fn open(settings: WebhookSettings, secrets: Secrets) -> (Webhook, Door) {
     let settings = Arc::new(settings);
+    let (intake, offered, door) = enter(settings.clone(), secrets.clone());
+    (Webhook { settings, secrets, intake, offered }, door)
+}
+
+/// A door, and what comes in at it.
+pub(crate) fn enter(
+    settings: Arc<WebhookSettings>,
+    secrets: Secrets,
+) -> (Arc<Intake>, mpsc::UnboundedReceiver<Offered>, Door) {
     // Bounded by the bytes that the intake lets in.
     let (sender, offered) = mpsc::unbounded_channel();
     let intake = Arc::new(Intake::new(sender));
-    let door = Door::new(settings.clone(), secrets.clone(), intake.clone());
-    (Webhook { settings, secrets, intake, offered }, door)
+    let door = Door::new(settings, secrets, intake.clone());
+    (intake, offered, door)
+}
+
+/// What a server told of an object, as it stands in an event of the kind [`Kind::Bucket`].
+#[cfg(feature = "s3")]
+pub(crate) fn told_of(event: &CloudEvent) -> Option<Told> {
+    match &event.data {
+        Data::Json(data) => serde_json::from_value(data.clone()).ok(),
+        Data::Bytes { .. } => None,
+    }
 }
 
 impl Source for Webhook {

@@ -27,10 +27,8 @@ const STATES: &str = "go-template={{range .items}}{{.kind}} {{.metadata.name}} \
 pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = report.step("images", |_| image::build(Profile::Release))?;
-    let nats = report.step("a server of NATS", |_| image::build_nats())?;
-    let postgres = report.step("a server of PostgreSQL", |_| image::build_postgres())?;
-    let mut others = report.step("programs of gRPC's makers", |_| interop::build())?;
-    others.extend([nats, postgres]);
+    let mut others = report.step("servers for sources", |_| image::build_servers())?;
+    others.extend(report.step("programs of gRPC's makers", |_| interop::build())?);
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
     let filter = arguments.filter.as_deref();

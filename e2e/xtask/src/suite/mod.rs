@@ -16,7 +16,7 @@ use crate::programs::Profile;
 use crate::stage::StageArguments;
 use crate::tools::{
     self,
-    catalog::{H2SPEC, NATS},
+    catalog::{H2SPEC, MINIO, NATS},
 };
 use crate::{command, contracts, folders, generate, hollow};
 
@@ -92,7 +92,7 @@ fn conformance(report: &mut Report) -> Result<()> {
             tools::ensure(&[&H2SPEC])?;
             let mut test = cargo();
             test.env("ROUSE_H2SPEC", tools::path(&H2SPEC, "h2spec")?);
-            test.args(["test", "--package", "rouse-activator", "--lib", "--"]);
+            test.args(["test", "--workspace", "--lib", "--"]);
             report.tests(test.args(["--ignored", "server::tests::conformance"]))
         })
         .map(drop)
@@ -102,13 +102,14 @@ fn conformance(report: &mut Report) -> Result<()> {
 fn servers(report: &mut Report) -> Result<()> {
     report
         .step("sources against real servers", |report| {
-            tools::ensure(&[&NATS])?;
+            tools::ensure(&[&NATS, &MINIO])?;
             packages::require(&[POSTGRES])?;
             let mut test = cargo();
             test.env("ROUSE_NATS_SERVER", tools::path(&NATS, "nats-server")?);
+            test.env("ROUSE_MINIO", tools::path(&MINIO, "minio")?);
             test.env("ROUSE_POSTGRES", packages::postgres()?);
-            test.args(["test", "--package", "rouse-source", "--lib", "--"]);
-            report.tests(test.args(["--ignored", "nats::", "postgres::"]))
+            test.args(["test", "--workspace", "--lib", "--"]);
+            report.tests(test.args(["--ignored", "nats::", "postgres::", "s3::"]))
         })
         .map(drop)
 }

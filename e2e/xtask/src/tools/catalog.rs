@@ -189,6 +189,19 @@ pub const GRPC: Recipe = Recipe {
     cpu_seconds: 60,
 };
 
+/// The server of the tests of the source `s3`.
+pub const MINIO: Recipe = Recipe {
+    name: "minio",
+    version: "v0.0.0-20260212201848-7aac2a2c5b7c",
+    module: "e2e/minio",
+    packages: &["github.com/minio/minio"],
+    links: &[],
+    tags: "",
+    cgo: false,
+    stamps: &[],
+    cpu_seconds: 240,
+};
+
 /// What a local cluster is made of, in the order of building.
 pub const CLUSTER: &[&Recipe] = &[&KUBERNETES, &CONTAINERD, &ETCD, &RUNC, &CNI, &COREDNS];
 
@@ -227,7 +240,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Recipe> {
-        CLUSTER.iter().copied().chain([&HELM, &H2SPEC, &NATS, &GRPC])
+        CLUSTER.iter().copied().chain([&HELM, &H2SPEC, &MINIO, &NATS, &GRPC])
     }
 
     fn module(recipe: &Recipe) -> String {

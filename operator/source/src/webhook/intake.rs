@@ -18,7 +18,7 @@ const WAITING: usize = 16 << 20;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// The Function is done with it, or its dead letter is stored.
     Done,
     /// It was given up, and stored nowhere.
@@ -29,7 +29,7 @@ pub(super) enum Fate {
 
 /// An event that waits for room.
 #[derive(Debug)]
-pub(super) struct Offered {
+pub(crate) struct Offered {
     pub token: Arc<str>,
     pub event: CloudEvent,
     /// The place of the body that it came in.
@@ -37,7 +37,7 @@ pub(super) struct Offered {
 }
 
 /// What an offer comes to.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It was done before.
     Done,
     /// It is under way. The channel closes when it is no more.
@@ -50,7 +50,7 @@ pub(super) enum Answer {
 type Known = (String, Arc<str>);
 
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     state: Mutex<State>,
     places: Arc<Semaphore>,
 }

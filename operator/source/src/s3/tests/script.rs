@@ -1,0 +1,86 @@
+//! What no real server here does: a clock that is off, a redirect, a list in no order.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::address::Policy;
+use crate::credentials::Secrets;
+use crate::failure::Failure;
+use crate::s3::Server;
+use crate::s3::client::Objects;
+
+/// Answers requests one after the other; gives the lines that they begin with.
+async fn answers(all: Vec<String>) -> (Server, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let lines = asked.clone();
+    tokio::spawn(async move {
+        for answer in all {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 8192];
+            let read = stream.read(&mut request).await.unwrap();
+            let text = String::from_utf8_lossy(&request[..read]).into_owned();
+            lines.lock().unwrap().push(text.lines().next().unwrap().to_owned());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let policy = Policy { allowed: vec!["127.0.0.0/8".parse().unwrap()], forbidden: vec![] };
+    let (region, policy) = ("us-east-1".into(), Arc::new(policy));
+    (Server { endpoint, region, credentials: None, tls: None, policy }, asked)
+}
+
+fn answer(status: &str, date: Timestamp, more: &str, body: &str) -> String {
+    let date = jiff::fmt::rfc2822::to_string(&date.to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ndate: {date}\r\ncontent-length: {length}\r\n{more}connection: close\r\n\r\n{body}"
+    )
+}
+
+fn list(keys: &[&str]) -> String {
+    let object = |key: &&str| {
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+             <ETag>&quot;e&quot;</ETag><Size>1</Size></Contents>"
+        )
+    };
+    let contents = keys.iter().map(object).collect::<Vec<_>>().concat();
+    format!(
+        "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+    )
+}
+
+async fn open(server: &Server) -> Objects {
+    Objects::open(server, &Secrets::below("/nowhere")).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_whose_clock_is_off_is_asked_again_by_its_own_time() {
+    let later = Timestamp::now() + SignedDuration::from_hours(1);
+    let refused = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+    let all = vec![
+        answer("403 Forbidden", later, "", refused),
+        answer("200 OK", later, "", &list(&["a"])),
+    ];
+    let (server, asked) = answers(all).await;
+    let page = open(&server).await.list("b", "", None, 1).await.unwrap();
+    assert_eq!(page.objects[0].version.etag, "e");
+    assert_eq!(page.made.as_second(), later.as_second());
+    assert_eq!(asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_is_followed_elsewhere() {
+    let elsewhere = "location: http://169.254.169.254/b\r\n";
+    let all = vec![answer("301 Moved Permanently", Timestamp::now(), elsewhere, "")];
+    let (server, asked) = answers(all).await;
+    let failure = open(&server).await.list("b", "", None, 1).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Invalid(text) if text.contains("redirects")), "{failure}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
