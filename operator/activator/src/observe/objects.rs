@@ -287,7 +287,9 @@ impl SourcePodSeen {
         let mut ports = ports.flat_map(|container| container.ports.iter().flatten());
         let port = ports.find(|port| port.name.as_deref() == Some(DOORS_PORT))?.container_port;
         let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(parse_ip);
-        let takes = meta.deletion_timestamp.is_none() && status.is_some_and(is_ready);
+        // Whether it listens, a connection tells at once; the kubelet's word comes a second late.
+        let runs = status.is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        let takes = meta.deletion_timestamp.is_none() && runs;
         let address = ip.zip(u16::try_from(port).ok()).map(SocketAddr::from);
         Some(Self {
             uid: meta.uid.as_deref()?.into(),
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_pod_takes_events_while_it_is_ready_and_stays() {
+    fn a_source_pod_takes_events_while_it_runs_and_stays() {
         let mut object = json!({
             "metadata": {"name": "p", "namespace": "shop", "uid": "pod-1"},
             "spec": {"containers": [{"name": "source", "ports": [
@@ -366,7 +368,7 @@ mod tests {
             SourcePodSeen::of(&serde_json::from_value(object.clone()).unwrap()).unwrap().doors
         };
         assert_eq!(doors(&object), None);
-        object["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        object["status"]["phase"] = json!("Running");
         assert_eq!(doors(&object), "10.0.0.7:8083".parse().ok());
         object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert_eq!(doors(&object), None);

@@ -53,7 +53,7 @@ impl Doors {
         received: Received,
     ) -> Result<Response<ResponseBody>, Failure> {
         let away = |error: &str| Failure::SourceAway { error: error.to_owned() };
-        let pod = door.pod.ok_or_else(|| away("there is no pod that is ready"))?;
+        let pod = door.pod.ok_or_else(|| away("no such pod runs"))?;
         let mut request = *received.request;
         // The pod bounds the body by itself.
         let _ = request.body_mut().watch(None, Some(PAUSE));
