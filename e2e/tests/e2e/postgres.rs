@@ -18,7 +18,8 @@ use crate::sources::{SOURCES, is_ready};
 /// Makes a server and runs it, as the first user that is not root.
 const RUN: &str = "set -e; cd /usr/lib/postgresql/*/bin; echo secret >/data/password; \
     ./initdb --pgdata=/data/db --username=postgres --auth=scram-sha-256 --auth-local=trust \
-    --pwfile=/data/password --no-locale --encoding=UTF8; exec ./postgres -D /data/db -h '*' \
+    --pwfile=/data/password --no-locale --encoding=UTF8; \
+    echo host all all all scram-sha-256 >> /data/db/pg_hba.conf; exec ./postgres -D /data/db -h '*' \
     -c wal_level=logical -c unix_socket_directories=/data";
 
 /// A server of PostgreSQL in the test's namespace, as `postgres.NAMESPACE:5432`.

@@ -107,7 +107,7 @@ async fn get_by_http2(pod: &Pod, host: &str, connector: &TlsConnector) -> anyhow
 async fn call_by_grpc(pod: &Pod, host: &str, known: &Path) -> anyhow::Result<()> {
     let client = std::env::var_os("ROUSE_E2E_GRPC_CLIENT").context("`cargo xtask test` sets it")?;
     let mut command = Command::new(client);
-    command.args(["-use_tls", "-test_case=large_unary"]);
+    command.args(["-use_tls", "-use_test_ca", "-test_case=large_unary"]);
     command.arg(format!("-ca_file={}", known.display()));
     command.arg(format!("-server_host={}", activators::address(pod)?.ip()));
     command.arg(format!("-server_port={PORT}")).arg(format!("-server_host_override={host}"));

@@ -34,9 +34,9 @@ impl Office {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let list = pods.list(&ListParams::default().labels(SOURCE_SELECTOR)).await;
         let list = list.map_err(|error| refused(error, "list pods", namespace))?;
-        let pod = list.items.iter().find(|pod| is_ready(pod)).with_context(|| {
+        let pod = list.items.iter().find(|pod| is_running(pod)).with_context(|| {
             format!(
-                "the source pod of namespace {namespace} is not ready, and only it reaches the \
+                "the source pod of namespace {namespace} does not run, and only it reaches the \
                  streams: see `kubectl -n {namespace} get pods -l {SOURCE_SELECTOR}`"
             )
         })?;
@@ -95,11 +95,10 @@ fn read(status: StatusCode, body: Bytes) -> anyhow::Result<Answer> {
     if status.is_client_error() { Ok(Answer::Refused(text)) } else { Err(anyhow!(text)) }
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    let mut conditions = conditions.into_iter();
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+/// Whether it runs. That it is ready, the kubelet says a second late.
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
 }
 
 /// What an answer of the API server means for the user.
@@ -143,16 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pod_that_is_ready_and_stays_is_asked() {
-        let pod = |status: &str, leaves: Option<&str>| {
+    fn only_a_pod_that_runs_and_stays_is_asked() {
+        let pod = |phase: &str, leaves: Option<&str>| {
             let pod = json!({
                 "metadata": {"deletionTimestamp": leaves},
-                "status": {"conditions": [{"type": "Ready", "status": status}]},
+                "status": {"phase": phase},
             });
-            is_ready(&serde_json::from_value(pod).unwrap())
+            is_running(&serde_json::from_value(pod).unwrap())
         };
-        assert!(pod("True", None));
-        assert!(!pod("False", None));
-        assert!(!pod("True", Some("2026-11-01T00:00:00Z")));
+        assert!(pod("Running", None));
+        assert!(!pod("Pending", None));
+        assert!(!pod("Running", Some("2026-11-01T00:00:00Z")));
     }
 }
