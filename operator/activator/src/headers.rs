@@ -317,7 +317,8 @@ pub(crate) fn speak_http2<B>(request: &mut Request<B>) {
     }
 }
 
-fn path_and_query(uri: &Uri) -> PathAndQuery {
+/// The path and query of `uri`; the root where it has none.
+pub(crate) fn path_and_query(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 

@@ -410,13 +410,17 @@ impl Entry {
     /// UIDs of those that may have something of the Function, where this activator has nothing or
     /// does not know all: whom it gave it to, and who owns it or owned it before, as far as it knows.
     fn others(&self) -> Vec<Arc<str>> {
-        let known = match self.handle.owner() {
+        let has_gate = self.held.is_some() || self.kept.is_some();
+        let elsewhere = self.gave_to.iter().cloned().chain(self.known_owner());
+        elsewhere.filter(|_| !has_gate).chain(self.unheard.iter().cloned()).collect()
+    }
+
+    /// UID of the activator that owns it as far as is known here, if that is another.
+    fn known_owner(&self) -> Option<Arc<str>> {
+        match self.handle.owner() {
             Owner::Peer(member) => Some(Arc::from(member.uid.as_str())),
             Owner::Here(_) | Owner::Nobody => None,
-        };
-        let has_gate = self.held.is_some() || self.kept.is_some();
-        let given = self.gave_to.iter().filter(|_| !has_gate).cloned();
-        given.chain(known.filter(|_| !has_gate)).chain(self.unheard.iter().cloned()).collect()
+        }
     }
 
     /// Owns the Function no longer. Who waits is turned away to ask where the handle says. Answers
@@ -446,13 +450,10 @@ fn retire_gone(gate: &Arc<Gate>, observed: &Observed) {
 /// one that did by the membership before this one, and those that this activator knows of since it
 /// had the Function last.
 fn predecessors(membership: &Membership, uid: &str, entry: &Entry, me: &Arc<str>) -> Vec<Arc<str>> {
-    let known = match entry.handle.owner() {
-        Owner::Peer(member) => Some(Arc::from(member.uid.as_str())),
-        Owner::Here(_) | Owner::Nobody => None,
-    };
+    let known = entry.known_owner().into_iter();
     let former = membership.former_owner(uid).map(|member| Arc::from(member.uid.as_str()));
     let earlier = entry.gave_to.iter().chain(&entry.unheard).cloned();
-    let mut all: Vec<Arc<str>> = known.into_iter().chain(former).chain(earlier).collect();
+    let mut all: Vec<Arc<str>> = known.chain(former).chain(earlier).collect();
     all.retain(|member| *member != *me);
     all.sort();
     all.dedup();

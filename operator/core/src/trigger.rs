@@ -14,7 +14,7 @@ use crate::function::FunctionKey;
 use crate::schedule::ValidatedSchedule;
 use crate::source::{ValidatedSource, door_of};
 
-/// Namespace key of [`HostPolicy::suffixes`] that stands for every namespace.
+/// Key that stands for every namespace in what the administrator says by namespace.
 pub const ANY_NAMESPACE: &str = "*";
 
 /// What the administrator says about hosts.

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::header::{HOST, RETRY_AFTER};
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Collected, Full, Limited};
+use hyper::body::Body;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -38,6 +39,21 @@ pub trait Call: Send + Sync {
     ) -> BoxFuture<'static, Outcome>;
 }
 
+/// A client of servers in the cluster that speak without TLS. Connecting may take `connect`; a
+/// connection that nobody uses is closed after half a minute.
+pub fn plain_client<B>(connect: Duration) -> Client<HttpConnector, B>
+where
+    B: Body<Data: Send> + Send,
+{
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(connect));
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector)
+}
+
 /// Calls Functions by way of the activators. Cheap to clone.
 #[derive(Clone)]
 pub struct Activators {
@@ -48,13 +64,7 @@ pub struct Activators {
 impl Activators {
     /// Calls at the Service `host`.
     pub fn new(host: &str) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
+        let client = plain_client(CONNECT);
         let uri = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
         Self { client, uri: uri.map_err(Arc::new) }
     }

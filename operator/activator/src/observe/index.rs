@@ -366,23 +366,15 @@ impl Index {
                     self.changes.functions.insert(function);
                 }
             }
-            Told::Gone(deployment) => {
-                let mut memory = std::mem::take(&mut self.memory);
-                self.prune(&deployment.function_uid, |children| {
-                    let gone = children.deployments.remove(&deployment.uid);
-                    memory.remove(gone.as_ref());
-                    gone.is_some()
-                });
-                self.memory = memory;
-            }
-            Told::Only(listed) => {
-                let mut memory = std::mem::take(&mut self.memory);
-                self.prune_all(|children| {
-                    let gone = children.deployments.extract_if(.., |uid, _| !listed.contains(uid));
-                    gone.inspect(|(_, gone)| memory.remove(Some(gone))).count() > 0
-                });
-                self.memory = memory;
-            }
+            Told::Gone(deployment) => self.prune(&deployment.function_uid, |children, memory| {
+                let gone = children.deployments.remove(&deployment.uid);
+                memory.remove(gone.as_ref());
+                gone.is_some()
+            }),
+            Told::Only(listed) => self.prune_all(|children, memory| {
+                let gone = children.deployments.extract_if(.., |uid, _| !listed.contains(uid));
+                gone.inspect(|(_, gone)| memory.remove(Some(gone))).count() > 0
+            }),
             Told::Nothing => {}
         }
     }
@@ -401,9 +393,11 @@ impl Index {
                 self.changes.functions.insert(function);
             }
             Told::Gone(pod) => {
-                self.prune(&pod.function_uid, |children| children.pods.remove(&pod.uid).is_some());
+                self.prune(&pod.function_uid, |children, _| {
+                    children.pods.remove(&pod.uid).is_some()
+                });
             }
-            Told::Only(listed) => self.prune_all(|children| {
+            Told::Only(listed) => self.prune_all(|children, _| {
                 let before = children.pods.len();
                 children.pods.retain(|uid, _| listed.contains(uid));
                 children.pods.len() < before
@@ -438,9 +432,13 @@ impl Index {
         // One that is gone stands until there is another: without a leader nobody moves.
     }
 
-    fn prune(&mut self, function: &Arc<str>, remove: impl FnOnce(&mut Children) -> bool) {
+    fn prune(
+        &mut self,
+        function: &Arc<str>,
+        remove: impl FnOnce(&mut Children, &mut Memory) -> bool,
+    ) {
         let Some(children) = self.children.get_mut(function) else { return };
-        if remove(children) {
+        if remove(children, &mut self.memory) {
             self.changes.functions.insert(Arc::clone(function));
         }
         if children.is_empty() {
@@ -448,10 +446,10 @@ impl Index {
         }
     }
 
-    fn prune_all(&mut self, mut remove: impl FnMut(&mut Children) -> bool) {
-        let changed = &mut self.changes.functions;
+    fn prune_all(&mut self, mut remove: impl FnMut(&mut Children, &mut Memory) -> bool) {
+        let (changed, memory) = (&mut self.changes.functions, &mut self.memory);
         self.children.retain(|function, children| {
-            if remove(children) {
+            if remove(children, memory) {
                 changed.insert(Arc::clone(function));
             }
             !children.is_empty()

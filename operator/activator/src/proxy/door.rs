@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{Response, Version};
+use http::Response;
+use http::uri::{Scheme, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rouse_core::routing::Door;
 use tokio::time::timeout;
 
@@ -20,8 +19,6 @@ use crate::upstream::PodBody;
 
 /// How long connecting to the pod may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long a connection is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(30);
 /// How long the body of an event may stand still.
 const PAUSE: Duration = Duration::from_mins(1);
 /// How long the pod may take to begin its answer: a little longer than a sender may wait there.
@@ -36,14 +33,7 @@ pub(super) struct Doors {
 impl Doors {
     /// No connection is made yet.
     pub fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
-        Self { client }
+        Self { client: rouse_peer::plain_client(CONNECT) }
     }
 
     /// The answer of the pod behind `door`.
@@ -57,12 +47,9 @@ impl Doors {
         let mut request = *received.request;
         // The pod bounds the body by itself.
         let _ = request.body_mut().watch(None, Some(PAUSE));
-        let target = request.uri().path_and_query().cloned();
-        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(pod.to_string());
-        let uri = uri.path_and_query(target).build();
+        let uri = uri.path_and_query(headers::path_and_query(request.uri())).build();
         *request.uri_mut() = uri.map_err(|error| away(&error.to_string()))?;
-        *request.version_mut() = Version::HTTP_11;
         let answer = timeout(ANSWER, self.client.request(request)).await;
         let answer = answer.map_err(|_elapsed| away("it did not answer in time"))?;
         let mut answer = answer.map_err(|error| away(&rouse_peer::chain(&error)))?;

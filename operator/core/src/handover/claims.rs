@@ -115,12 +115,15 @@ impl Claims {
         self.asking.remove(member);
         match answer {
             // It may have something, and will say so to who owns the Function.
-            Answer::Refused => return Vec::new(),
-            Answer::Gave(_) | Answer::Silent => self.unheard.remove(member),
-        };
-        match answer {
-            Answer::Gave(estate) => self.inherit(estate),
-            Answer::Refused | Answer::Silent => Vec::new(),
+            Answer::Refused => Vec::new(),
+            Answer::Silent => {
+                self.unheard.remove(member);
+                Vec::new()
+            }
+            Answer::Gave(estate) => {
+                self.unheard.remove(member);
+                self.inherit(estate)
+            }
         }
     }
 

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use super::idle::Verdict;
 use super::{Moment, Policy, State};
-
-/// Namespace key of [`PodCaps`] that stands for every namespace without one of its own.
-pub const ANY_NAMESPACE: &str = "*";
+use crate::trigger::ANY_NAMESPACE;
 /// Below this share of free pods those without requests go sooner.
 const ROOMY: f64 = 0.25;
 /// The shortest that the time of a pod without requests becomes, as a share of it.
@@ -21,7 +19,8 @@ const THOUSAND: u16 = 1000;
 /// Patience is told in steps, so that not every pod of a namespace changes it for all.
 const STEP: u16 = 100;
 
-/// The most pods that the Functions of a namespace may have, by namespace.
+/// The most pods that the Functions of a namespace may have, by namespace. [`ANY_NAMESPACE`] is a key
+/// too, for those without one of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodCaps(pub BTreeMap<String, u32>);
 
@@ -43,7 +42,8 @@ pub struct Allowance {
 
 impl Allowance {
     /// So many pods, in a namespace where nobody has to make room.
-    pub const fn of(pods: u32) -> Self {
+    #[cfg(test)]
+    pub(super) const fn of(pods: u32) -> Self {
         Self { pods, patience: THOUSAND }
     }
 
