@@ -72,6 +72,13 @@ pub struct Letters {
     pub next: Option<u64>,
 }
 
+/// `event` as a dead letter: why it was given up, and how often it was sent.
+pub fn letter_of(mut event: CloudEvent, reason: &str, attempts: u32) -> CloudEvent {
+    event.extensions.insert(REASON.into(), reason.into());
+    event.extensions.insert(ATTEMPTS.into(), attempts.to_string());
+    event
+}
+
 /// The event that a dead letter was, as its Function gets it.
 pub fn revive(mut letter: CloudEvent) -> CloudEvent {
     letter.extensions.retain(|name, _| !OWN.contains(&name.as_str()));

@@ -23,7 +23,7 @@ pub use lambda::to_s3;
 pub use ledger::{Index, Slice, Unusable, Writes};
 pub use notification::{Told, Unreadable, read_notifications};
 pub use scope::{OWN, Scope};
-pub use segment::{Entries, Segment, Spoilt};
+pub use segment::{Entries, Segment, Spoilt, split_after};
 
 /// What a list says of an object, by which one version of it is told from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

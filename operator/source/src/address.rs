@@ -98,6 +98,18 @@ pub async fn checked(host: &str, port: u16, policy: &Policy) -> Result<SocketAdd
     choose(host, &found, policy)
 }
 
+/// Connects to an address that was checked.
+#[cfg(any(feature = "postgres", feature = "s3"))]
+pub(crate) async fn connect(
+    at: SocketAddr,
+    doing: &'static str,
+) -> Result<tokio::net::TcpStream, Failure> {
+    let away = |error| Failure::away(doing, error);
+    let stream = tokio::net::TcpStream::connect(at).await.map_err(away)?;
+    stream.set_nodelay(true).map_err(away)?;
+    Ok(stream)
+}
+
 fn choose(host: &str, found: &[SocketAddr], policy: &Policy) -> Result<SocketAddr, Failure> {
     if found.is_empty() {
         return Err(Failure::away("resolving the server's name", format!("{host} has no address")));

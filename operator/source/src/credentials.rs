@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rouse_crds::v1alpha1::SecretKey;
 use tokio::fs;
 
 use crate::failure::Failure;
@@ -30,7 +31,7 @@ impl Secret {
     }
 
     /// The text, without the line's end that editors leave.
-    pub fn text(&self) -> Result<&str, Failure> {
+    fn text(&self) -> Result<&str, Failure> {
         let text = std::str::from_utf8(&self.0);
         let text = text.map_err(|_| Failure::Invalid("a key of a Secret is no text".into()))?;
         Ok(text.trim_end_matches(['\r', '\n']))
@@ -43,23 +44,27 @@ impl Secrets {
         Self { folder: folder.into() }
     }
 
-    /// Where a key of a Secret is, for libraries that read files.
-    pub fn path(&self, secret: &str, key: &str) -> Result<PathBuf, Failure> {
+    fn path(&self, SecretKey { name, key }: &SecretKey) -> Result<PathBuf, Failure> {
         let is_name = |name: &str| {
             Path::new(name).components().count() == 1 && !name.contains(['/', '\0']) && name != ".."
         };
-        if !is_name(secret) || !is_name(key) {
-            return Err(Failure::Invalid(format!("{secret}/{key} is not a key of a Secret")));
+        if !is_name(name) || !is_name(key) {
+            return Err(Failure::Invalid(format!("{name}/{key} is not a key of a Secret")));
         }
-        Ok(self.folder.join(secret).join(key))
+        Ok(self.folder.join(name).join(key))
     }
 
     /// Reads the key of a Secret.
-    pub async fn fetch(&self, secret: &str, key: &str) -> Result<Secret, Failure> {
-        let path = self.path(secret, key)?;
-        fs::read(path)
-            .await
-            .map(Secret)
-            .map_err(|_| Failure::Credentials { secret: secret.to_owned(), key: key.to_owned() })
+    pub async fn fetch(&self, of: &SecretKey) -> Result<Secret, Failure> {
+        let read = fs::read(self.path(of)?).await;
+        read.map(Secret).map_err(|_| {
+            let SecretKey { name, key } = of.clone();
+            Failure::Credentials { secret: name, key }
+        })
+    }
+
+    /// Reads the key of a Secret as text, without the line's end that editors leave.
+    pub async fn fetch_text(&self, of: &SecretKey) -> Result<String, Failure> {
+        Ok(self.fetch(of).await?.text()?.to_owned())
     }
 }

@@ -9,8 +9,6 @@ use rouse_core::event::{CloudEvent, Invalid, Message};
 use rouse_core::source::{SourceKind, ValidatedSource};
 #[cfg(feature = "webhook")]
 use rouse_crds::v1alpha1::Address;
-#[cfg(feature = "s3")]
-use rouse_crds::v1alpha1::Entrance;
 #[cfg(feature = "nats")]
 use rouse_crds::v1alpha1::EventFormat;
 use tokio::net::TcpListener;
@@ -19,7 +17,7 @@ use tokio::sync::watch;
 use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::failure::Failure;
-use crate::runner::{Wires, Work, run, to_message};
+use crate::runner::{Wires, Work, run};
 use crate::source::Source;
 
 /// What sources are made of. Cheap to clone.
@@ -129,24 +127,22 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
             let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
             let at = s3.notifications.as_ref();
             let (source, door) = crate::s3::open(settings, at, means.secrets.clone());
-            let hung = door
-                .zip(at)
-                .filter(|_| seat.has_door)
-                .map(|(door, Entrance { at, .. })| means.doors.hang(&at.host, &at.path, door));
-            Ok(seat.run_with(source, hung))
+            Ok(seat.open(means, source, door.zip(at.map(|entrance| &entrance.at))))
         }
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {
             use crate::webhook::WebhookSettings;
             let settings = WebhookSettings::of_webhook(webhook, &seat.own_path());
             let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
-            Ok(seat.open(means, settings, &webhook.at))
+            let (source, door) = crate::webhook::open(settings, means.secrets.clone());
+            Ok(seat.open(means, source, Some((door, &webhook.at))))
         }
         #[cfg(feature = "webhook")]
         SourceKind::CloudEvents(events) => {
             use crate::webhook::WebhookSettings;
             let settings = WebhookSettings::of_cloud_events(events, &seat.own_path());
-            Ok(seat.open(means, settings, &events.at.at))
+            let (source, door) = crate::webhook::open(settings, means.secrets.clone());
+            Ok(seat.open(means, source, Some((door, &events.at.at))))
         }
         #[allow(unreachable_patterns, reason = "all kinds may be there")]
         other => Err(Failure::NotSupported(other.name())),
@@ -161,6 +157,7 @@ pub(crate) fn message_of(
     format: EventFormat,
     event: &CloudEvent,
 ) -> Option<Result<Message, Invalid>> {
+    use crate::runner::to_message;
     let events = [event];
     Some(match kind {
         #[cfg(feature = "nats")]
@@ -201,16 +198,16 @@ impl Seat<'_> {
         format!("/namespaces/{}/triggers/{}", key.namespace, key.name)
     }
 
-    /// Runs a source that is called at `at`.
+    /// Runs a source, at whose door events come, where it has one.
     #[cfg(feature = "webhook")]
-    fn open(
+    fn open<S: Source>(
         self,
         means: &Means,
-        settings: crate::webhook::WebhookSettings,
-        at: &Address,
+        source: S,
+        door: Option<(crate::webhook::Door, &Address)>,
     ) -> BoxFuture<'static, ()> {
-        let (source, door) = crate::webhook::open(settings, means.secrets.clone());
-        let hung = self.has_door.then(|| means.doors().hang(&at.host, &at.path, door));
+        let door = door.filter(|_| self.has_door);
+        let hung = door.map(|(door, at)| means.doors().hang(&at.host, &at.path, door));
         self.run_with(source, hung)
     }
 

@@ -195,7 +195,7 @@ impl Office {
         tracing::info!(trigger, letter, id, "a dead letter was sent again, and taken");
         let kept = Kept::open(&to, &self.connections).await;
         let mut kept = kept.map_err(Refusal::Remains)?;
-        kept.remove(letter).await.map(drop).map_err(Refusal::Remains)
+        kept.remove(letter).await.map_err(Refusal::Remains)
     }
 
     async fn purge(&self, trigger: &str, letter: u64) -> Result<(), Refusal> {

@@ -17,6 +17,7 @@ use rouse_core::delivery::{
 use rouse_core::event::{CloudEvent, Invalid, Message, to_batch, to_binary, to_structured};
 use rouse_core::filter::{Filter, Verdict};
 use rouse_core::function::FunctionKey;
+use rouse_core::letter::letter_of;
 use rouse_core::scaling::Moment;
 use rouse_core::trigger::TriggerKey;
 use rouse_crds::v1alpha1::EventFormat;
@@ -364,9 +365,8 @@ impl<S: Source> Runner<S> {
 
     fn store(&mut self, farewell: &Farewell<Body<S::Token>>) {
         let id = farewell.event.id.clone();
-        let mut letter = farewell.event.body.event.clone();
-        letter.extensions.insert("rousereason".into(), farewell.reason.as_str().into());
-        letter.extensions.insert("rouseattempts".into(), farewell.attempts.to_string());
+        let event = farewell.event.body.event.clone();
+        let letter = letter_of(event, farewell.reason.as_str(), farewell.attempts);
         let buried = self.wires.bury.as_ref().map(|bury| bury.bury(letter));
         self.calls.spawn(async move {
             let stored = match buried {

@@ -16,21 +16,28 @@ use crate::failure::Failure;
 /// What `tls` says. Without a `ca` the public authorities are believed, which come with Rouse: its
 /// image has none of its own.
 pub(crate) async fn client_config(
-    tls: &SourceTls,
+    tls: Option<&SourceTls>,
     secrets: &Secrets,
 ) -> Result<ClientConfig, Failure> {
-    let SourceTls { ca, certificate, key } = tls;
-    let roots = authorities(ca.as_ref(), secrets).await?;
+    let roots = authorities(tls, secrets).await?;
+    config_with(roots, tls, secrets).await
+}
+
+async fn config_with(
+    roots: Arc<RootCertStore>,
+    tls: Option<&SourceTls>,
+    secrets: &Secrets,
+) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::Invalid(error.to_string()))?
         .with_root_certificates(roots);
-    let (Some(certificate), Some(key)) = (certificate, key) else {
+    let Some(SourceTls { certificate: Some(certificate), key: Some(key), .. }) = tls else {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(certificate, secrets).await?;
-    let secret = secrets.fetch(&key.name, &key.key).await?;
+    let secret = secrets.fetch(key).await?;
     let private = PrivateKeyDer::from_pem_slice(secret.bytes());
     let private = private.map_err(|error| unfit(key, &error.to_string()))?;
     let config = builder.with_client_auth_cert(chain, private);
@@ -40,12 +47,12 @@ pub(crate) async fn client_config(
 /// The same, for a library that knows nothing but the address that was checked: the certificate must
 /// be of `name` all the same, a DNS name or an address.
 pub(crate) async fn client_config_for(
-    tls: &SourceTls,
+    tls: Option<&SourceTls>,
     name: &str,
     secrets: &Secrets,
 ) -> Result<ClientConfig, Failure> {
-    let mut config = client_config(tls, secrets).await?;
-    let roots = Arc::new(authorities(tls.ca.as_ref(), secrets).await?);
+    let roots = authorities(tls, secrets).await?;
+    let mut config = config_with(roots.clone(), tls, secrets).await?;
     let usual =
         WebPkiServerVerifier::builder_with_provider(roots, config.crypto_provider().clone())
             .build();
@@ -56,9 +63,12 @@ pub(crate) async fn client_config_for(
     Ok(config)
 }
 
-async fn authorities(ca: Option<&SecretKey>, secrets: &Secrets) -> Result<RootCertStore, Failure> {
+async fn authorities(
+    tls: Option<&SourceTls>,
+    secrets: &Secrets,
+) -> Result<Arc<RootCertStore>, Failure> {
     let mut roots = RootCertStore::empty();
-    match ca {
+    match tls.and_then(|tls| tls.ca.as_ref()) {
         Some(ca) => {
             for authority in certificates(ca, secrets).await? {
                 roots.add(authority).map_err(|error| unfit(ca, &error.to_string()))?;
@@ -66,14 +76,14 @@ async fn authorities(ca: Option<&SecretKey>, secrets: &Secrets) -> Result<RootCe
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }
 
 async fn certificates(
     of: &SecretKey,
     secrets: &Secrets,
 ) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = secrets.fetch(&of.name, &of.key).await?;
+    let pem = secrets.fetch(of).await?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

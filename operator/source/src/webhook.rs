@@ -164,8 +164,7 @@ impl Source for Webhook {
     }
 
     async fn run(&mut self, link: &mut Link<Self::Token>) -> Result<(), Failure> {
-        let SecretKey { name, key } = &self.settings.secret;
-        self.secrets.fetch(name, key).await?;
+        self.secrets.fetch(&self.settings.secret).await?;
         link.set_connected(true);
         loop {
             let has_room = !link.room().is_none();

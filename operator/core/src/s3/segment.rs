@@ -46,6 +46,14 @@ impl Segment {
         text
     }
 
+    /// Notes what is known of an object; none: that it is gone.
+    pub fn set(&mut self, name: &str, version: Option<&Version>) {
+        match version {
+            Some(version) => self.entries.insert(name.to_owned(), version.clone()),
+            None => self.entries.remove(name),
+        };
+    }
+
     /// Keeps what is in the range and meant by `scope`.
     pub fn keep(&mut self, after: Option<&str>, until: Option<&str>, scope: &Scope) {
         self.entries.retain(|name, _| {
@@ -79,15 +87,21 @@ impl Segment {
         while self.entries.len() > MOST {
             let parted = self.entries.keys().rev().nth(MOST / 2).cloned();
             let Some(last) = parted else { break };
-            let mut rest = self.entries.split_off(&last);
-            if let Some(version) = rest.remove(&last) {
-                self.entries.insert(last.clone(), version);
-            }
+            let rest = split_after(&mut self.entries, &last);
             parts.push((last, Self { entries: rest }));
         }
         parts.reverse();
         parts
     }
+}
+
+/// Takes what comes after `last` away.
+pub fn split_after(entries: &mut Entries, last: &str) -> Entries {
+    let mut rest = entries.split_off(last);
+    if let Some((key, version)) = rest.remove_entry(last) {
+        entries.insert(key, version);
+    }
+    rest
 }
 
 fn entry(line: &str) -> Option<(String, Version)> {

@@ -11,6 +11,7 @@ use super::{Invalid, Overlap, Rules, Schedule, tick_id};
 use crate::delivery::Settings;
 use crate::event::{self, CloudEvent, Data, Message, to_binary, to_event_bridge, to_structured};
 use crate::function::{FunctionKey, parse_duration};
+use crate::letter::letter_of;
 use crate::trigger::TriggerKey;
 
 /// What a tick is called.
@@ -93,10 +94,7 @@ impl ValidatedSchedule {
         reason: &str,
         attempts: u32,
     ) -> Result<Message, event::Invalid> {
-        let mut event = self.event(at);
-        event.extensions.insert("rousereason".into(), reason.into());
-        event.extensions.insert("rouseattempts".into(), attempts.to_string());
-        to_binary(&event)
+        to_binary(&letter_of(self.event(at), reason, attempts))
     }
 
     fn event(&self, at: Timestamp) -> CloudEvent {

@@ -165,10 +165,9 @@ impl Inner {
         let (host, port) = (given.host().to_owned(), given.port());
         let port = if port == 0 { PORT } else { port };
         let address = checked(&host, port, &self.policy).await?;
-        let tls = server.tls.clone();
-        let is_encrypted = tls.is_some() || url.starts_with("tls:");
+        let is_encrypted = server.tls.is_some() || url.starts_with("tls:");
         // A server may ask for it though the Trigger does not.
-        let tls = client_config_for(&tls.unwrap_or_default(), &host, &self.secrets).await?;
+        let tls = client_config_for(server.tls.as_ref(), &host, &self.secrets).await?;
         let (gone_sender, gone) = watch::channel(None);
         let (denials, denied) = broadcast::channel(DENIALS);
         let options = ConnectOptions::new()
@@ -228,10 +227,7 @@ async fn log_in(
     login: &Login,
     secrets: &Secrets,
 ) -> Result<ConnectOptions, Failure> {
-    let fetch = async |of: &SecretKey| {
-        let secret = secrets.fetch(&of.name, &of.key).await?;
-        Ok::<_, Failure>(secret.text()?.to_owned())
-    };
+    let fetch = |of| secrets.fetch_text(of);
     Ok(match login {
         Login::Nobody => options,
         Login::User { user, password } => {

@@ -67,18 +67,18 @@ impl<'a> Kept<'a> {
         unless_broken(&mut self.connection, to, look).await
     }
 
-    /// Removes the letter of this number, which was looked at before; whether it was there.
-    pub async fn remove(&mut self, number: u64) -> Result<bool, Failure> {
+    /// Removes the letter of this number, which was looked at before.
+    pub async fn remove(&mut self, number: u64) -> Result<(), Failure> {
         const DOING: &str = "removing a dead letter";
         let (to, stream) = (self.to, &self.stream);
         let remove = async {
             match stream.delete_message(number).await {
-                Ok(was_there) => Ok(was_there),
+                Ok(_) => Ok(()),
                 Err(error) => match error.kind() {
                     DeleteMessageErrorKind::JetStream(said)
                         if said.error_code() == ErrorCode::SEQUENCE_NOT_FOUND =>
                     {
-                        Ok(false)
+                        Ok(())
                     }
                     // A stream may be made so that nothing is ever removed.
                     DeleteMessageErrorKind::JetStream(said) if said.code() < 500 => {

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use postgres_protocol::message::frontend;
-use rouse_crds::v1alpha1::{SecretKey, SourceTls};
+use rouse_crds::v1alpha1::SourceTls;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -16,7 +15,7 @@ use super::Access;
 use super::login::Login;
 use super::wire::{PATIENCE, Wire};
 use crate::address;
-use crate::credentials::{Secret, Secrets};
+use crate::credentials::Secrets;
 use crate::failure::Failure;
 use crate::tls;
 
@@ -36,24 +35,22 @@ pub(super) async fn open(access: &Access, mode: Mode) -> Result<Wire, Failure> {
     let Access { settings, secrets, policy } = access;
     let trigger = &settings.trigger;
     let password = match &trigger.password {
-        Some(SecretKey { name, key }) => Some(secrets.fetch(name, key).await?),
+        Some(of) => Some(secrets.fetch_text(of).await?),
         None => None,
     };
-    let password = password.as_ref().map(Secret::text).transpose()?;
     let login = Login {
         user: &trigger.user,
         database: &trigger.database,
-        password,
+        password: password.as_deref(),
         replicates: mode == Mode::Replication,
         is_private: !trigger.plaintext,
     };
     let connect = async {
         let at = address::checked(&trigger.host, trigger.port, policy).await?;
         let mut wire = if trigger.plaintext {
-            Wire::new(reach(at).await?)
+            Wire::new(address::connect(at, DOING).await?)
         } else {
-            let none = SourceTls::default();
-            encrypt(at, &trigger.host, trigger.tls.as_ref().unwrap_or(&none), secrets).await?
+            encrypt(at, &trigger.host, trigger.tls.as_ref(), secrets).await?
         };
         login.run(&mut wire).await?;
         Ok(wire)
@@ -62,23 +59,17 @@ pub(super) async fn open(access: &Access, mode: Mode) -> Result<Wire, Failure> {
     opened.unwrap_or_else(|_| Err(Failure::away(DOING, "the server does not answer")))
 }
 
-async fn reach(at: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(at).await.map_err(|error| Failure::away(DOING, error))?;
-    stream.set_nodelay(true).map_err(|error| Failure::away(DOING, error))?;
-    Ok(stream)
-}
-
 /// Has the server speak TLS, and show a certificate of `host`.
 async fn encrypt(
     at: SocketAddr,
     host: &str,
-    tls: &SourceTls,
+    tls: Option<&SourceTls>,
     secrets: &Secrets,
 ) -> Result<Wire, Failure> {
     let config = tls::client_config(tls, secrets).await?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Failure::Invalid(format!("{host} is no name that a certificate may have")))?;
-    let mut stream = reach(at).await?;
+    let mut stream = address::connect(at, DOING).await?;
     let mut question = bytes::BytesMut::new();
     frontend::ssl_request(&mut question);
     let away = |error| Failure::away(DOING, error);

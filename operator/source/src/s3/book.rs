@@ -105,10 +105,7 @@ impl Book {
         );
         for news in [&*self.writing, &self.done] {
             for (key, version) in news.range::<str, _>(range) {
-                match version {
-                    Some(version) => segment.entries.insert(key.clone(), version.clone()),
-                    None => segment.entries.remove(key),
-                };
+                segment.set(key, version.as_ref());
             }
         }
         for (key, change) in segment.changes(&listed) {

@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::{SignedDuration, Timestamp};
 use rouse_core::s3::Version;
+use rouse_crds::v1alpha1::S3Credentials;
 use rusty_s3::actions::{ListObjectsV2, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use tokio::time::timeout;
@@ -79,20 +80,15 @@ impl Objects {
         })?;
         let credentials = match credentials {
             None => None,
-            Some(names) => {
-                let mut texts = Vec::new();
-                let token = names.session_token.as_ref();
-                for of in [&names.access_key_id, &names.secret_access_key].into_iter().chain(token)
-                {
-                    let secret = secrets.fetch(&of.name, &of.key).await?;
-                    texts.push(secret.text()?.to_owned());
-                }
-                match <[String; 2]>::try_from(texts) {
-                    Ok([id, secret]) => Some(Credentials::new(id, secret)),
-                    Err(texts) => <[String; 3]>::try_from(texts)
-                        .ok()
-                        .map(|[id, secret, token]| Credentials::new_with_token(id, secret, token)),
-                }
+            Some(S3Credentials { access_key_id, secret_access_key, session_token }) => {
+                let id = secrets.fetch_text(access_key_id).await?;
+                let secret = secrets.fetch_text(secret_access_key).await?;
+                Some(match session_token {
+                    Some(token) => {
+                        Credentials::new_with_token(id, secret, secrets.fetch_text(token).await?)
+                    }
+                    None => Credentials::new(id, secret),
+                })
             }
         };
         let http = client(tls.as_ref(), policy.clone(), secrets).await?;

@@ -17,11 +17,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use crate::address::{Policy, checked};
+use crate::address::{Policy, checked, connect};
 use crate::credentials::Secrets;
 use crate::failure::Failure;
 use crate::tls::client_config;
 
+const DOING: &str = "connecting to S3";
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody uses.
@@ -47,20 +48,15 @@ impl Service<Uri> for Dial {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let policy = self.policy.clone();
-        let connect = async move {
+        let dial = async move {
             let port = if to.scheme_str() == Some("https") { 443 } else { 80 };
             let port = to.port_u16().unwrap_or(port);
             let address = checked(to.host().unwrap_or_default(), port, &policy).await?;
-            let stream = TcpStream::connect(address).await;
-            let stream = stream.map_err(|error| Failure::away("connecting to S3", error))?;
-            // It fails only on a connection that is none.
-            let _ = stream.set_nodelay(true);
-            Ok(TokioIo::new(stream))
+            Ok(TokioIo::new(connect(address, DOING).await?))
         };
         async move {
-            let connected = timeout(CONNECT, connect).await;
-            connected
-                .unwrap_or_else(|_| Err(Failure::away("connecting to S3", "it takes too long")))
+            let connected = timeout(CONNECT, dial).await;
+            connected.unwrap_or_else(|_| Err(Failure::away(DOING, "it takes too long")))
         }
         .boxed()
     }
@@ -72,7 +68,7 @@ pub(super) async fn client(
     policy: Arc<Policy>,
     secrets: &Secrets,
 ) -> Result<Http, Failure> {
-    let config = client_config(&tls.cloned().unwrap_or_default(), secrets).await?;
+    let config = client_config(tls, secrets).await?;
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()

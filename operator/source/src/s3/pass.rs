@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rouse_core::s3::{Entries, Index, Scope, Segment};
+use rouse_core::s3::{Entries, Index, Scope, Segment, split_after};
 
 use super::client::Listed;
 use super::store::Store;
@@ -98,15 +98,6 @@ pub(super) async fn step(
         from = to;
     }
     Ok(Step { parts, next: until, made: page.made })
-}
-
-/// Takes what comes after `last` away.
-fn split_after(objects: &mut Entries, last: &String) -> Entries {
-    let mut rest = objects.split_off(last);
-    if let Some((key, version)) = rest.remove_entry(last) {
-        objects.insert(key, version);
-    }
-    rest
 }
 
 /// The ledger rests on the order that S3 promises; some buckets have none.

@@ -82,10 +82,7 @@ impl Store {
         for (number, news) in by_segment.into_iter().rev() {
             let mut segment = self.segment(&index, number).await?;
             for (key, version) in news {
-                match version {
-                    Some(version) => segment.entries.insert(key.clone(), version.clone()),
-                    None => segment.entries.remove(key),
-                };
+                segment.set(key, version.as_ref());
             }
             let writes = index.put(number, segment);
             for (name, segment) in writes.put {

@@ -13,7 +13,6 @@ use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
 use rouse_core::event::{CloudEvent, Data, Message, read_events, to_binary};
 use rouse_core::webhook::{Refusal, verify};
-use rouse_crds::v1alpha1::SecretKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -168,9 +167,8 @@ impl Door {
 
     /// Whether the sender knows the secret, which is read each time, as it may change.
     async fn prove(&self, message: &Message) -> Result<(), Reply> {
-        let SecretKey { name, key } = &self.settings.secret;
-        let secret = self.secrets.fetch(name, key).await.map_err(|_| misconfigured())?;
-        let secret = secret.text().map_err(|_| misconfigured())?;
+        let secret = self.secrets.fetch_text(&self.settings.secret).await;
+        let secret = secret.map_err(|_| misconfigured())?;
         verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()).map_err(
             |refusal| match refusal {
                 Refusal::Secret => misconfigured(),

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 
-use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::nats::{Connections, Login, Messages, Nats, Server, Settings, Start, Stream};
-use crate::stage::{Function, Play, Running, free_port, until};
+use crate::stage::{Function, Play, Running, free_port, loopback, until};
 
 /// The server, killed with this.
 pub struct Broker {
@@ -132,7 +131,5 @@ impl Setup {
 
 /// Connections of a source's own, to this machine.
 pub fn connections(secrets: &Path) -> Connections {
-    let allowed = vec!["127.0.0.0/8".parse().unwrap()];
-    let policy = Policy { allowed, forbidden: Vec::new() };
-    Connections::new(Secrets::below(secrets), Arc::new(policy))
+    Connections::new(Secrets::below(secrets), loopback())
 }

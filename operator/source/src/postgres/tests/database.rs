@@ -15,13 +15,12 @@ use rouse_peer::Call;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::failure::Failure;
 use crate::postgres::connection::{self, Mode};
 use crate::postgres::wire::{Fault, Row, Wire};
 use crate::postgres::{Access, Postgres, Settings};
-use crate::stage::{Function, Play, Running, free_port, until};
+use crate::stage::{Function, Play, Running, free_port, loopback, until};
 
 /// Numbers of the user and group `nobody`.
 const NOBODY: u32 = 65_534;
@@ -179,7 +178,11 @@ impl Database {
     fn access(&self, trigger: PostgresTrigger) -> Access {
         let settings =
             Settings { trigger, source: "/namespaces/shop/triggers/t".into(), checkpoint: None };
-        Access { settings, secrets: Secrets::below(self.folder.join("secrets")), policy: policy() }
+        Access {
+            settings,
+            secrets: Secrets::below(self.folder.join("secrets")),
+            policy: loopback(),
+        }
     }
 
     async fn connect(&self) -> Result<Wire, Failure> {
@@ -242,11 +245,6 @@ impl Client {
         let rows = self.run(sql).await;
         rows[0][0].clone().unwrap_or_default()
     }
-}
-
-/// Loopback is forbidden else.
-fn policy() -> Arc<Policy> {
-    Arc::new(Policy { allowed: vec!["127.0.0.0/8".parse().unwrap()], forbidden: Vec::new() })
 }
 
 /// A Trigger for `orders` of the database, with other fields as they are given.

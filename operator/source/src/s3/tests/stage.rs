@@ -27,10 +27,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::address::Policy;
 use crate::credentials::Secrets;
 use crate::s3::{Server, Settings, open};
-use crate::stage::{Play, Running, free_port, until};
+use crate::stage::{Play, Running, free_port, loopback, until};
 use crate::webhook::{Doors, Hung, serve};
 
 const USER: &str = "rouse";
@@ -327,13 +326,12 @@ pub fn access(secret: &str) -> S3Credentials {
 impl<'a> Setup<'a> {
     /// All objects and all that becomes of them, listed so seldom that a test has one list.
     pub fn new(minio: &'a Minio) -> Self {
-        let policy = Policy { allowed: vec!["127.0.0.0/8".parse().unwrap()], forbidden: vec![] };
         let server = Server {
             endpoint: minio.endpoint(),
             region: REGION.into(),
             credentials: Some(access("s3")),
             tls: None,
-            policy: Arc::new(policy),
+            policy: loopback(),
         };
         let scope = Scope { bucket: BUCKET.into(), prefix: String::new(), suffix: String::new() };
         let settings = Settings {
