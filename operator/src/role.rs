@@ -8,30 +8,37 @@ mod simulate;
 mod source;
 
 use crate::args::{Cli, Role};
+use crate::shutdown::Shutdown;
 use crate::{files, shutdown, telemetry};
 
 /// Runs the role that the command line names, until it ends or the process shall stop.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    if let Role::Simulate(args) = &cli.role {
-        return simulate::run(args);
+    let Cli { log, log_filter, role } = cli;
+    // What a process has that stays.
+    let stay = || -> anyhow::Result<Shutdown> {
+        provide_tls()?;
+        telemetry::init(log, &log_filter)?;
+        files::raise_bound();
+        shutdown::listen()
+    };
+    match role {
+        Role::Controller(args) => controller::run(*args, stay()?).await,
+        Role::Activator(args) => Box::pin(activator::run(*args, stay()?)).await,
+        Role::Source(args) => source::run(*args, stay()?).await,
+        Role::Simulate(args) => simulate::run(&args),
+        Role::Dlq(errand) => {
+            provide_tls()?;
+            Box::pin(dlq::run(&errand)).await
+        }
+        Role::Inspect(question) => {
+            provide_tls()?;
+            inspect::run(&question).await
+        }
     }
+}
+
+fn provide_tls() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))?;
-    match &cli.role {
-        Role::Inspect(question) => return inspect::run(question).await,
-        Role::Dlq(errand) => return Box::pin(dlq::run(errand)).await,
-        _ => {}
-    }
-    telemetry::init(cli.log, &cli.log_filter)?;
-    files::raise_bound();
-    let shutdown = shutdown::listen()?;
-    match cli.role {
-        Role::Controller(args) => controller::run(*args, shutdown).await,
-        Role::Activator(args) => Box::pin(activator::run(*args, shutdown)).await,
-        Role::Source(args) => source::run(*args, shutdown).await,
-        Role::Simulate(args) => simulate::run(&args),
-        Role::Dlq(errand) => Box::pin(dlq::run(&errand)).await,
-        Role::Inspect(question) => inspect::run(&question).await,
-    }
+        .map_err(|_| anyhow::anyhow!("another TLS provider was installed before"))
 }

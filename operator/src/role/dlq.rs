@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use self::args::{Chosen, Errand, ListArgs, ShowArgs};
 use self::office::{Answer, Office};
+use super::inspect::args::ClusterArgs;
 use super::inspect::{connect, refused};
 use crate::output::{self, Form, Sheet};
 
@@ -25,7 +26,7 @@ pub async fn run(errand: &Errand) -> anyhow::Result<()> {
     match errand {
         Errand::List(args) => list(args).await,
         Errand::Show(args) => show(args).await,
-        Errand::Redrive(args) => act(&args.chosen, &REDRIVE).await,
+        Errand::Redrive(chosen) => act(chosen, &REDRIVE).await,
         Errand::Purge(args) => {
             if !args.yes {
                 confirm(&args.chosen)?;
@@ -52,17 +53,13 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
         Some(name) => vec![fetch(&client, &namespace, name).await?],
         None => fetch_all(&client, &namespace).await?,
     };
-    if let [one] = triggers.as_slice()
-        && args.trigger.is_some()
-    {
-        kept_by(one)?;
-    }
+    let kept: Vec<&Trigger> = triggers.iter().filter(|it| kept_by(it).is_ok()).collect();
     let limit = usize::try_from(args.limit)?;
     let mut letters = Vec::new();
     let mut is_cut = false;
-    if triggers.iter().any(|trigger| kept_by(trigger).is_ok()) {
+    if !kept.is_empty() {
         let mut office = Office::reach(&client, &namespace).await?;
-        for trigger in triggers.iter().filter(|trigger| kept_by(trigger).is_ok()) {
+        for trigger in kept {
             let mut from = Some(1);
             while let Some(next) = from.filter(|_| letters.len() < limit) {
                 let most = (limit - letters.len()).min(MOST_LETTERS);
@@ -94,9 +91,7 @@ fn row(letter: &Letter) -> Vec<String> {
 }
 
 async fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    let (client, namespace) = connect(&args.cluster).await?;
-    kept_by(&fetch(&client, &namespace, &args.trigger).await?)?;
-    let mut office = Office::reach(&client, &namespace).await?;
+    let mut office = reach(&args.cluster, &args.trigger).await?;
     let letter = (args.trigger.as_str(), args.letter);
     let document = match office.act(Method::GET, letter, "").await? {
         Answer::Done(document) => document,
@@ -133,10 +128,8 @@ struct Settled {
 /// Does a deed with the letters that were chosen, one after the other. What fails with one letter
 /// leaves the others; the errand has failed then.
 async fn act(chosen: &Chosen, deed: &Deed) -> anyhow::Result<()> {
-    let (client, namespace) = connect(&chosen.cluster).await?;
-    kept_by(&fetch(&client, &namespace, &chosen.trigger).await?)?;
-    let mut errand =
-        Work { office: Office::reach(&client, &namespace).await?, chosen, deed, done: Vec::new() };
+    let office = reach(&chosen.cluster, &chosen.trigger).await?;
+    let mut errand = Work { office, chosen, deed, done: Vec::new() };
     let outcome = errand.run().await;
     let done = errand.done;
     if chosen.output != Form::Table {
@@ -227,13 +220,23 @@ fn confirm(chosen: &Chosen) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The way to the letters of a Trigger, if a stream keeps them.
+async fn reach(cluster: &ClusterArgs, trigger: &str) -> anyhow::Result<Office> {
+    let (client, namespace) = connect(cluster).await?;
+    fetch(&client, &namespace, trigger).await?;
+    Office::reach(&client, &namespace).await
+}
+
+/// The Trigger of that name, if a stream keeps its dead letters.
 async fn fetch(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Trigger> {
     let api: Api<Trigger> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await;
     let found = found.map_err(|error| refused(error, "get triggers", namespace))?;
-    found.with_context(|| {
+    let trigger = found.with_context(|| {
         format!("there is no Trigger {name} in namespace {namespace}: choose another with -n")
-    })
+    })?;
+    kept_by(&trigger)?;
+    Ok(trigger)
 }
 
 async fn fetch_all(client: &Client, namespace: &str) -> anyhow::Result<Vec<Trigger>> {

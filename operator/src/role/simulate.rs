@@ -50,15 +50,11 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
 
 fn read_trace(args: &SimulateArgs) -> anyhow::Result<Trace> {
     let calls = read(&args.calls)?;
-    let memory = match args.memory.as_deref() {
-        Some(path) => Some((path, read(path)?)),
-        None => None,
-    };
-    let sizes = memory.as_ref().map_or("", |(_, text)| text.as_str());
-    Trace::parse(&calls, sizes).map_err(|error| {
-        let file = match &error {
-            NoTrace::Memory(_) => memory.as_ref().map_or(args.calls.as_path(), |(path, _)| path),
-            _ => args.calls.as_path(),
+    let memory = args.memory.as_deref().map(read).transpose()?.unwrap_or_default();
+    Trace::parse(&calls, &memory).map_err(|error| {
+        let file = match (&error, &args.memory) {
+            (NoTrace::Memory(_), Some(memory)) => memory,
+            _ => &args.calls,
         };
         anyhow::anyhow!("{}: {error}", file.display())
     })

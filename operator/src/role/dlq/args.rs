@@ -15,7 +15,7 @@ pub enum Errand {
     Show(ShowArgs),
     /// Sends dead letters to their Function again, one after the other and with their ids. Each is
     /// removed once the Function has answered 2xx; the others stay.
-    Redrive(RedriveArgs),
+    Redrive(Chosen),
     /// Removes dead letters for good.
     Purge(PurgeArgs),
 }
@@ -68,14 +68,6 @@ pub struct Chosen {
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,
-}
-
-/// What to send again.
-#[derive(Debug, Args)]
-pub struct RedriveArgs {
-    /// Which letters.
-    #[command(flatten)]
-    pub chosen: Chosen,
 }
 
 /// What to remove.
