@@ -19,7 +19,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::problem::Problem;
 use crate::process::Requests;
-use crate::state::Phase;
 use crate::supervisor::{Handle, Tongue, World};
 use crate::unsent::Lent;
 
@@ -98,9 +97,7 @@ impl PortTongue {
         tokio::select! {
             biased;
             up = timeout_at(deadline, up) => up.map_err(|_| late)?,
-            () = world.board.until(|phase| phase == Phase::InitFailed) => {
-                Err(Problem::Init(world.board.failure().unwrap_or_default()))
-            }
+            message = world.board.until_failed() => Err(Problem::Init(message)),
         }
     }
 

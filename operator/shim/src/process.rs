@@ -99,7 +99,7 @@ impl Running {
     pub async fn kill(&mut self) -> Exit {
         self.signal(Signal::KILL);
         let exit = self.ended().await;
-        hunt::kill_marked(MARK, &self.mark);
+        hunt::kill_marked(&self.mark);
         self.output.finish().await;
         exit
     }
@@ -121,7 +121,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.ended.is_none() {
             self.signal(Signal::KILL);
-            hunt::kill_marked(MARK, &self.mark);
+            hunt::kill_marked(&self.mark);
         }
     }
 }

@@ -46,11 +46,8 @@ pub struct State {
 }
 
 /// Where the state is kept.
-#[derive(Clone, Debug)]
-pub struct Board(std::sync::Arc<Kept>);
-
 #[derive(Debug)]
-struct Kept {
+pub struct Board {
     state: watch::Sender<State>,
     /// Of each language process, whether it is ready, or why not.
     workers: std::sync::Mutex<BTreeMap<usize, Result<(), String>>>,
@@ -67,18 +64,17 @@ impl Board {
             starts: 0,
             ready: 0,
         };
-        let workers = std::sync::Mutex::default();
-        Self(std::sync::Arc::new(Kept { state: watch::Sender::new(state), workers }))
+        Self { state: watch::Sender::new(state), workers: std::sync::Mutex::default() }
     }
 
     /// The state as it is now.
     pub fn now(&self) -> State {
-        self.0.state.borrow().clone()
+        self.state.borrow().clone()
     }
 
     /// Waits for a phase that `wanted` is true of.
     pub async fn until(&self, wanted: impl Fn(Phase) -> bool) {
-        let mut states = self.0.state.subscribe();
+        let mut states = self.state.subscribe();
         // The sender is here.
         let _ = states.wait_for(|state| wanted(state.phase)).await;
     }
@@ -86,7 +82,7 @@ impl Board {
     /// Tells a phase. The last one stays.
     pub fn set(&self, phase: Phase, message: impl Into<String>) {
         let message = message.into();
-        self.0.state.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let last = state.phase == Phase::Ending;
             if !last {
                 state.phase = phase;
@@ -98,14 +94,14 @@ impl Board {
 
     /// A language process starts.
     pub fn starting(&self, worker: usize) {
-        self.0.state.send_modify(|state| state.starts += 1);
+        self.state.send_modify(|state| state.starts += 1);
         self.change(worker, None);
     }
 
     /// A language process takes requests.
     pub fn ready(&self, worker: usize, took: Duration) {
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.0.state.send_modify(|state| state.init_millis = Some(millis));
+        self.state.send_modify(|state| state.init_millis = Some(millis));
         self.change(worker, Some(Ok(())));
     }
 
@@ -114,14 +110,20 @@ impl Board {
         self.change(worker, Some(Err(message)));
     }
 
+    /// Waits until no language process takes requests and one failed, and tells why.
+    pub async fn until_failed(&self) -> String {
+        self.until(|phase| phase == Phase::InitFailed).await;
+        self.failure().unwrap_or_default()
+    }
+
     /// Why no language process takes requests, if none does and all that tried failed.
-    pub fn failure(&self) -> Option<String> {
-        let state = self.0.state.borrow();
+    fn failure(&self) -> Option<String> {
+        let state = self.state.borrow();
         (state.phase == Phase::InitFailed).then(|| state.message.clone())
     }
 
     fn change(&self, worker: usize, outcome: Option<Result<(), String>>) {
-        let mut workers = self.0.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut workers = self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match outcome {
             Some(outcome) => drop(workers.insert(worker, outcome)),
             // One that failed and is tried again counts as failed until it is up.
@@ -130,7 +132,7 @@ impl Board {
         let ready = workers.values().filter(|outcome| outcome.is_ok()).count();
         let failure = workers.values().find_map(|outcome| outcome.as_ref().err().cloned());
         drop(workers);
-        self.0.state.send_modify(|state| state.ready = ready);
+        self.state.send_modify(|state| state.ready = ready);
         match (ready, failure) {
             (0, Some(message)) => self.set(Phase::InitFailed, message),
             (0, None) => self.set(Phase::Starting, ""),

@@ -214,14 +214,7 @@ impl<T: Tongue> Supervisor<T> {
 
     /// Whether the pod ends before a pause is over.
     async fn is_over_after(&mut self, pause: Duration) -> bool {
-        let told = async {
-            while let Some(order) = self.orders.recv().await {
-                if matches!(order, Order::Terminate) {
-                    return;
-                }
-            }
-        };
-        timeout(pause, told).await.is_ok()
+        timeout(pause, until_over(&mut self.orders)).await.is_ok()
     }
 
     async fn live(&mut self) -> Life {
@@ -275,19 +268,11 @@ impl<T: Tongue> Supervisor<T> {
     async fn come_up(&mut self, running: &mut Running) -> Option<String> {
         let patience = self.world.settings.times.init;
         let late = sleep(patience);
-        let told = async {
-            while let Some(order) = self.orders.recv().await {
-                match order {
-                    Order::Terminate => return,
-                    Order::Signal(_) | Order::Replace { .. } => {}
-                }
-            }
-        };
         tokio::select! {
             outcome = self.tongue.ready() => outcome.err(),
             exit = running.ended() => Some(format!("the language process {exit} before it took a request")),
             () = late => Some(format!("the language process took no request in {patience:?}")),
-            () = told => {
+            () = until_over(&mut self.orders) => {
                 // The next round finds the same order and ends.
                 let _ = self.sender.try_send(Order::Terminate);
                 Some("the pod ends".into())
@@ -321,6 +306,16 @@ impl<T: Tongue> Supervisor<T> {
                     return End::Over(format!("the pod ends, and the language process {exit}"));
                 }
             }
+        }
+    }
+}
+
+/// Waits until the pod ends. Nothing else matters to a process that takes no requests.
+async fn until_over(orders: &mut mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Terminate => return,
+            Order::Signal(_) | Order::Replace { .. } => {}
         }
     }
 }

@@ -145,8 +145,7 @@ impl Front {
             Some(output) => {
                 let answer = answer_of(result, output);
                 let answer = answer.map_err(|error| Problem::Answer(error.to_string()))?;
-                let (parts, body) = answer.into_parts();
-                Ok(Response::from_parts(parts, full(body)))
+                Ok(answer.into_response().map(full))
             }
             None => Ok(json_response(StatusCode::OK, &json!({}))),
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -23,12 +23,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its head, and its body.
-    pub fn into_parts(self) -> (response::Parts, Bytes) {
-        let mut response = http::Response::new(());
+    /// As it is sent.
+    pub fn into_response(self) -> Response<Bytes> {
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        (response.into_parts().0, self.body)
+        response
     }
 }
 

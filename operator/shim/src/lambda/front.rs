@@ -25,7 +25,6 @@ use crate::events::collect;
 use crate::problem::{Body, Error, Problem, full, json_response};
 use crate::proxy::id_of;
 use crate::settings::PAYLOAD;
-use crate::state::Phase;
 use crate::supervisor::World;
 
 /// The header by which a source says that the body is the event itself.
@@ -53,10 +52,7 @@ impl Front {
                 Ok(with_type(full(result), "application/json"))
             }
             Ok((Outcome::Answer(result), _)) => answer_of(result)
-                .map(|answer| {
-                    let (parts, body) = answer.into_parts();
-                    Response::from_parts(parts, full(body))
-                })
+                .map(|answer| answer.into_response().map(full))
                 .map_err(|malformed| Problem::Answer(malformed.to_string())),
             Ok((Outcome::Stream { content_type, pieces }, _)) => {
                 streamed(&content_type, pieces).await
@@ -112,9 +108,7 @@ impl Front {
                 Ok(Err(_)) => Err(Problem::Gone("it took the event along".into())),
                 Err(_) => Err(Problem::Late(settings.times.request.as_millis())),
             },
-            () = self.world.board.until(|phase| phase == Phase::InitFailed) => {
-                Err(Problem::Init(self.world.board.failure().unwrap_or_default()))
-            }
+            message = self.world.board.until_failed() => Err(Problem::Init(message)),
         }
     }
 

@@ -67,17 +67,26 @@ struct Both {
     askers: VecDeque<oneshot::Sender<Invocation>>,
 }
 
-impl Line {
-    /// Gives an invocation to whoever has asked longest, or lets it wait.
-    pub fn push(&self, mut invocation: Invocation) -> Result<(), Problem> {
-        let mut both = self.both();
-        while let Some(asker) = both.askers.pop_front() {
+impl Both {
+    /// Gives an invocation to whoever has asked longest, or back if nobody asks. Where somebody asks,
+    /// no invocation waits.
+    fn offer(&mut self, mut invocation: Invocation) -> Option<Invocation> {
+        while let Some(asker) = self.askers.pop_front() {
             match asker.send(invocation) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return None,
                 // Its process is gone.
                 Err(back) => invocation = back,
             }
         }
+        Some(invocation)
+    }
+}
+
+impl Line {
+    /// Gives an invocation to whoever has asked longest, or lets it wait.
+    pub fn push(&self, invocation: Invocation) -> Result<(), Problem> {
+        let mut both = self.both();
+        let Some(invocation) = both.offer(invocation) else { return Ok(()) };
         both.invocations.retain(|waiting| !waiting.reply.is_closed());
         if both.invocations.len() >= WAITING {
             return Err(Problem::Full(WAITING));
@@ -108,14 +117,8 @@ impl Line {
     /// Takes back what was in the hand of an asker that went away, to the front.
     fn back(&self, invocation: Invocation) {
         let mut both = self.both();
-        both.invocations.push_front(invocation);
-        // Others may ask.
-        while let Some(asker) = both.askers.pop_front() {
-            let Some(first) = both.invocations.pop_front() else { return };
-            match asker.send(first) {
-                Ok(()) => return,
-                Err(back) => both.invocations.push_front(back),
-            }
+        if let Some(invocation) = both.offer(invocation) {
+            both.invocations.push_front(invocation);
         }
     }
 

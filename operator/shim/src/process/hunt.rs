@@ -5,25 +5,24 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::MARK;
+
 /// Looks that are taken: what is found may have had offspring meanwhile, which inherits the mark.
 const LOOKS: usize = 8;
 
-/// Ends every process that has `name=value` in its environment, and gives their number.
-pub fn kill_marked(name: &str, value: &str) -> usize {
-    let mark = format!("{name}={value}");
-    let mut killed = 0;
+/// Ends every process that has this mark in its environment.
+pub fn kill_marked(mark: &str) {
+    let mark = format!("{MARK}={mark}");
     for _ in 0..LOOKS {
         let found: Vec<Pid> = marked(mark.as_bytes()).collect();
         if found.is_empty() {
-            break;
+            return;
         }
-        killed += found.len();
         for pid in found {
             // It may be gone already.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
-    killed
 }
 
 fn marked(mark: &[u8]) -> impl Iterator<Item = Pid> {

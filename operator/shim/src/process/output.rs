@@ -83,14 +83,14 @@ impl Output {
     /// Reads what has been printed by now, so that it is of the requests of now.
     pub async fn settle(&self) {
         for pipe in &self.pipes {
-            pipe.drain(PIPE).await;
+            pipe.drain().await;
         }
     }
 
     /// Reads the rest, and the last line though it has no end.
     pub async fn finish(&self) {
         for pipe in &self.pipes {
-            let rest = async { while pipe.drain(PIPE).await == Left::More {} };
+            let rest = async { while pipe.drain().await == Left::More {} };
             let _ = timeout(REST, rest).await;
             let line = std::mem::take(&mut *pipe.begun.lock().await);
             if !line.is_empty() {
@@ -118,18 +118,18 @@ impl Drop for Output {
 impl Pipe {
     async fn read(self: Arc<Self>) {
         while self.end.readable().await.is_ok() {
-            if self.drain(PIPE).await == Left::Closed {
+            if self.drain().await == Left::Closed {
                 return;
             }
         }
     }
 
-    /// Reads at most `most` bytes of what is there.
-    async fn drain(&self, most: usize) -> Left {
+    /// Reads what is there, at most about as much as a pipe holds.
+    async fn drain(&self) -> Left {
         let mut begun = self.begun.lock().await;
         let mut buffer = [0; 4 << 10];
         let mut read = 0;
-        while read < most {
+        while read < PIPE {
             match self.end.try_read(&mut buffer) {
                 Ok(0) => return Left::Closed,
                 Ok(count) => {

@@ -29,11 +29,7 @@ fn http(route: Option<&str>) -> Value {
 }
 
 async fn serving(code: Vec<u8>) -> (Shim, u16) {
-    let mut shim = Shim::start(&digest(&code), &[], &[("ROUSE_CONTRACT", "azure")]).await;
-    let answer = shim.push(code).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let port = shim.port().await;
-    (shim, port)
+    Shim::serving_code(code, &[], &[("ROUSE_CONTRACT", "azure")]).await
 }
 
 #[tokio::test]

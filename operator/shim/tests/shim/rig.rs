@@ -106,9 +106,17 @@ impl Shim {
         Self { child, folder, lines, control: u16::try_from(control).unwrap() }
     }
 
-    /// Starts it with code that is pushed, and waits until it serves; gives the port too.
+    /// Starts it with some code that is pushed, and waits until it serves; gives the port too.
     pub async fn serving(command: &[&str], variables: &[(&str, &str)]) -> (Self, u16) {
-        let code = files(&[("app.txt", "hello")]);
+        Self::serving_code(files(&[("app.txt", "hello")]), command, variables).await
+    }
+
+    /// The same with code of one's own.
+    pub async fn serving_code(
+        code: Vec<u8>,
+        command: &[&str],
+        variables: &[(&str, &str)],
+    ) -> (Self, u16) {
         let mut shim = Self::start(&digest(&code), command, variables).await;
         let answer = shim.push(code).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

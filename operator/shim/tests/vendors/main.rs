@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use zip::write::SimpleFileOptions;
 
-use rig::{Shim, digest};
+use rig::Shim;
 
 /// Where the clients of a language are.
 fn clients(language: &str) -> PathBuf {
@@ -43,9 +43,5 @@ fn zipped(language: &str, files: &[&str]) -> Vec<u8> {
 async fn serving(code: Vec<u8>, command: &[&str], variables: &[(&str, &str)]) -> (Shim, u16) {
     let mut all = vec![("ROUSE_CODE_MAX_PUSHED", "30000000")];
     all.extend(variables);
-    let mut shim = Shim::start(&digest(&code), command, &all).await;
-    let answer = shim.push(code).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let port = shim.port().await;
-    (shim, port)
+    Shim::serving_code(code, command, &all).await
 }
