@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, NAMESPACE};
+use crate::hollow::metrics::Metrics;
 use crate::process::{self, Frozen};
 use crate::scope::PATIENCE;
 use crate::steady::{Share, Way};
@@ -18,6 +18,9 @@ use crate::wait;
 
 /// Their label.
 pub const LABEL: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
+
+/// Port at which an activator tells its metrics.
+const ADMIN: u16 = 9090;
 
 /// The pods of Rouse's namespace.
 pub fn pods(cluster: &Cluster) -> Api<Pod> {
@@ -55,6 +58,11 @@ pub fn address(pod: &Pod) -> anyhow::Result<SocketAddr> {
     let port = u16::try_from(port.context("an activator has a port")?.container_port)?;
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
     Ok((ip.context("an activator has an address")?.parse::<IpAddr>()?, port).into())
+}
+
+/// What one counts itself.
+pub async fn metrics(pod: &Pod) -> anyhow::Result<Metrics> {
+    Metrics::fetch(SocketAddr::new(address(pod)?.ip(), ADMIN)).await
 }
 
 /// Where all of them are reached.
@@ -98,5 +106,5 @@ pub fn freeze(pod: &Pod) -> anyhow::Result<Frozen> {
 /// The process that runs in the pod.
 fn process(pod: &Pod) -> anyhow::Result<Pid> {
     let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
-    process::with_variable(Path::new("/proc"), &format!("POD_UID={uid}"))
+    process::with_variable(&format!("POD_UID={uid}"))
 }

@@ -1,7 +1,5 @@
 //! Processes of this machine that the tests disturb, found by what they were started with.
 
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -25,17 +23,17 @@ impl Drop for Frozen {
 }
 
 /// The process in whose environment `variable` stands.
-pub fn with_variable(processes: &Path, variable: &str) -> anyhow::Result<Pid> {
-    find(processes, "environ", variable)
+pub fn with_variable(variable: &str) -> anyhow::Result<Pid> {
+    find("environ", variable)
 }
 
 /// The process that was started with `argument`.
-pub fn with_argument(processes: &Path, argument: &str) -> anyhow::Result<Pid> {
-    find(processes, "cmdline", argument)
+pub fn with_argument(argument: &str) -> anyhow::Result<Pid> {
+    find("cmdline", argument)
 }
 
-fn find(processes: &Path, file: &str, wanted: &str) -> anyhow::Result<Pid> {
-    for entry in std::fs::read_dir(processes)? {
+fn find(file: &str, wanted: &str) -> anyhow::Result<Pid> {
+    for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;

@@ -1,16 +1,18 @@
 //! A namespace of a test's own, and the objects that tests make in it.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde_json::{Value, json};
 
+use crate::activators::is_ready;
 use crate::cluster::{Cluster, HELLO_IMAGE};
 use crate::wait;
 
@@ -165,6 +167,34 @@ impl Scope {
         is_so: impl FnMut(&[Deployment]) -> bool,
     ) -> anyhow::Result<Vec<Deployment>> {
         wait::list(&self.api(), &selector(name), deadline, is_so).await
+    }
+
+    /// Runs `container`, in a pod that has `more`, as a server of the name `name`; gives the address of
+    /// its pod.
+    pub async fn serve(
+        &self,
+        name: &str,
+        port: u16,
+        (container, more): (Value, Value),
+    ) -> anyhow::Result<SocketAddr> {
+        let (mut container, mut spec) = (container, more);
+        container["name"] = name.into();
+        container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+        container["readinessProbe"] = json!({"tcpSocket": {"port": port}, "periodSeconds": 1});
+        spec["containers"] = json!([container]);
+        spec["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+        let pod = json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec});
+        let pods = self.api::<Pod>();
+        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        let service = json!({
+            "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"port": port}]},
+        });
+        let services = self.api::<Service>();
+        services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+        let ready = wait::object(&pods, name, PATIENCE, |pod| pod.is_some_and(is_ready)).await?;
+        let ip = ready.and_then(|pod| pod.status?.pod_ip).context("the server has an address")?;
+        Ok(SocketAddr::new(ip.parse()?, port))
     }
 
     /// Asks for the end of the namespace, without waiting for it; it may be gone already.

@@ -17,16 +17,17 @@ pub mod process;
 pub mod programs;
 pub mod source;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
+use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -134,6 +135,15 @@ impl Hollow {
         })
         .await?;
         seen.context("the Function is there")
+    }
+
+    /// The address of a pod of the Function `name`.
+    pub async fn pod_ip(&self, name: &str) -> anyhow::Result<IpAddr> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = ListParams::default().labels(&format!("{LABEL_FUNCTION}={name}"));
+        let pods = pods.list(&params).await?;
+        let ip = pods.items.into_iter().find_map(|pod| pod.status?.pod_ip);
+        Ok(ip.with_context(|| format!("{name} has a pod with an address"))?.parse()?)
     }
 
     async fn apply<K>(&self, object: &Value) -> anyhow::Result<K>

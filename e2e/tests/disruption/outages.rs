@@ -1,6 +1,5 @@
 //! What Rouse goes on to do while a part that it depends on stands still.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -34,7 +33,7 @@ async fn warm_functions_are_served_while_the_api_server_stands_still_and_cold_on
         let load = Load::start(activators::addresses(&pods)?, &shares, false);
         load.reached(1000).await;
         let mark = format!("--audit-log-path={}", log.display());
-        let frozen = Frozen::freeze(process::with_argument(Path::new("/proc"), &mark)?)?;
+        let frozen = Frozen::freeze(process::with_argument(&mark)?)?;
         let since = Instant::now();
         let caller = Caller::new(scope.cluster.activator);
         let waits = caller.get(&cold, "/");

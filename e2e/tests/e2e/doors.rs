@@ -10,15 +10,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::HOST;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
 use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{PATIENCE, Scope};
 use serde_json::json;
 use sha2::Sha256;
 use tokio::time::{interval, timeout};
 
-use crate::sources::{SOURCES, events, warm};
+use crate::sources::{events, kill_sources, warm};
 
 const SECRET: &str = "It's a Secret to Everybody";
 
@@ -124,11 +124,7 @@ async fn senders_reach_a_function_when_they_prove_who_they_are() {
         assert_eq!(got, ["c-1", "c-2", "d-1"], "what comes again is not delivered again");
 
         // Without the pod a sender hears that it shall send again, and soon may.
-        let pods = scope.api::<Pod>();
-        for pod in pods.list(&ListParams::default().labels(SOURCES)).await? {
-            let kill = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-            pods.delete(&pod.metadata.name.unwrap_or_default(), &kill).await?;
-        }
+        kill_sources(&scope).await?;
         let mut refused = 0;
         let mut tries = interval(Duration::from_millis(100));
         let taken = async {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
 use image::{ImageFormat, RgbImage};
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams};
 use rouse_crds::v1alpha1::Trigger;
 use rouse_e2e::cluster::{MINIO_IMAGE, NATS_IMAGE};
@@ -23,7 +23,6 @@ use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
 use crate::postgres::Database;
-use crate::sources::is_ready;
 
 const SAMPLE: &str = include_str!("../../../manifests/samples/pictures.yaml");
 const FUNCTIONS: [&str; 4] = ["thumbnails", "announced", "ordered", "ticked"];
@@ -39,34 +38,6 @@ struct Objects {
     bucket: Bucket,
     credentials: Credentials,
     caller: Caller,
-}
-
-/// Runs `container`, in a pod that has `more`, as a server of the name `name`; gives the address of
-/// its pod.
-async fn serve(
-    scope: &Scope,
-    name: &str,
-    port: u16,
-    (container, more): (Value, Value),
-) -> anyhow::Result<std::net::SocketAddr> {
-    let (mut container, mut spec) = (container, more);
-    container["name"] = name.into();
-    container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
-    container["readinessProbe"] = json!({"tcpSocket": {"port": port}, "periodSeconds": 1});
-    spec["containers"] = json!([container]);
-    spec["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
-    let pod = json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec});
-    let pods = scope.api::<Pod>();
-    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-    let service = json!({
-        "metadata": {"name": name},
-        "spec": {"selector": {"app": name}, "ports": [{"port": port}]},
-    });
-    let services = scope.api::<Service>();
-    services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
-    let ready = wait::object(&pods, name, PATIENCE, |pod| pod.is_some_and(is_ready)).await?;
-    let ip = ready.and_then(|pod| pod.status?.pod_ip).context("the server has an address")?;
-    Ok(std::net::SocketAddr::new(ip.parse()?, port))
 }
 
 impl Objects {
@@ -87,7 +58,7 @@ impl Objects {
         let container =
             json!({"image": MINIO_IMAGE, "args": ["server", "/data/drive"], "env": variables});
         let more = json!({"hostAliases": [{"ip": public.ip().to_string(), "hostnames": [HOST]}]});
-        let address = serve(scope, "minio", 9000, (container, more)).await?;
+        let address = scope.serve("minio", 9000, (container, more)).await?;
         let endpoint = format!("http://{address}").parse()?;
         let bucket = Bucket::new(endpoint, UrlStyle::Path, "pictures", "us-east-1")
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -234,7 +205,7 @@ async fn a_picture_a_message_a_row_and_the_clock_each_wake_a_function_that_sleep
         let objects = Objects::start(&scope).await?;
         let container =
             json!({"image": NATS_IMAGE, "args": ["--jetstream", "--store_dir", "/data"]});
-        let address = serve(&scope, "nats", 4222, (container, json!({}))).await?;
+        let address = scope.serve("nats", 4222, (container, json!({}))).await?;
         let client = async_nats::connect(format!("nats://{address}")).await?;
         let config = async_nats::jetstream::stream::Config {
             name: "PICTURES".into(),

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
-use kube::api::{AttachParams, DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{AttachParams, PostParams};
 use rouse_crds::v1alpha1::Trigger;
 use rouse_e2e::cluster::POSTGRES_IMAGE;
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
-use rouse_e2e::wait;
+use rouse_e2e::{activators, wait};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::time::{interval, timeout};
 
-use crate::sources::{SOURCES, is_ready};
+use crate::sources::{SOURCES, kill_sources};
 
 /// Makes a server and runs it, as the first user that is not root.
 const RUN: &str = "set -e; cd /usr/lib/postgresql/*/bin; echo secret >/data/password; \
@@ -27,30 +27,12 @@ pub struct Database<'a>(&'a Scope);
 
 impl<'a> Database<'a> {
     pub async fn start(scope: &'a Scope) -> anyhow::Result<Self> {
-        let pod = json!({
-            "metadata": {"name": "postgres", "labels": {"app": "postgres"}},
-            "spec": {
-                "containers": [{
-                    "name": "postgres", "image": POSTGRES_IMAGE, "args": ["-c", RUN],
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                    "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
-                }],
-                "volumes": [{"name": "data", "emptyDir": {}}],
-            },
-        });
-        let pods = scope.api::<Pod>();
-        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-        let service = json!({
-            "metadata": {"name": "postgres"},
-            "spec": {"selector": {"app": "postgres"}, "ports": [{"port": 5432}]},
-        });
-        let services = scope.api::<Service>();
-        services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
         let secret =
             json!({"metadata": {"name": "database"}, "stringData": {"password": "secret"}});
         let secrets = scope.api::<Secret>();
         secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
-        wait::object(&pods, "postgres", PATIENCE, |pod| pod.is_some_and(is_ready)).await?;
+        let container = json!({"image": POSTGRES_IMAGE, "args": ["-c", RUN]});
+        scope.serve("postgres", 5432, (container, json!({}))).await?;
         let database = Self(scope);
         database.run("CREATE TABLE orders (id int PRIMARY KEY, paid bool)").await?;
         Ok(database)
@@ -123,11 +105,8 @@ async fn a_changed_row_wakes_a_sleeping_function_and_a_lost_slot_is_told() {
         timeout(PATIENCE, dropped).await.context("the slot is never free")?;
         scope.trigger_is("t", "False", "PositionLost").await?;
         let pods = scope.api::<Pod>();
-        for pod in pods.list(&ListParams::default().labels(SOURCES)).await? {
-            let kill = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-            pods.delete(&pod.metadata.name.unwrap_or_default(), &kill).await?;
-        }
-        wait::list(&pods, SOURCES, PATIENCE, |pods| pods.iter().any(is_ready)).await?;
+        kill_sources(&scope).await?;
+        wait::list(&pods, SOURCES, PATIENCE, |pods| pods.iter().any(activators::is_ready)).await?;
         scope.trigger_is("t", "False", "PositionLost").await?;
         ensure!(database.run("SELECT count(*) FROM pg_replication_slots").await? == "0");
         database

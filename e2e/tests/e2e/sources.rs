@@ -1,7 +1,6 @@
 //! Functions that are called with the events of a server.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -30,31 +29,13 @@ struct Nats {
 
 impl Nats {
     async fn start(scope: &Scope) -> anyhow::Result<Self> {
-        let pod = json!({
-            "metadata": {"name": "nats", "labels": {"app": "nats"}},
-            "spec": {
-                // So that it is not the first process, which nothing in its pod could kill.
-                "shareProcessNamespace": true,
-                "containers": [{
-                    "name": "nats", "image": NATS_IMAGE,
-                    "args": ["--jetstream", "--store_dir", "/data", "--pid", "/data/nats.pid"],
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                    "readinessProbe": {"tcpSocket": {"port": 4222}, "periodSeconds": 1},
-                }],
-                "volumes": [{"name": "data", "emptyDir": {}}],
-            },
+        let container = json!({
+            "image": NATS_IMAGE,
+            "args": ["--jetstream", "--store_dir", "/data", "--pid", "/data/nats.pid"],
         });
-        let pods = scope.api::<Pod>();
-        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-        let service = json!({
-            "metadata": {"name": "nats"},
-            "spec": {"selector": {"app": "nats"}, "ports": [{"port": 4222}]},
-        });
-        let services = scope.api::<Service>();
-        services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
-        let ready = wait::object(&pods, "nats", PATIENCE, |pod| pod.is_some_and(is_ready)).await?;
-        let ip = ready.and_then(|pod| pod.status?.pod_ip).context("the server has an address")?;
-        let address = SocketAddr::new(ip.parse()?, 4222);
+        // So that it is not the first process, which nothing in its pod could kill.
+        let more = json!({"shareProcessNamespace": true});
+        let address = scope.serve("nats", 4222, (container, more)).await?;
         let client = async_nats::connect(format!("nats://{address}")).await?;
         let url = format!("nats://nats.{}:4222", scope.namespace);
         Ok(Self { context: jetstream::new(client), url })
@@ -127,11 +108,6 @@ impl Nats {
     }
 }
 
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
 fn env(name: &str, value: &str) -> Value {
     json!({"env": [{"name": name, "value": value}]})
 }
@@ -140,6 +116,16 @@ fn env(name: &str, value: &str) -> Value {
 pub async fn warm(scope: &Scope, name: &str) -> anyhow::Result<()> {
     scope.apply_function(name, hello(&json!({"scaling": {"min": 1, "max": 1}}))).await?;
     scope.function(name, PATIENCE, |f| condition(f, "Active") == Some("True")).await.map(drop)
+}
+
+/// Kills the pods that run sources, without a warning.
+pub async fn kill_sources(scope: &Scope) -> anyhow::Result<()> {
+    let pods = scope.api::<Pod>();
+    for pod in pods.list(&ListParams::default().labels(SOURCES)).await? {
+        let kill = DeleteParams::default().grace_period(0);
+        pods.delete(&pod.metadata.name.unwrap_or_default(), &kill).await?;
+    }
+    Ok(())
 }
 
 /// The ids of the events that the pod of `function` got.
@@ -204,11 +190,7 @@ async fn no_more_is_taken_than_the_function_may_run_and_a_killed_source_loses_no
         scope.trigger_is("t", "True", "Connected").await?;
         nats.publish(EVENTS).await?;
         nats.until(|info| info.ack_floor.stream_sequence >= 5).await?;
-        let pods = scope.api::<Pod>();
-        for pod in pods.list(&ListParams::default().labels(SOURCES)).await? {
-            let kill = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-            pods.delete(&pod.metadata.name.unwrap_or_default(), &kill).await?;
-        }
+        kill_sources(&scope).await?;
         let mut most = 0;
         nats.until(|info| {
             most = most.max(info.num_ack_pending);
@@ -270,8 +252,7 @@ async fn look_after_letters(scope: &Scope) -> anyhow::Result<()> {
     ensure!(format!("{refused}").contains("1 of 1 letters were not taken"), "{refused}");
     ensure!(scope.ask(&["dlq", "list", "t"])? != json!([]), "the letter stays");
 
-    scope.apply_function("hello", hello(&json!({"scaling": {"min": 1, "max": 1}}))).await?;
-    scope.function("hello", PATIENCE, |f| condition(f, "Active") == Some("True")).await?;
+    warm(scope, "hello").await?;
     let mut looks = interval(Duration::from_millis(500));
     // Until the pod of the new revision has the traffic, the former one refuses.
     while let Err(refused) = scope.ask(&["dlq", "redrive", "t", "1"]) {

@@ -1,18 +1,12 @@
 //! Warm Functions without a hard limit are sent to straight, also by the activator that does not own
 //! them; what was sent so keeps them awake, and nothing else does.
 
-use std::net::{IpAddr, SocketAddr};
-
-use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use rouse_e2e::activators;
-use rouse_e2e::hollow::metrics::Metrics;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{PATIENCE, Scope, hello};
 use serde_json::json;
 
-/// Port at which an activator tells its metrics.
-const ADMIN: u16 = 9090;
 /// Requests that come to each activator. The first of them are passed on while the other begins to
 /// follow.
 const REQUESTS: u32 = 400;
@@ -20,10 +14,8 @@ const MOST_PASSED_ON: f64 = 40.0;
 
 /// Requests for the Function that came to the activator in that way.
 async fn came(pod: &Pod, scope: &Scope, listener: &str) -> anyhow::Result<f64> {
-    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
-    let admin = SocketAddr::new(ip.context("an address")?.parse::<IpAddr>()?, ADMIN);
     let labels = [("namespace", &*scope.namespace), ("function", "hello"), ("listener", listener)];
-    Ok(Metrics::fetch(admin).await?.sum("rouse_requests_total", &labels))
+    Ok(activators::metrics(pod).await?.sum("rouse_requests_total", &labels))
 }
 
 #[tokio::test]

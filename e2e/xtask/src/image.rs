@@ -14,7 +14,7 @@ use crate::packages::{self, POSTGRES};
 use crate::programs::{self, Profile};
 use crate::tools::{
     self,
-    catalog::{MINIO, NATS, Recipe},
+    catalog::{GRPC, MINIO, NATS, Recipe},
 };
 use crate::{command, folders, term};
 
@@ -106,16 +106,25 @@ pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
 /// archives.
 pub fn build_servers() -> Result<Vec<PathBuf>> {
     tools::ensure(&[&NATS, &MINIO])?;
-    let nats = server(&NATS, "nats-server", "/nats-server")?;
-    Ok(vec![nats, server(&MINIO, "minio", "/minio")?, build_postgres()?])
+    let nats = tool(&NATS, "nats-server", "nats-server", "/nats-server")?;
+    Ok(vec![nats, tool(&MINIO, "minio", "minio", "/minio")?, build_postgres()?])
 }
 
-fn server(recipe: &Recipe, program: &str, entry: &'static str) -> Result<PathBuf> {
+/// Builds the images of the test programs of gRPC's own makers: a Function of one calls a Function of
+/// the other. Gives the paths of their archives.
+pub fn build_grpc() -> Result<Vec<PathBuf>> {
+    tools::ensure(&[&GRPC])?;
+    let client = tool(&GRPC, "grpc-interop-client", "client", "/client")?;
+    Ok(vec![client, tool(&GRPC, "grpc-interop-server", "server", "/server")?])
+}
+
+/// The archive of the image `name` of a program of `recipe`; writes it unless it is there.
+fn tool(recipe: &Recipe, name: &str, program: &str, entry: &'static str) -> Result<PathBuf> {
     let program = tools::path(recipe, program)?;
     // In the folder of the program: another version has another folder.
-    let path = program.with_file_name("image.tar");
+    let path = program.with_extension("tar");
     if !path.is_file() {
-        let name = format!("rouse.dev/{}:{}", recipe.name, recipe.version);
+        let name = format!("rouse.dev/{name}:{}", recipe.version);
         let (files, labels) = (BTreeMap::new(), BTreeMap::new());
         let image = Image { name, program, entry, files, labels };
         oci::write(&image, &path)?;

@@ -127,6 +127,12 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     low_value + (high_value - low_value) * place.fract()
 }
 
+/// The median of `values`, and the least and the most of them, as text.
+pub fn spread(values: &[f64]) -> String {
+    let at = |share| quantile(values, share);
+    format!("{:.2} [{:.2}-{:.2}]", at(0.5), at(0.0), at(1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::quantile;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::report::Report;
-use super::{Arguments, cargo, interop};
+use super::{Arguments, cargo};
 use crate::cluster::kubectl_for;
 use crate::programs::{self, Profile};
 use crate::stage::Stage;
@@ -28,7 +28,7 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
     let archives = report.step("images", |_| image::build(Profile::Release))?;
     let mut others = report.step("servers for sources", |_| image::build_servers())?;
-    others.extend(report.step("programs of gRPC's makers", |_| interop::build())?);
+    others.extend(report.step("programs of gRPC's makers", |_| image::build_grpc())?);
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
     let filter = arguments.filter.as_deref();

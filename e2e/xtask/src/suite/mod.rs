@@ -2,7 +2,6 @@
 //! Must not know how a cluster is run.
 
 mod cluster;
-mod interop;
 mod report;
 
 use std::process::{Command, ExitCode};

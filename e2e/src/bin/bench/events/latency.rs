@@ -10,7 +10,6 @@ use rouse_e2e::hollow::PATIENCE;
 use rouse_e2e::http::Caller;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::consumer::Consumer;
 use super::stage::{AT_ONCE, Stage, body};
 use super::throughput::Way;
 
@@ -25,14 +24,7 @@ pub async fn warm(
     events: usize,
 ) -> anyhow::Result<Vec<f64>> {
     stage.seen.clear();
-    let mut plain = None;
-    match way {
-        Way::Rouse => stage.source.start()?,
-        Way::Plain(target) => {
-            let context = stage.context.clone();
-            plain = Some(Consumer::start(context, stream, target.clone(), AT_ONCE));
-        }
-    }
+    let plain = way.start(stage, stream)?;
     // The first ones find all connected.
     stage.fill(stream, 0..AT_ONCE).await?;
     timeout(PATIENCE, stage.seen.reaches(AT_ONCE)).await?;
@@ -45,11 +37,7 @@ pub async fn warm(
         drop(stage.context.publish(format!("{stream}.a"), body(number).into()).await?);
     }
     timeout(PATIENCE, stage.seen.reaches(AT_ONCE + events)).await?;
-    let name =
-        if matches!(way, Way::Rouse) { super::stage::CONSUMER } else { super::consumer::NAME };
-    stage.acknowledged(stream, name).await?;
-    stage.source.kill().await?;
-    drop(plain);
+    way.end(stage, stream, plain).await?;
     Ok(sent.into_iter().filter_map(|(number, sent)| took(stage, number, sent)).collect())
 }
 

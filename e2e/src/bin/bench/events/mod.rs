@@ -12,11 +12,6 @@ mod throughput;
 use std::fmt::Write;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::ListParams;
-use rouse_core::function::names::LABEL_FUNCTION;
-use rouse_e2e::hollow::NAMESPACE;
 use serde_json::json;
 
 use self::consumer::Target;
@@ -61,7 +56,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     stage.lead(WARM.0, WARM.1).await?;
     stage.lead(ASLEEP.0, ASLEEP.1).await?;
     stage.nats.stream(&stage.context, PLAIN).await?;
-    let direct = Target { address: pod(&stage).await?, host: stage.target(WARM.1).host };
+    let address = (stage.hollow.pod_ip(WARM.1).await?, 8080).into();
+    let direct = Target { address, host: stage.target(WARM.1).host };
     let plain = Way::Plain(stage.target(WARM.1));
     let ways = [(WARM.0, Way::Rouse), (PLAIN, plain), (PLAIN, Way::Plain(direct))];
     let mut report = Report::new("events");
@@ -88,16 +84,6 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let (calls, woken) = latency::from_zero(&mut stage, ASLEEP, starts).await?;
     tell_latency([by_rouse, by_plain, woken, calls], &mut report);
     Ok(report)
-}
-
-/// Where the pod of the warm Function listens.
-async fn pod(stage: &Stage) -> anyhow::Result<std::net::SocketAddr> {
-    let pods: Api<Pod> = Api::namespaced(stage.hollow.client.clone(), NAMESPACE);
-    let params = ListParams::default().labels(&format!("{LABEL_FUNCTION}={}", WARM.1));
-    let pods = pods.list(&params).await?;
-    let ip = pods.items.into_iter().find_map(|pod| pod.status?.pod_ip);
-    let ip = ip.ok_or_else(|| anyhow::anyhow!("the Function has a pod with an address"))?;
-    Ok((ip.parse::<std::net::IpAddr>()?, 8080).into())
 }
 
 fn tell_throughput(runs: &[Vec<Sample>], report: &mut Report) {

@@ -18,6 +18,36 @@ pub enum Way {
     Plain(Target),
 }
 
+impl Way {
+    /// Starts what brings the events of `stream`. A plain consumer lives as long as what this returns.
+    pub fn start(&self, stage: &mut Stage, stream: &str) -> anyhow::Result<Option<Consumer>> {
+        match self {
+            Self::Rouse => stage.source.start().map(|()| None),
+            Self::Plain(target) => {
+                let context = stage.context.clone();
+                Ok(Some(Consumer::start(context, stream, target.clone(), AT_ONCE)))
+            }
+        }
+    }
+
+    /// Waits until all of `stream` is acknowledged, and ends what was started.
+    pub async fn end(
+        &self,
+        stage: &mut Stage,
+        stream: &str,
+        plain: Option<Consumer>,
+    ) -> anyhow::Result<()> {
+        let name = match self {
+            Self::Rouse => CONSUMER,
+            Self::Plain(_) => consumer::NAME,
+        };
+        stage.acknowledged(stream, name).await?;
+        stage.source.kill().await?;
+        drop(plain);
+        Ok(())
+    }
+}
+
 /// What one run gave.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,14 +70,8 @@ pub async fn measure(
     stage.fill(stream, 0..events).await?;
     let seen = stage.seen.clone();
     let all = timeout(PATIENCE, seen.reaches(events));
-    let (mut most, mut plain, mut looks) = (0, None, interval(Duration::from_millis(100)));
-    match way {
-        Way::Rouse => stage.source.start()?,
-        Way::Plain(target) => {
-            let context = stage.context.clone();
-            plain = Some(Consumer::start(context, stream, target.clone(), AT_ONCE));
-        }
-    }
+    let (mut most, mut looks) = (0, interval(Duration::from_millis(100)));
+    let plain = way.start(stage, stream)?;
     tokio::pin!(all);
     loop {
         tokio::select! {
@@ -63,10 +87,7 @@ pub async fn measure(
             }
         }
     }
-    let consumer = if plain.is_some() { consumer::NAME } else { CONSUMER };
-    stage.acknowledged(stream, consumer).await?;
-    stage.source.kill().await?;
-    drop(plain);
+    way.end(stage, stream, plain).await?;
     let firsts = seen.firsts();
     let (from, until) = (firsts.get(events / 10), firsts.last());
     let took = until.zip(from).map_or(Duration::ZERO, |(until, from)| *until - *from);

@@ -12,17 +12,16 @@ use anyhow::Context;
 use rouse_e2e::hollow::NAMESPACE;
 use rouse_e2e::hollow::activator::Activator;
 use rouse_e2e::wire;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::loads::{Effort, in_turn};
-use super::open_loop::{Pace, call};
+use super::open_loop::{Pace, Sample, call};
 use super::stage::{Stage, answered, warm};
 use super::upstream::LATER;
-use crate::report::{Bar, quantile};
+use crate::report::{Bar, quantile, spread};
 
 /// The Function that is called: its pod serves so many requests at once, each for five
 /// milliseconds, and it is called for two thirds of what that makes.
@@ -44,13 +43,6 @@ const MOST: f64 = 1.1;
 
 /// With the flood or without.
 const WAYS: [&str; 2] = ["alone", "beside the flood"];
-
-/// Median and 99th of a hundred of one run, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Sample {
-    p50: f64,
-    p99: f64,
-}
 
 /// All rounds: alone, and beside the flood.
 pub struct Fair {
@@ -86,7 +78,7 @@ pub async fn measure(stage: &Stage, activator: &Activator, effort: Effort) -> an
                 refused += full;
             }
             if let Some(sample) = samples.get_mut(slot) {
-                *sample = Sample { p50: quantile(&times, 0.5), p99: quantile(&times, 0.99) };
+                *sample = Sample::of(&times);
             }
         }
         let [alone, beside] = samples;
@@ -196,11 +188,7 @@ impl Fair {
             let (p50, p99) = (median(|s| s.p50), median(|s| s.p99));
             let _ = writeln!(text, "  {way:<17} {p50:>8.3} {p99:>8.3}");
         }
-        let ratio = |value| {
-            let ratios = self.ratios(value);
-            let at = |share| quantile(&ratios, share);
-            format!("{:.2} [{:.2}-{:.2}]", at(0.5), at(0.0), at(1.0))
-        };
+        let ratio = |value| spread(&self.ratios(value));
         let _ = writeln!(
             text,
             "  beside the flood to alone [least-most]: p50 {}, p99 {}",

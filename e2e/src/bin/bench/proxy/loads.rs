@@ -13,7 +13,7 @@ use tokio::time::{interval, timeout};
 
 use super::stage::Stage;
 use super::wrk::{Request, Told, Wrk};
-use crate::report::{Bar, quantile};
+use crate::report::{Bar, quantile, spread};
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
@@ -334,11 +334,7 @@ impl Rounds {
                 median(|sample| sample.resident),
             );
         }
-        let ratio = |value| {
-            let ratios = self.ratios(value);
-            let at = |share| quantile(&ratios, share);
-            format!("{:.2} [{:.2}-{:.2}]", at(0.5), at(0.0), at(1.0))
-        };
+        let ratio = |value| spread(&self.ratios(value));
         let _ = writeln!(
             text,
             "  to nginx's, median of {} rounds [least-most]: requests/s {}, p50 {}, p99 {}, cpu {}",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rouse_e2e::hollow::activator::Activator;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -29,10 +30,19 @@ const ADDED_P50: f64 = 0.3;
 const ADDED_P99: f64 = 2.0;
 
 /// Median and 99th of a hundred of one round, in milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sample {
-    p50: f64,
-    p99: f64,
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Sample {
+    /// Median.
+    pub p50: f64,
+    /// 99th of a hundred.
+    pub p99: f64,
+}
+
+impl Sample {
+    /// Of requests that took so many milliseconds.
+    pub fn of(times: &[f64]) -> Self {
+        Self { p50: quantile(times, 0.5), p99: quantile(times, 0.99) }
+    }
 }
 
 /// All rounds: direct, nginx, Rouse.
@@ -57,7 +67,7 @@ pub async fn measure(
             if target == Target::Rouse {
                 counts.compare(stage, activator, times.len() as u64, 0).await?;
             }
-            let sample = Sample { p50: quantile(&times, 0.5), p99: quantile(&times, 0.99) };
+            let sample = Sample::of(&times);
             if let Some(slot) = samples.get_mut(target as usize) {
                 *slot = sample;
             }

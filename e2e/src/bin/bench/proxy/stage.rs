@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::ListParams;
-use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_e2e::hollow::activator::{Activator, Controller};
 use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
-use rouse_e2e::hollow::{HOST_SUFFIX, Hollow, NAMESPACE, PATIENCE};
+use rouse_e2e::hollow::{HOST_SUFFIX, Hollow, PATIENCE};
 use rouse_e2e::http::Caller;
 use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
@@ -170,18 +166,10 @@ async fn apply_triggers(hollow: &Hollow, hosts: &[Host]) -> anyhow::Result<()> {
 }
 
 /// The Functions with the address of the pod of each.
-pub async fn pods(
-    hollow: &Hollow,
-    functions: &[String],
-) -> anyhow::Result<Vec<(String, SocketAddr)>> {
-    let api: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
+async fn pods(hollow: &Hollow, functions: &[String]) -> anyhow::Result<Vec<(String, SocketAddr)>> {
     let mut found = Vec::new();
     for function in functions {
-        let params = ListParams::default().labels(&format!("{LABEL_FUNCTION}={function}"));
-        let pods = api.list(&params).await?;
-        let ip = pods.items.into_iter().find_map(|pod| pod.status?.pod_ip);
-        let ip = ip.with_context(|| format!("{function} has a pod with an address"))?;
-        found.push((function.clone(), SocketAddr::new(ip.parse()?, PORT)));
+        found.push((function.clone(), SocketAddr::new(hollow.pod_ip(function).await?, PORT)));
     }
     Ok(found)
 }

@@ -1,7 +1,6 @@
 //! Many Functions woken in the same moment, against a bare script that scales as many Deployments
 //! of the same pods, in turn.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +9,6 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
-use rouse_e2e::hollow::metrics::Metrics;
 use rouse_e2e::http::Caller;
 use rouse_e2e::scope::{Scope, hello};
 use rouse_e2e::{activators, wait};
@@ -30,8 +28,6 @@ const MOST_ASKED: u32 = 1500;
 /// server 20 times a second, and 30 times at once only after a rest. Whoever came while they are
 /// still busy with what was before would wait for that.
 const REST: Duration = Duration::from_secs(5);
-/// Where activators tell what they count.
-const ADMIN_PORT: u16 = 9090;
 const MOST: f64 = 1.25;
 const SHARE: f64 = 0.95;
 
@@ -96,8 +92,7 @@ pub async fn run(
 async fn scale_writes(scope: &Scope) -> anyhow::Result<f64> {
     let pods = activators::two(&scope.cluster).await?;
     let all = pods.iter().map(async |pod| {
-        let admin = SocketAddr::new(activators::address(pod)?.ip(), ADMIN_PORT);
-        anyhow::Ok(Metrics::fetch(admin).await?.sum("rouse_scale_writes_total", &[]))
+        anyhow::Ok(activators::metrics(pod).await?.sum("rouse_scale_writes_total", &[]))
     });
     Ok(try_join_all(all).await?.into_iter().sum())
 }
