@@ -289,11 +289,6 @@ impl Seat {
         }
     }
 
-    /// Whether the connection was told to leave: it has to look what that means.
-    pub(crate) fn is_told(&self) -> bool {
-        self.farewell().is_some()
-    }
-
     fn farewell(&self) -> Option<Farewell> {
         Farewell::of(self.farewell.load(Ordering::Relaxed))
     }

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -64,7 +65,7 @@ where
         if phase >= Phase::Closing {
             last.store(true, Ordering::Relaxed);
         }
-        match unless_told(connection, orders, serving.as_mut()).await {
+        match unless_told(orders, serving.as_mut()).await {
             ControlFlow::Break(end) => return end,
             ControlFlow::Continue(None) => {}
             // What was begun is finished.
@@ -74,32 +75,25 @@ where
     }
 }
 
-/// The end of `serving`, unless an order or another phase comes before. Who has asked for these once
-/// is woken when one comes. Asking takes locks, so with each piece that is read or written it is only
-/// seen whether there is anything to ask for. That misses nothing as long as a seat wakes a plain
-/// connection only after it was told to leave: a call without a reason would be left unheard, and
-/// the next one with it.
+/// The end of `serving`, unless an order or another phase comes before. Asking for these takes locks,
+/// so it is done only when one of them has called, and not with each piece that is read or written.
 async fn unless_told<T>(
-    connection: &Connection,
     Orders { phase, leave }: &mut Orders,
     mut serving: Pin<&mut impl Future<Output = T>>,
 ) -> ControlFlow<T, Option<Order>> {
-    let seen = phase.clone();
-    let mut changed = pin!(phase.changed());
-    let mut ordered = pin!(leave.order());
-    let mut asked = false;
+    let told = pin!(async {
+        tokio::select! {
+            _ = phase.changed() => None,
+            order = leave.order() => Some(order),
+        }
+    });
+    // It polls what has called and nothing else, and misses no call.
+    let mut told = FuturesUnordered::from_iter([told]);
     poll_fn(|cx| {
         if let Poll::Ready(end) = serving.as_mut().poll(cx) {
             return Poll::Ready(ControlFlow::Break(end));
         }
-        if asked && !connection.seat.is_told() && !seen.has_changed().unwrap_or(true) {
-            return Poll::Pending;
-        }
-        asked = true;
-        if changed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(ControlFlow::Continue(None));
-        }
-        ordered.as_mut().poll(cx).map(|order| ControlFlow::Continue(Some(order)))
+        told.poll_next_unpin(cx).map(|order| ControlFlow::Continue(order.flatten()))
     })
     .await
 }

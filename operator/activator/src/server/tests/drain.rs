@@ -221,8 +221,10 @@ async fn threads_share_the_load_and_nothing_else() {
             clients.push((sender, closed));
         }
         assert_eq!(rig.world.dials(), dials, "with a limit of {limit}");
+        let begun = Instant::now();
         leave.send(()).unwrap();
         ended.await.unwrap();
+        assert!(begun.elapsed() < DRAIN.total, "nobody has to be cut off");
         for (_sender, closed) in clients {
             closed.await.unwrap().unwrap();
         }
