@@ -109,6 +109,7 @@ mod tests {
             Failure::denied("a", "b"),
             Failure::Missing { what: "stream", name: "S".into() },
             Failure::Lost("l".into()),
+            Failure::InUse("u".into()),
             Failure::Credentials { secret: "s".into(), key: "k".into() },
             Failure::Forbidden("f".into()),
             Failure::NotSupported("kafka"),

@@ -7,7 +7,7 @@ use crate::function::status::Trouble;
 
 /// Reasons for which a source waits, and those for which somebody must change something. The rest
 /// is told by others, and unknown here.
-const WAITING: [&str; 3] = ["ServerAway", "SecretMissing", "SourceMissing"];
+const WAITING: [&str; 4] = ["ServerAway", "SecretMissing", "SourceInUse", "SourceMissing"];
 const STALLED: [&str; 5] =
     ["AccessDenied", "AddressForbidden", "PositionLost", "SourceInvalid", "SourceNotSupported"];
 

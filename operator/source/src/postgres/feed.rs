@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::look::{Seen, look};
 use super::refusal::{Refusal, code};
-use super::setup::lost;
+use super::setup::{Stretch, lost};
 use super::wire::{Heard, PATIENCE, Wire};
 use super::{Access, Known, checkpoint};
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ pub(super) async fn run(
     mut wire: Wire,
     access: &Arc<Access>,
     known: &mut Known,
-    start: Lsn,
+    Stretch { start, end }: Stretch,
     link: &mut Link<Place>,
 ) -> Result<(), Failure> {
     begin(&mut wire, access, start).await?;
@@ -61,7 +61,7 @@ pub(super) async fn run(
         queue: VecDeque::new(),
         is_alone: false,
         received: start,
-        end: start,
+        end,
         reported: start,
         reported_at: now,
         report_at: now,

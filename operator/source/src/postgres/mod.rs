@@ -93,8 +93,8 @@ impl Source for Postgres {
 
     async fn run(&mut self, link: &mut Link<Place>) -> Result<(), Failure> {
         let mut wire = connection::open(&self.access, connection::Mode::Replication).await?;
-        let start = setup::prepare(&mut wire, &self.access.settings, &mut self.known).await?;
-        feed::run(wire, &self.access, &mut self.known, start, link).await
+        let stretch = setup::prepare(&mut wire, &self.access.settings, &mut self.known).await?;
+        feed::run(wire, &self.access, &mut self.known, stretch, link).await
     }
 
     fn to_lambda(events: &[&CloudEvent]) -> Result<Message, Invalid> {

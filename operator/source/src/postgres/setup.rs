@@ -15,14 +15,23 @@ pub(super) use slot::lost;
 /// The oldest version with all that is needed here.
 const OLDEST: u32 = 13;
 
-/// Prepares reading; the position at which to begin.
+/// What there is to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    /// The position at which to begin.
+    pub start: Lsn,
+    /// Where the server's log ends.
+    pub end: Lsn,
+}
+
+/// Prepares reading.
 pub(super) async fn prepare(
     wire: &mut Wire,
     settings: &Settings,
     known: &mut Known,
-) -> Result<Lsn, Failure> {
+) -> Result<Stretch, Failure> {
     check_server(wire).await?;
-    let server = identify(wire).await?;
+    let (server, end) = identify(wire).await?;
     // Before the slot: a slot tells nothing of a publication that came later.
     publication::prepare(wire, &settings.trigger).await?;
     let confirmed = slot::prepare(wire, &settings.trigger.slot, known.slot).await?;
@@ -35,7 +44,7 @@ pub(super) async fn prepare(
         tracing::warn!(slot, %from, %to, "somebody else moved a slot: what lies between is not told");
         known.confirmed = confirmed;
     }
-    Ok(known.confirmed)
+    Ok(Stretch { start: known.confirmed, end: end.max(known.confirmed) })
 }
 
 async fn check_server(wire: &mut Wire) -> Result<(), Failure> {
@@ -58,11 +67,12 @@ async fn check_server(wire: &mut Wire) -> Result<(), Failure> {
     }
 }
 
-/// The server and its timeline.
-async fn identify(wire: &mut Wire) -> Result<(String, String), Failure> {
+/// The server and its timeline, and where its log ends.
+async fn identify(wire: &mut Wire) -> Result<((String, String), Lsn), Failure> {
     let rows = ask(wire, "asking which server this is", "IDENTIFY_SYSTEM").await?;
     let row = rows.first();
-    Ok((text(row, 0).to_owned(), text(row, 1).to_owned()))
+    let end = text(row, 2).parse().unwrap_or_default();
+    Ok(((text(row, 0).to_owned(), text(row, 1).to_owned()), end))
 }
 
 /// Asks something that the server has no reason to refuse.
