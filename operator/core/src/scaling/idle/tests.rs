@@ -139,6 +139,27 @@ proptest! {
     }
 
     #[test]
+    fn who_knows_little_of_itself_takes_no_more_memory_than_with_the_fixed_time(
+        own in prop::collection::vec(2.0..200_000.0_f64, 0..3),
+        others in prop::collection::vec((2.0..200_000.0_f64, 1..200_usize), 0..8),
+    ) {
+        let mut population = Population::default();
+        for (idle, count) in others {
+            let time = IdleTime::new(seconds(idle), Ended::Called);
+            (0..count).for_each(|_| population.learn(Lesson { time, scheduled: false }));
+        }
+        let prior = population.prior();
+        let (mut learner, _) = learned(own.iter().copied());
+        learner.stakes = None;
+        learner.plan(stakes(), &Outlook { prior: Some(&prior), ..Outlook::default() });
+        let lasting = || own.iter().copied().chain([f64::INFINITY]);
+        let needs: f64 = lasting().map(|idle| learner.warm.within(idle)).sum();
+        let fixed: f64 = lasting().map(|idle| idle.min(600.0)).sum();
+        // Idle times are kept to a thousandth.
+        prop_assert!(needs <= 1.001 * fixed, "{needs} s instead of {fixed} s");
+    }
+
+    #[test]
     fn a_history_from_before_gives_the_same_plan(
         idle in prop::collection::vec(2.0..100_000.0_f64, 0..140),
     ) {

@@ -5,12 +5,17 @@
 //! over its neighbours, so that regular requests give narrow stretches and irregular ones a smooth
 //! chance. What others teach counts as two idle times more, and a fixed time stands in where
 //! neither the Function nor others have any experience.
+//!
+//! No Function shall fare worse than with that fixed time. So one that remembers little of its own gets
+//! no more memory than with it, even if nobody calls any more; and one that knows itself is kept
+//! through the idle times that the fixed time would have bridged, where that needs not much more.
 
+use std::iter;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::economy::Stakes;
-use super::history::{Ended, History, OCTAVES};
+use super::history::{Ended, History, IdleTime, OCTAVES};
 use super::population::Prior;
 use super::{LINGER, WORTH_LEAVING};
 
@@ -24,6 +29,13 @@ const UNTAUGHT: f64 = 16.0;
 /// How much better than needed the chance is held to be where nothing is known: twice, so that two
 /// idle times that say otherwise are believed.
 const TRUST: f64 = 2.0;
+/// Own idle times from which on a Function knows itself: what is known of it before is hearsay.
+const KNOWS_ITSELF: u32 = 3;
+/// How much more memory than the fixed time needs is taken at most to bridge what it bridges.
+const BRIDGING: f64 = 1.5;
+/// How much more is asked of the chances, step by step, until the plan needs no more than that.
+const STRICTER: f64 = 1.1;
+const STEPS: usize = 60;
 
 /// Where each cell begins, in seconds.
 static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
@@ -54,26 +66,43 @@ impl WarmTimes {
         stakes: Stakes,
         lead: Duration,
     ) -> Self {
-        let (threshold, unknown_until) = (stakes.chance(), stakes.unknown());
-        let counted = Counted::new(history);
+        let (threshold, fixed) = (stakes.chance(), stakes.unknown());
+        let chances = chances(history, prior, scheduled, stakes);
+        let plan = |threshold| Self::where_likely(&chances, threshold, lead);
+        let mut times: Vec<f64> = history.times().map(seconds).collect();
+        let needs = |plan: &Self, times: &[f64]| times.iter().map(|time| plan.within(*time)).sum();
+        let most = |times: &[f64]| times.iter().map(|time| time.min(fixed)).sum::<f64>();
+        if history.len() >= KNOWS_ITSELF {
+            let bridging = plan(bridged(history, &chances, fixed).fold(threshold, f64::min));
+            let needed: f64 = needs(&bridging, &times);
+            return if needed <= BRIDGING * most(&times) { bridging } else { plan(threshold) };
+        }
+        // Nobody may call any more.
+        times.push(f64::INFINITY);
+        iter::successors(Some(threshold), |last| Some(last * STRICTER))
+            .take(STEPS)
+            .map(plan)
+            .find(|plan| needs(plan, &times) <= most(&times))
+            .unwrap_or_else(|| Self([(0, millis(fixed))].into()))
+    }
+
+    /// The stretches in which the chances reach the threshold.
+    fn where_likely(chances: &[f64], threshold: f64, lead: Duration) -> Self {
         let mut stretches = Stretches { all: Vec::new(), last: (0.0, LINGER.as_secs_f64()) };
-        let mut lasting = f64::from(history.len());
-        for (cell, edges) in EDGES.windows(2).enumerate() {
-            let &[begins, ends] = edges else { continue };
-            let width = ends - begins;
-            let unknown = if scheduled { 0.0 } else { untaught(stakes, begins, ends) };
-            let (calls, lasted) =
-                prior.map_or((0.0, 0.0), |prior| prior.at(scheduled, float(cell) / PARTS, 2.0));
-            let taught = (calls + UNTAUGHT * unknown) / (lasted + UNTAUGHT);
-            let unseen = lasting < 1.0 && ends <= unknown_until;
-            let others = if unseen { taught.max(unknown) } else { taught };
-            let chance = (counted.called[cell] / width + OTHERS * others) / (lasting + OTHERS);
-            if chance >= threshold {
+        for (chance, edges) in chances.iter().zip(EDGES.windows(2)) {
+            if let &[begins, ends] = edges
+                && *chance >= threshold
+            {
                 stretches.add(begins - lead.as_secs_f64(), ends);
             }
-            lasting = (lasting - counted.called[cell] - counted.known[cell]).max(0.0);
         }
         stretches.finish()
+    }
+
+    /// Seconds of an idle time in which they keep a pod.
+    pub(super) fn within(&self, idle: f64) -> f64 {
+        let seconds = |millis: u32| f64::from(millis) / 1000.0;
+        self.0.iter().map(|&(from, to)| (idle.min(seconds(to)) - seconds(from)).max(0.0)).sum()
     }
 
     /// What they say of an idle time.
@@ -95,6 +124,39 @@ impl WarmTimes {
         let ends = self.0.iter().map(|&(_, to)| Duration::from_millis(to.into()));
         ends.take_while(|to| *to <= idle).last().unwrap_or_default()
     }
+}
+
+/// The chance per second that a request comes, by cell.
+fn chances(
+    history: &History,
+    prior: Option<&Prior>,
+    scheduled: bool,
+    stakes: Stakes,
+) -> Vec<f64> {
+    let counted = Counted::new(history);
+    let mut lasting = f64::from(history.len());
+    let of_cell = |(cell, edges): (usize, &[f64])| {
+        let &[begins, ends] = edges else { return 0.0 };
+        let width = ends - begins;
+        let unknown = if scheduled { 0.0 } else { untaught(stakes, begins, ends) };
+        let (calls, lasted) =
+            prior.map_or((0.0, 0.0), |prior| prior.at(scheduled, float(cell) / PARTS, 2.0));
+        let taught = (calls + UNTAUGHT * unknown) / (lasted + UNTAUGHT);
+        let unseen = lasting < 1.0 && ends <= stakes.unknown();
+        let others = if unseen { taught.max(unknown) } else { taught };
+        let chance = (counted.called[cell] / width + OTHERS * others) / (lasting + OTHERS);
+        lasting = (lasting - counted.called[cell] - counted.known[cell]).max(0.0);
+        chance
+    };
+    EDGES.windows(2).enumerate().map(of_cell).collect()
+}
+
+/// The chances at the ends of the idle times that a fixed time would have bridged.
+fn bridged(history: &History, chances: &[f64], fixed: f64) -> impl Iterator<Item = f64> {
+    history
+        .times()
+        .filter(move |time| time.ended() == Ended::Called && seconds(*time) <= fixed)
+        .map(|time| chances[cell(time.doublings() * PARTS)])
 }
 
 /// The chance per second that is assumed without any experience: good enough for as long as the
@@ -174,6 +236,10 @@ impl Stretches {
         self.all.push((millis(self.last.0), millis(self.last.1)));
         WarmTimes(self.all.into())
     }
+}
+
+fn seconds(time: IdleTime) -> f64 {
+    LINGER.as_secs_f64() * time.doublings().exp2()
 }
 
 #[allow(
