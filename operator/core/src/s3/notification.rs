@@ -1,6 +1,6 @@
 //! Reads what servers of the kind of MinIO send when an object comes or goes: the shape of AWS.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Version, digest, key};
@@ -8,6 +8,10 @@ use super::{Version, digest, key};
 /// When an object may have been written, for a number to be taken for that: from 2010 to 2100, in
 /// nanoseconds.
 const PLAUSIBLE: std::ops::Range<i64> = 1_262_304_000_000_000_000..4_102_444_800_000_000_000;
+
+/// By how much an object may be older than the event that tells of it, for its time to be taken for
+/// that.
+const NEAR: SignedDuration = SignedDuration::from_mins(1);
 
 /// Why a notification can't be taken. Told to its sender.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,27 @@ impl Told {
 
     /// What a list would have said of the object when it was written: for one that is gone since.
     pub fn version(&self) -> Version {
-        // Servers of the kind of MinIO count from when the object was written.
+        self.version_of(self.written().unwrap_or(self.at))
+    }
+
+    /// What a list says of the object, where the notification tells that itself: nobody needs to ask.
+    /// A number that only looks like a time would hardly be that of the event.
+    pub fn exact(&self) -> Option<Version> {
+        let written = self.written().filter(|_| !self.is_removed)?;
+        let is_near = self.at.duration_since(written).abs() <= NEAR;
+        is_near.then(|| self.version_of(written))
+    }
+
+    /// When the object was written: servers of the kind of MinIO count from then.
+    fn written(&self) -> Option<Timestamp> {
         let nanos = i64::from_str_radix(&self.sequencer, 16).ok();
         let nanos = nanos.filter(|nanos| PLAUSIBLE.contains(nanos));
-        let written = nanos.and_then(|n| Timestamp::from_nanosecond(n.into()).ok());
-        let millis = written.unwrap_or(self.at).as_millisecond();
-        let modified = Timestamp::from_millisecond(millis).unwrap_or(self.at);
+        nanos.and_then(|n| Timestamp::from_nanosecond(n.into()).ok())
+    }
+
+    /// Lists tell milliseconds.
+    fn version_of(&self, written: Timestamp) -> Version {
+        let modified = Timestamp::from_millisecond(written.as_millisecond()).unwrap_or(written);
         Version { etag: self.etag.clone(), size: self.size, modified }
     }
 }

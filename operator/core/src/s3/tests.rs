@@ -59,11 +59,28 @@ fn a_notification_and_a_list_speak_of_the_same() {
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].key.as_str(), told[0].is_removed), ("a+b cü/d.png", false));
     assert_eq!(told[0].version(), version("e", 123));
+    assert_eq!(told[0].exact(), Some(version("e", 123)));
     assert_eq!(told[0].version_id, None);
     let other = &read_notifications(&notification("ObjectRemoved:Delete", "a", "xyz")).unwrap()[0];
     assert!(other.is_removed);
     assert_eq!(other.version().modified, other.at);
+    assert_eq!(other.exact(), None);
     assert_ne!(other.id(), told[0].id());
+}
+
+#[test]
+fn who_can_t_be_taken_at_his_word_is_asked() {
+    let told = |sequencer: &str| {
+        let body = notification("s3:ObjectCreated:Put", "a", sequencer);
+        read_notifications(&body).unwrap().remove(0)
+    };
+    // It may be a time, but not of this event.
+    let nanos = version("e", -61_000).modified.as_nanosecond();
+    for sequencer in ["0055AED6DCD90281E5", "", &format!("{nanos:X}")] {
+        assert_eq!(told(sequencer).exact(), None, "{sequencer}");
+    }
+    let nanos = version("e", -59_000).modified.as_nanosecond();
+    assert!(told(&format!("{nanos:X}")).exact().is_some());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! each segment.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rouse_core::s3::{Index, OWN, Scope, Segment, Version};
@@ -22,13 +22,16 @@ pub(super) struct Store {
     scope: Scope,
     bucket: String,
     folder: String,
+    /// The segment in which an object was looked for last, with its name and what stands for it.
+    kept: Arc<Mutex<Option<(String, String, Segment)>>>,
 }
 
 impl Store {
     /// Where the ledger of a Trigger is kept.
     pub fn new(server: Arc<Objects>, settings: &Settings) -> Self {
         let (scope, bucket) = (settings.scope.clone(), settings.ledger_bucket.clone());
-        Self { server, scope, bucket, folder: format!("{OWN}{}/", settings.own) }
+        let folder = format!("{OWN}{}/", settings.own);
+        Self { server, scope, bucket, folder, kept: Arc::default() }
     }
 
     /// The index. One that is not there is made; `now` is the server's time.
@@ -63,6 +66,23 @@ impl Store {
         let mut segment = segment.map_err(|error| self.lost(&slice.name, &error.to_string()))?;
         segment.keep(after, slice.until.as_deref(), &self.scope);
         Ok(segment)
+    }
+
+    /// What the ledger has of an object. Objects that are told of one after the other are often
+    /// neighbours, so their segment is read once.
+    pub async fn find(&self, index: &Index, key: &str) -> Result<Option<Version>, Failure> {
+        let number = index.find(key);
+        let Some((_, slice)) = index.slice(number) else { return Ok(None) };
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, digest, segment)) = &*kept()
+            && (name, digest) == (&slice.name, &slice.digest)
+        {
+            return Ok(segment.entries.get(key).cloned());
+        }
+        let segment = self.segment(index, number).await?;
+        let found = segment.entries.get(key).cloned();
+        *kept() = Some((slice.name.clone(), slice.digest.clone(), segment));
+        Ok(found)
     }
 
     /// Writes news into the ledger. With `all` every object is known, and what is new from then on
