@@ -11,8 +11,10 @@ pub mod counting;
 mod credentials;
 mod install;
 pub mod metrics;
+pub mod minio;
 pub mod nats;
 pub mod node;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod source;
@@ -30,7 +32,8 @@ use kube::{Api, Client};
 use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{interval, timeout};
 
 use self::activator::{Activator, Controller};
 use self::control_plane::ControlPlane;
@@ -189,6 +192,17 @@ fn custom(kind: &str, name: &str, spec: &Value) -> Value {
         "apiVersion": "rouse.dev/v1alpha1", "kind": kind,
         "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
     })
+}
+
+/// Waits until somebody listens at `address`.
+async fn listens(address: SocketAddr, whose: &str) -> anyhow::Result<()> {
+    let mut looks = interval(Duration::from_millis(20));
+    let looking = async {
+        while TcpStream::connect(address).await.is_err() {
+            looks.tick().await;
+        }
+    };
+    timeout(PATIENCE, looking).await.with_context(|| format!("{whose} does not listen"))
 }
 
 /// A folder that is deleted with this value.

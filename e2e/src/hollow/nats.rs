@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream::{self, stream};
-use tokio::net::TcpStream;
-use tokio::time::{interval, timeout};
 
 use super::process::Process;
-use super::{Hollow, PATIENCE};
+use super::{Hollow, listens};
 
 /// Number of its address in the run's block.
 const ADDRESS: u8 = 249;
-/// How often it is asked whether it listens.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// The server, killed with this.
 #[derive(Debug)]
@@ -34,9 +30,8 @@ impl NatsServer {
         let program = hollow.programs().get("nats-server")?;
         let folder = hollow.folder().to_owned();
         let process = spawn(&program, &folder, address)?;
-        let server = Self { address, program, folder, process };
-        server.listens().await?;
-        Ok(server)
+        listens(address, "NATS").await?;
+        Ok(Self { address, program, folder, process })
     }
 
     /// Kills it, as a node's failure would.
@@ -47,7 +42,7 @@ impl NatsServer {
     /// Starts it again after it was killed, with the streams that it had.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process = spawn(&self.program, &self.folder, self.address)?;
-        self.listens().await
+        listens(self.address, "NATS").await
     }
 
     /// Its URL.
@@ -69,16 +64,6 @@ impl NatsServer {
         let subjects = vec![format!("{name}.*")];
         let config = stream::Config { name: name.to_owned(), subjects, ..Default::default() };
         context.create_stream(config).await.map(drop).context("making a stream")
-    }
-
-    async fn listens(&self) -> anyhow::Result<()> {
-        let mut looks = interval(LOOK);
-        let looking = async {
-            while TcpStream::connect(self.address).await.is_err() {
-                looks.tick().await;
-            }
-        };
-        timeout(PATIENCE, looking).await.context("the server of NATS does not listen")
     }
 }
 

@@ -44,17 +44,17 @@ impl Process {
         environment: &[(&str, &OsStr)],
         folder: &Path,
     ) -> anyhow::Result<Self> {
+        let mut command = bound_command(program);
+        command.args(arguments).envs(environment.iter().copied()).current_dir(folder);
+        Self::run(name, command, folder)
+    }
+
+    /// Starts a [`bound_command`], as [`Self::start`] does.
+    pub fn run(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
-        let child = bound_command(program)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("starting {name}"))?;
         let raw = child.id().with_context(|| format!("{name} ended at once"))?;
         let pid = Pid::from_raw(i32::try_from(raw)?).context("a process has a number")?;
         Ok(Self { name: name.to_owned(), log, child, pid })
@@ -83,6 +83,19 @@ impl Process {
     /// Kills it and waits until it is gone.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("killing {}", self.name))
+    }
+
+    /// Kills it and the processes that it started, all at once, and waits until it is gone.
+    pub async fn kill_all(&mut self) -> anyhow::Result<()> {
+        let pid = self.pid.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let killed = self.kill().await;
+        for child in children.split_whitespace() {
+            let child = child.parse().ok().and_then(Pid::from_raw);
+            // One that ended by itself need not be killed.
+            let _ = child.map(|child| kill_process(child, Signal::KILL));
+        }
+        killed
     }
 
     /// Fails, with the end of its log, if it has ended.

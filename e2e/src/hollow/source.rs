@@ -1,16 +1,17 @@
 //! `rouse source` for the Functions' namespace: the release binary with an account's rights, as the
 //! controller and a kubelet would have it run.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use rouse_core::source::SOURCE_NAME;
+use rouse_core::function::names::{LABEL_MANAGED_BY, MANAGED_BY};
+use rouse_core::source::{DOORS_PORT, SOURCE_COMPONENT, SOURCE_CONTAINER, SOURCE_NAME};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -19,8 +20,10 @@ use super::{Hollow, NAMESPACE};
 
 /// How long its token lasts: longer than any run.
 const TOKEN_SECONDS: u32 = 6 * 3600;
-/// Number of its address in the run's block.
+/// Number of its address in the run's block, and its ports.
 const ADDRESS: u8 = 251;
+const DOORS: u16 = 8083;
+const ADMIN: u16 = 9090;
 
 /// The process, killed with this.
 #[derive(Debug)]
@@ -38,16 +41,17 @@ impl Source {
         let kubeconfig = hollow.folder().join("source.kubeconfig");
         std::fs::write(&kubeconfig, hollow.control_plane.kubeconfig_of(&token(hollow).await?))?;
         let address = hollow.block.own(ADDRESS);
+        make_pod(hollow, address).await?;
         // Loopback is one address for all runs of this machine.
         let letters = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let arguments = vec![
             "source".to_owned(),
             format!("--namespace={NAMESPACE}"),
             format!("--activator-host={activator}"),
-            format!("--doors-addr={address}:8083"),
-            format!("--admin-addr={address}:9090"),
+            format!("--doors-addr={address}:{DOORS}"),
+            format!("--admin-addr={address}:{ADMIN}"),
             format!("--letters-port={letters}"),
-            format!("--secrets={}", hollow.folder().join("secrets").display()),
+            format!("--secrets={}", secrets(hollow).display()),
             "--allow-address=127.0.0.0/8".to_owned(),
             "--log=text".to_owned(),
         ];
@@ -62,6 +66,14 @@ impl Source {
         let started = Process::start("source", program, arguments, &environment, folder)?;
         self.process = Some(started);
         Ok(())
+    }
+
+    /// Asks it to end, which it does once all is noted that is done.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(process) => process.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Kills it and waits until it is gone.
@@ -81,6 +93,35 @@ impl Source {
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.as_mut().map_or(Ok(()), Process::check)
     }
+}
+
+/// Puts a key of a Secret where the source finds it, as a kubelet does.
+pub fn write_secret(hollow: &Hollow, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
+    let folder = secrets(hollow).join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(std::fs::write(folder.join(key), value)?)
+}
+
+fn secrets(hollow: &Hollow) -> PathBuf {
+    hollow.folder().join("secrets")
+}
+
+/// Says where the source takes events, as a kubelet does.
+async fn make_pod(hollow: &Hollow, address: Ipv4Addr) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
+    let pod = json!({
+        "metadata": {"name": SOURCE_NAME, "labels": {
+            "app.kubernetes.io/component": SOURCE_COMPONENT, LABEL_MANAGED_BY: MANAGED_BY,
+        }},
+        "spec": {"nodeName": "hollow", "serviceAccountName": SOURCE_NAME, "containers": [{
+            "name": SOURCE_CONTAINER, "image": "rouse",
+            "ports": [{"name": DOORS_PORT, "containerPort": DOORS}],
+        }]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let status = json!({"status": {"phase": "Running", "podIP": address.to_string()}});
+    pods.patch_status(SOURCE_NAME, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
 }
 
 /// A token of an account that may do what the controller would let it.

@@ -40,8 +40,11 @@ impl Programs {
 
     /// Adds the servers whose events are brought.
     pub fn with_servers(self) -> Result<Self> {
-        tools::ensure(&[&catalog::NATS])?;
+        tools::ensure(&[&catalog::NATS, &catalog::MINIO])?;
+        packages::require(&[packages::POSTGRES])?;
         self.link("nats-server", &tools::path(&catalog::NATS, "nats-server")?)?;
+        self.link("minio", &tools::path(&catalog::MINIO, "minio")?)?;
+        self.link("postgresql", &packages::postgres()?)?;
         Ok(self)
     }
 

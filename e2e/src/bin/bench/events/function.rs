@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,19 +24,27 @@ use tokio::time::{Instant, sleep};
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals(pub Vec<(Instant, String)>);
 
-/// What the Function saw, by the bodies of events.
+/// What the Function saw of the events that are expected, by their numbers.
 #[derive(Clone)]
 pub struct Seen {
-    events: Arc<Mutex<HashMap<Bytes, Arrivals>>>,
+    state: Arc<Mutex<State>>,
     count: watch::Sender<usize>,
     /// How long each takes.
     takes: Duration,
+    /// The number of an event by its data.
+    number: fn(&[u8]) -> Option<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    expected: Range<usize>,
+    events: HashMap<usize, Arrivals>,
 }
 
 impl Seen {
     /// A Function that has seen nothing, and takes so long for each event.
-    pub fn new(takes: Duration) -> Self {
-        Self { events: Arc::default(), count: watch::Sender::new(0), takes }
+    pub fn new(takes: Duration, number: fn(&[u8]) -> Option<usize>) -> Self {
+        Self { state: Arc::default(), count: watch::Sender::new(0), takes, number }
     }
 
     /// What its pods do.
@@ -44,9 +53,9 @@ impl Seen {
         Arc::new(move |container: Container| serve(container, seen.clone()).boxed())
     }
 
-    /// Forgets all.
-    pub fn clear(&self) {
-        self.lock().clear();
+    /// Forgets all, and notes only these from now on.
+    pub fn expect(&self, numbers: Range<usize>) {
+        *self.lock() = State { expected: numbers, events: HashMap::new() };
         self.count.send_replace(0);
     }
 
@@ -63,29 +72,33 @@ impl Seen {
 
     /// When each event came first, in the order of time.
     pub fn firsts(&self) -> Vec<Instant> {
-        let events = self.lock();
+        let state = self.lock();
         let mut firsts: Vec<Instant> =
-            events.values().filter_map(|Arrivals(all)| Some(all.first()?.0)).collect();
+            state.events.values().filter_map(|Arrivals(all)| Some(all.first()?.0)).collect();
         firsts.sort();
         firsts
     }
 
-    /// What came of the event with this body.
-    pub fn arrivals(&self, body: &str) -> Arrivals {
-        self.lock().get(body.as_bytes()).cloned().unwrap_or_default()
+    /// What came of an event.
+    pub fn arrivals(&self, number: usize) -> Arrivals {
+        self.lock().events.get(&number).cloned().unwrap_or_default()
     }
 
-    fn note(&self, body: Bytes, id: String) {
+    fn note(&self, data: &[u8], id: String) {
         let now = Instant::now();
-        let mut events = self.lock();
-        events.entry(body).or_default().0.push((now, id));
-        let count = events.len();
-        drop(events);
+        let Some(number) = (self.number)(data) else { return };
+        let mut state = self.lock();
+        if !state.expected.contains(&number) {
+            return;
+        }
+        state.events.entry(number).or_default().0.push((now, id));
+        let count = state.events.len();
+        drop(state);
         self.count.send_if_modified(|before| std::mem::replace(before, count) != count);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Bytes, Arrivals>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,14 +128,13 @@ async fn answer(
     seen: Seen,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
     let id = request.headers().get("ce-id").and_then(|id| id.to_str().ok());
-    let id = id.map(str::to_owned);
-    if let Ok(body) = request.into_body().collect().await
-        && let Some(id) = id
-    {
+    // A server that posts by itself has none.
+    let id = id.unwrap_or_default().to_owned();
+    if let Ok(body) = request.into_body().collect().await {
         if !seen.takes.is_zero() {
             sleep(seen.takes).await;
         }
-        seen.note(body.to_bytes(), id);
+        seen.note(&body.to_bytes(), id);
     }
     Ok(Response::new(Empty::new()))
 }

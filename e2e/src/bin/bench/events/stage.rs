@@ -1,46 +1,36 @@
-//! What events go through: a server of NATS, `rouse source`, an activator, and a Function that notes
-//! what it gets, all on a control plane without nodes.
+//! What events go through: a server, `rouse source`, an activator, and a Function that notes what it
+//! gets, all on a control plane without nodes.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::message::PublishMessage;
-use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_e2e::hollow::activator::{Activator, Controller};
-use rouse_e2e::hollow::nats::NatsServer;
 use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
 use rouse_e2e::hollow::source::Source;
 use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE};
 use rouse_e2e::wait;
 use serde_json::json;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
-use super::consumer::Target;
+use super::consumer::{Consumer, Target};
 use super::function::Seen;
+use super::origin::{Origin, Rows, Sender as _};
 
 /// Events that the Function may run at once, and so those that are under way.
 pub const AT_ONCE: usize = 100;
-/// Name of the Triggers' consumers at the server.
-pub const CONSUMER: &str = "rouse";
-/// Bytes of an event's data, about.
-const BYTES: usize = 256;
-/// Messages that are published and not stored yet.
-const UNSTORED: usize = 256;
+/// How long an event may take to come, before another is sent to see whether somebody listens.
+const KNOCK: Duration = Duration::from_millis(200);
 
 /// All that runs. Who calls is dropped before who is called.
-pub struct Stage {
+pub struct Stage<O> {
     /// The source. It does not run until it is started.
     pub source: Source,
-    /// A client of the server.
-    pub context: Context,
-    /// The server.
-    pub nats: NatsServer,
+    /// Where events come from.
+    pub origin: O,
     /// The activator.
     pub activator: Activator,
     _controller: Controller,
@@ -50,21 +40,40 @@ pub struct Stage {
     pub seen: Seen,
     /// The control plane.
     pub hollow: Hollow,
+    /// Events so far.
+    events: usize,
 }
 
-impl Stage {
+/// Who brings events.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// `rouse source`.
+    Rouse,
+    /// A plain consumer, which posts there.
+    Plain(Target),
+}
+
+impl<O: Origin> Stage<O> {
     /// Starts everything but the source. Each event takes the Function so long.
-    pub async fn set(takes: Duration) -> anyhow::Result<Self> {
+    pub async fn set(rows: Rows, takes: Duration) -> anyhow::Result<Self> {
         let hollow = Hollow::start(Programs::from_environment()?).await?;
         eprintln!("the control plane is up; its logs are in {}", hollow.folder().display());
-        let seen = Seen::new(takes);
+        let seen = Seen::new(takes, O::number);
         let node = Node::start(&hollow, seen.workload());
         let controller = hollow.start_controller().await?;
         let activator = hollow.start_activator().await?;
-        let nats = NatsServer::start(&hollow).await?;
-        let context = nats.connect().await?;
+        let origin = O::start(&hollow, activator.http, rows).await?;
         let source = Source::prepare(&hollow, activator.http).await?;
-        Ok(Self { source, context, nats, activator, _controller: controller, node, seen, hollow })
+        Ok(Self {
+            source,
+            origin,
+            activator,
+            _controller: controller,
+            node,
+            seen,
+            hollow,
+            events: 0,
+        })
     }
 
     /// Makes a Function that is always warm.
@@ -94,17 +103,16 @@ impl Stage {
         wait::list(&pods, &selector, PATIENCE, <[Pod]>::is_empty).await.map(drop)
     }
 
-    /// Makes a stream, and a Trigger that leads its messages to the Function.
-    pub async fn lead(&self, stream: &str, function: &str) -> anyhow::Result<()> {
-        self.nats.stream(&self.context, stream).await?;
+    /// Makes a place, and a Trigger of the same name that leads its events to the Function of that
+    /// name.
+    pub async fn lead(&self, place: &str) -> anyhow::Result<()> {
+        self.origin.make(place).await?;
+        let (source, of) = self.origin.trigger(place);
         let spec = json!({
-            "function": function,
-            "nats": {"servers": [self.nats.url()], "jetStream": {
-                "stream": stream, "consumer": CONSUMER, "start": "earliest", "ackWait": "5s",
-            }},
+            "function": place, source: of,
             "delivery": {"attempts": 1000, "backoff": "100ms..1s"},
         });
-        self.hollow.apply_trigger(&format!("to-{function}"), spec).await.map(drop)
+        self.hollow.apply_trigger(place, spec).await.map(drop)
     }
 
     /// The Function, as whoever calls it in the cluster reaches it.
@@ -112,49 +120,48 @@ impl Stage {
         Target { address: self.activator.http, host: format!("{function}.{NAMESPACE}") }
     }
 
-    /// Stores events with these numbers.
-    pub async fn fill(&self, name: &str, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
-        let store = |number| async move {
-            let subject = format!("{name}.a");
-            anyhow::Ok(self.context.publish(subject, body(number).into()).await?.await?)
-        };
-        let stored = stream::iter(numbers).map(store).buffer_unordered(UNSTORED);
-        stored.try_for_each(|_| async { Ok(()) }).await.context("filling the stream")
+    /// Numbers of events that come next; the Function notes no others from now on.
+    pub fn next(&mut self, events: usize) -> Range<usize> {
+        let numbers = self.events..self.events + events;
+        self.events = numbers.end;
+        self.seen.expect(numbers.clone());
+        numbers
     }
 
-    /// Waits until `consumer` has acknowledged all that the stream has.
-    pub async fn acknowledged(&self, stream: &str, consumer: &str) -> anyhow::Result<()> {
-        let mut looks = interval(Duration::from_millis(50));
-        let mut last = None;
-        let looking = async {
+    /// Starts what brings the events of `place`, from `first` on. A plain consumer lives as long as
+    /// what this returns.
+    pub fn begin(
+        &mut self,
+        way: &Way,
+        place: &str,
+        first: usize,
+    ) -> anyhow::Result<Option<Consumer>> {
+        match way {
+            Way::Rouse => self.source.start().map(|()| None),
+            Way::Plain(target) => Ok(Some(self.origin.consume(place, first, target.clone()))),
+        }
+    }
+
+    /// Waits until an event comes through.
+    pub async fn passable(&mut self, place: &str) -> anyhow::Result<()> {
+        let mut sender = self.origin.sender().await?;
+        let passing = async {
             loop {
-                looks.tick().await;
-                let found = self.context.get_consumer_from_stream(consumer, stream).await;
-                let Ok(mut found): Result<PullConsumer, _> = found else { continue };
-                let Ok(info) = found.info().await else { continue };
-                if last.insert(info.clone()).num_pending == 0 && info.num_ack_pending == 0 {
-                    return;
+                let numbers = self.next(1);
+                sender.store(place, numbers.start).await?;
+                if timeout(KNOCK, self.seen.reaches(1)).await.is_ok() {
+                    return anyhow::Ok(());
                 }
             }
         };
-        let looked = timeout(PATIENCE, looking).await;
-        looked.with_context(|| format!("not all is acknowledged: {last:?}"))
+        timeout(PATIENCE, passing).await?
     }
-}
 
-/// Stores one event, once, however often it takes to be told that it is stored.
-pub async fn store(context: &Context, stream: &str, number: usize) {
-    loop {
-        let message = PublishMessage::build().message_id(number.to_string());
-        let message = message.payload(body(number).into());
-        let sent = async { context.send_publish(format!("{stream}.a"), message).await?.await };
-        if matches!(timeout(Duration::from_secs(1), sent).await, Ok(Ok(_))) {
-            return;
-        }
+    /// Waits until all of `place` is acknowledged, and ends what was started.
+    pub async fn end(&mut self, place: &str, plain: Option<Consumer>) -> anyhow::Result<()> {
+        self.origin.acknowledged(place).await?;
+        self.source.end().await?;
+        drop(plain);
+        Ok(())
     }
-}
-
-/// The data of an event, from which it is known.
-pub fn body(number: usize) -> String {
-    format!("{{\"n\":{number},\"fill\":\"{}\"}}", "x".repeat(BYTES))
 }

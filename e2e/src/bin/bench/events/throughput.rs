@@ -1,52 +1,17 @@
 //! How many events a second come through, beside a plain consumer, by turns in one run.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use rouse_e2e::hollow::PATIENCE;
 use serde::Serialize;
 use tokio::time::{interval, timeout};
 
-use super::consumer::{self, Consumer, Target};
-use super::stage::{AT_ONCE, CONSUMER, Stage};
+use super::origin::Origin;
+use super::stage::{Stage, Way};
 
-/// Who brings the events.
-#[derive(Clone, Debug)]
-pub enum Way {
-    /// `rouse source`.
-    Rouse,
-    /// A plain consumer, which posts there.
-    Plain(Target),
-}
-
-impl Way {
-    /// Starts what brings the events of `stream`. A plain consumer lives as long as what this returns.
-    pub fn start(&self, stage: &mut Stage, stream: &str) -> anyhow::Result<Option<Consumer>> {
-        match self {
-            Self::Rouse => stage.source.start().map(|()| None),
-            Self::Plain(target) => {
-                let context = stage.context.clone();
-                Ok(Some(Consumer::start(context, stream, target.clone(), AT_ONCE)))
-            }
-        }
-    }
-
-    /// Waits until all of `stream` is acknowledged, and ends what was started.
-    pub async fn end(
-        &self,
-        stage: &mut Stage,
-        stream: &str,
-        plain: Option<Consumer>,
-    ) -> anyhow::Result<()> {
-        let name = match self {
-            Self::Rouse => CONSUMER,
-            Self::Plain(_) => consumer::NAME,
-        };
-        stage.acknowledged(stream, name).await?;
-        stage.source.kill().await?;
-        drop(plain);
-        Ok(())
-    }
-}
+/// How often the source's memory is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What one run gave.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -58,37 +23,26 @@ pub struct Sample {
     pub resident_mib: f64,
 }
 
-/// Lets `events` through that wait in the stream, and counts from when a tenth of them is there, so
-/// that starting is not measured.
-pub async fn measure(
-    stage: &mut Stage,
+/// Lets `events` through, which wait where they can, and counts from when a tenth of them is there,
+/// so that starting is not measured.
+pub async fn measure<O: Origin>(
+    stage: &mut Stage<O>,
     way: &Way,
-    stream: &str,
+    place: &str,
     events: usize,
 ) -> anyhow::Result<Sample> {
-    stage.seen.clear();
-    stage.fill(stream, 0..events).await?;
-    let seen = stage.seen.clone();
-    let all = timeout(PATIENCE, seen.reaches(events));
-    let (mut most, mut looks) = (0, interval(Duration::from_millis(100)));
-    let plain = way.start(stage, stream)?;
-    tokio::pin!(all);
-    loop {
-        tokio::select! {
-            all = &mut all => {
-                all.map_err(|_| anyhow::anyhow!("{way:?}: {} of {events} came", seen.count()))?;
-                break;
-            }
-            _ = looks.tick() => {
-                if matches!(way, Way::Rouse) {
-                    stage.source.check()?;
-                    most = most.max(stage.source.figures()?.resident);
-                }
-            }
-        }
+    let mut numbers = stage.next(events);
+    if O::WAIT {
+        stage.origin.fill(place, numbers.clone()).await?;
     }
-    way.end(stage, stream, plain).await?;
-    let firsts = seen.firsts();
+    let plain = stage.begin(way, place, numbers.start)?;
+    if !O::WAIT {
+        stage.passable(place).await?;
+        numbers = stage.next(events);
+    }
+    let most = pass(stage, way, (place, numbers)).await?;
+    let firsts = stage.seen.firsts();
+    stage.end(place, plain).await?;
     let (from, until) = (firsts.get(events / 10), firsts.last());
     let took = until.zip(from).map_or(Duration::ZERO, |(until, from)| *until - *from);
     #[allow(clippy::cast_precision_loss, reason = "a few thousand, and bytes of a process")]
@@ -97,4 +51,33 @@ pub async fn measure(
         resident_mib: most as f64 / f64::from(1 << 20),
     };
     Ok(sample)
+}
+
+/// Waits until these events have come, which are stored meanwhile where they don't wait; gives the most
+/// bytes that the source held.
+async fn pass<O: Origin>(
+    stage: &mut Stage<O>,
+    way: &Way,
+    (place, numbers): (&str, Range<usize>),
+) -> anyhow::Result<u64> {
+    let Stage { source, origin, seen, .. } = stage;
+    let events = numbers.len();
+    let all = async {
+        if !O::WAIT {
+            origin.fill(place, numbers).await?;
+        }
+        let all = timeout(PATIENCE, seen.reaches(events)).await;
+        all.map_err(|_| anyhow::anyhow!("{way:?}: {} of {events} came", seen.count()))
+    };
+    tokio::pin!(all);
+    let (mut most, mut looks) = (0, interval(LOOK));
+    loop {
+        tokio::select! {
+            all = &mut all => return all.map(|()| most),
+            _ = looks.tick(), if matches!(way, Way::Rouse) => {
+                source.check()?;
+                most = most.max(source.figures()?.resident);
+            }
+        }
+    }
 }
