@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
+use rouse_core::event::EVENT_HEADER;
 use rouse_core::routing::{Door, Listener, RouteTable};
 use rouse_core::spread::Subscribe;
 use rouse_peer::Connector;
@@ -124,6 +125,9 @@ impl Proxy {
         let arrived = Instant::now();
         let entry = Entry::from(listener);
         let admitted = receive::receive(request).and_then(|mut received| {
+            if listener == Listener::Public {
+                received.request.headers_mut().remove(EVENT_HEADER);
+            }
             let table = self.0.routes.load();
             let place = route::find(&table, listener, &received.request, &self.0.cluster_domain)?;
             let told = Told::of(client, received.request.headers_mut());

@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
 use super::cloudevents::attributes;
-use super::{CONTENT_TYPE_JSON, CloudEvent, Data, Invalid, Message};
+use super::{CONTENT_TYPE_JSON, CloudEvent, Data, EVENT_HEADER, Invalid, Message};
 
 /// What stands for the account and the region, which there are none of.
 const ACCOUNT: &str = "000000000000";
@@ -28,7 +28,7 @@ pub fn to_event_bridge(event: &CloudEvent, trigger: &str) -> Result<Message, Inv
         "resources": [format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{trigger}")],
         "detail": {},
     });
-    json_message(&document)
+    lambda_message(&document)
 }
 
 /// Events as a bus of `EventBridge` delivers those of somebody's own: one is an object, several are
@@ -38,10 +38,10 @@ pub fn to_event_bus(events: &[&CloudEvent]) -> Result<Message, Invalid> {
     let mut documents =
         events.iter().map(|event| bus_event(event)).collect::<Result<Vec<_>, _>>()?;
     match (documents.len(), documents.pop()) {
-        (1, Some(only)) => json_message(&only),
+        (1, Some(only)) => lambda_message(&only),
         (_, last) => {
             documents.extend(last);
-            json_message(&Value::Array(documents))
+            lambda_message(&Value::Array(documents))
         }
     }
 }
@@ -76,7 +76,7 @@ fn bus_event(event: &CloudEvent) -> Result<Value, Invalid> {
 /// that handlers may name it in `batchItemFailures`.
 pub fn to_sqs(events: &[&CloudEvent]) -> Result<Message, Invalid> {
     let records = events.iter().map(|event| record(event)).collect::<Result<Vec<_>, _>>()?;
-    json_message(&json!({ "Records": records }))
+    lambda_message(&json!({ "Records": records }))
 }
 
 fn record(event: &CloudEvent) -> Result<Value, Invalid> {
@@ -125,9 +125,12 @@ fn record(event: &CloudEvent) -> Result<Value, Invalid> {
     }))
 }
 
-fn json_message(document: &Value) -> Result<Message, Invalid> {
+/// An event as it is: pods with source must not take it for a request to make an event of.
+pub fn lambda_message(document: &Value) -> Result<Message, Invalid> {
     let body = serde_json::to_vec(document)?;
-    Ok(Message { headers: vec![("content-type".into(), CONTENT_TYPE_JSON.into())], body })
+    let headers = [("content-type", CONTENT_TYPE_JSON), (EVENT_HEADER, "lambda")];
+    let headers = headers.map(|(name, value)| (name.into(), value.into())).into();
+    Ok(Message { headers, body })
 }
 
 /// An id of 32 hex digits as handlers expect it; any other stays as it is.

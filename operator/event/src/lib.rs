@@ -14,11 +14,15 @@ use serde_json::Value;
 
 pub use cloudevents::is_json;
 pub use cloudevents::{to_batch, to_binary, to_structured};
-pub use lambda::{to_event_bridge, to_event_bus, to_sqs};
+pub use lambda::{lambda_message, to_event_bridge, to_event_bus, to_sqs};
 pub use read::{Unreadable, read_events};
 
 /// Content type of events as JSON.
 pub const CONTENT_TYPE_JSON: &str = "application/json";
+
+/// Header by which a source says that the body is the event itself, for a handler of Lambda as it is.
+/// Nobody outside may say so.
+pub const EVENT_HEADER: &str = "rouse-event";
 
 /// An event with its attributes and data.
 #[derive(Clone, Debug, PartialEq)]

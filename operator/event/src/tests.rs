@@ -122,6 +122,7 @@ fn lambda_gets_a_scheduled_event_of_event_bridge() {
     let message = to_event_bridge(&event(), "shop/nightly").unwrap();
     insta::assert_snapshot!(shown(&message), @r#"
     content-type: application/json
+    rouse-event: lambda
 
     {
       "account": "000000000000",

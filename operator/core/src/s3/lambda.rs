@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::key;
-use crate::event::{CloudEvent, Data, Invalid, Message, to_event_bus};
+use crate::event::{CloudEvent, Data, Invalid, Message, lambda_message, to_event_bus};
 
 /// What stands for whom and where nobody told.
 const NOBODY: &str = "unknown";
@@ -17,8 +17,7 @@ pub fn to_s3(events: &[&CloudEvent]) -> Result<Message, Invalid> {
         // Nothing of this source comes here.
         return to_event_bus(events);
     };
-    let body = serde_json::to_vec(&json!({ "Records": records }))?;
-    Ok(Message { headers: vec![("content-type".into(), "application/json".into())], body })
+    lambda_message(&json!({ "Records": records }))
 }
 
 fn record(event: &CloudEvent) -> Option<Value> {

@@ -13,6 +13,7 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use rouse_event::EVENT_HEADER;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -27,8 +28,6 @@ use crate::proxy::id_of;
 use crate::settings::PAYLOAD;
 use crate::supervisor::World;
 
-/// The header by which a source says that the body is the event itself.
-const RAW: &str = "rouse-event";
 /// As Lambda marks the result of a handler that failed.
 const FUNCTION_ERROR: &str = "x-amz-function-error";
 
@@ -46,7 +45,7 @@ impl Front {
 
     /// Answers a request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let raw = request.headers().contains_key(RAW);
+        let raw = request.headers().contains_key(EVENT_HEADER);
         let answered = match self.invoke(request, raw).await {
             Ok((Outcome::Answer(result), _)) if raw => {
                 Ok(with_type(full(result), "application/json"))

@@ -70,6 +70,7 @@ async fn a_client_outside_is_not_believed_who_it_is() {
         .header("x-forwarded-proto", "https")
         .header("x-forwarded-host", "forged")
         .header("forwarded", "for=198.51.100.1")
+        .header("rouse-event", "lambda")
         .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         .body(rig::empty())
         .unwrap();
