@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
+use rouse_core::function::runtime::Runtimes;
 use rouse_core::letter::LETTERS_PORT;
 use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::source::PodTemplate;
@@ -155,6 +156,10 @@ pub struct ControllerArgs {
     /// needs it. Without it nobody runs them.
     #[arg(long, env = "ROUSE_SOURCE_TEMPLATE", value_name = "JSON", value_parser = PodTemplate::parse)]
     pub source_template: Option<PodTemplate>,
+    /// Table, as JSON, of the runtimes that Functions with `spec.source` can name: for each its image
+    /// and the command that starts the code, for all contracts or for each. Without it there are none.
+    #[arg(long, env = "ROUSE_RUNTIMES", value_name = "JSON", value_parser = Runtimes::parse)]
+    pub runtimes: Option<Runtimes>,
 }
 
 /// What an activator is told.

@@ -30,6 +30,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
 {{- end }}
 
+{{/* The table of runtimes as the controller reads it: each with its image. */}}
+{{- define "rouse.runtimes" -}}
+{{- $image := .Values.image -}}
+{{- $table := dict -}}
+{{- range $name, $runtime := .Values.runtimes -}}
+{{- if $runtime -}}
+{{- $own := printf "runtime-%s:%s" $name ($image.tag | default (printf "v%s" $.Chart.AppVersion)) -}}
+{{- if contains "/" $image.repository }}{{ $own = printf "%s/%s" (dir $image.repository) $own }}{{ end -}}
+{{- if $image.registry }}{{ $own = printf "%s/%s" $image.registry $own }}{{ end -}}
+{{- $_ := set $table $name (merge (dict "image" ($runtime.image | default $own)) $runtime) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $table -}}
+{{- end }}
+
 {{/* Host of the Service that every Function's ExternalName points to. */}}
 {{- define "rouse.activatorHost" -}}
 rouse-activator.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}

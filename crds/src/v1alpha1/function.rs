@@ -6,14 +6,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::code::FunctionSource;
 use super::container::{EnvFromSource, EnvVar, Resources};
 use super::history::ScaleDecision;
 use super::learned::Learned;
 use super::scaling::{Buffer, Concurrency, Scaling, Timeouts};
 use super::usage::Usage;
 
-/// A container image that answers HTTP requests and sleeps, with no pod at all, while there are
-/// none. Called at `http://NAME.NAMESPACE` inside the cluster.
+/// A container image, or code in one of several languages, that answers HTTP requests and sleeps, with
+/// no pod at all, while there are none. Called at `http://NAME.NAMESPACE` inside the cluster.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "rouse.dev",
@@ -32,16 +33,30 @@ use super::usage::Usage;
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Runtime", type_ = "string", json_path = ".spec.source.runtime", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.latestReady", priority = 1),
     validation = Rule::new(
         "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && !self.metadata.name.contains('---')")
-        .message("metadata.name becomes a host name: at most 40 of a-z, 0-9 and '-', from a letter to a letter or digit, without '---'")
+        .message("metadata.name becomes a host name: at most 40 of a-z, 0-9 and '-', from a letter to a letter or digit, without '---'"),
+    validation = Rule::new("has(self.spec.image) != has(self.spec.source)")
+        .message("a Function needs exactly one of spec.image (a container image) and spec.source (code)"),
+    validation = Rule::new("!has(self.spec.source) || self.spec.protocol == 'http1'")
+        .message("code speaks HTTP/1.1 only: leave spec.protocol out, or give an image instead of spec.source"),
+    validation = Rule::new("!has(self.spec.source) || self.spec.port != 8079")
+        .message("port 8079 of a Function with spec.source is Rouse's own: set another spec.port"),
+    validation = Rule::new("!has(self.spec.source) || !has(self.spec.env) || self.spec.env.all(e, !e.name.startsWith('ROUSE_'))")
+        .message("variables whose names begin with ROUSE_ are Rouse's own in a Function with spec.source: give them other names")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Container image to run, for example `registry.example/thumbnails:1.4`.
+    /// Container image to run, for example `registry.example/thumbnails:1.4`. Exactly one of `image`
+    /// and `source` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\s]+$"))]
-    pub image: String,
+    pub image: Option<String>,
+    /// Code to run, instead of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<FunctionSource>,
     /// Port on which the container listens, from 1 to 65535; also given to it as `$PORT`.
     /// Default: 8080.
     #[serde(default = "default_port")]
@@ -61,11 +76,13 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub env_from: Vec<EnvFromSource>,
-    /// Replaces the image's entry point, at most 64 words. Default: the image's own.
+    /// Replaces the image's entry point, at most 64 words; with `source` the command that starts the
+    /// code, such as `[node, server.js]`. Default: the image's own, or the runtime's for the contract.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 8192)))]
     pub command: Vec<String>,
-    /// Arguments of the entry point, at most 256. Default: the image's own.
+    /// Arguments of the entry point, at most 256; with `source` they follow the command. Default: the
+    /// image's own, or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 8192)))]
     pub args: Vec<String>,

@@ -1,5 +1,6 @@
 //! Version `v1alpha1` of the group `rouse.dev`.
 
+mod code;
 mod conditions;
 mod container;
 mod delivery;
@@ -21,6 +22,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
+pub use code::{CodeArchive, Contract, FunctionSource, MOST_INLINE, Signature};
 pub use conditions::ConditionType;
 pub use container::{
     ConfigMapKeyRef, EnvFromSource, EnvVar, EnvVarSource, FieldRef, LocalRef, Resources,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Concurrency {
     /// Requests in flight per pod that the scaler aims at; a soft bound, from 1 to 10000.
-    /// Default: 80, or `limit` where that is lower.
+    /// Default: 80, or less where `limit` or what a pod with `contract: Lambda` takes is lower.
     #[serde(default = "default_target")]
     #[schemars(range(min = 1, max = 10000))]
     pub target: u32,

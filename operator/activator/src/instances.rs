@@ -2,14 +2,19 @@
 //! bring a cluster of their own, and another kind of instances than pods can come.
 
 pub mod client;
+mod codes;
 pub mod kubernetes;
+pub mod shim;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rouse_core::membership::Membership;
 use rouse_crds::v1alpha1::Protocol;
+
+use shim::ShimState;
 
 /// A Deployment whose pods are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,17 @@ pub struct PodRef {
     pub namespace: Arc<str>,
     /// Name of the object.
     pub name: Arc<str>,
+}
+
+/// Where the code of a revision is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRef {
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// UID of the Function: a namesake's code may be another.
+    pub function: Arc<str>,
 }
 
 /// A scale that was written.
@@ -126,4 +142,23 @@ pub trait Instances: Send + Sync + 'static {
 
     /// Whether the pod is ready, asked once. Ends within a second or so.
     fn fetch_readiness(&self, question: &Question) -> impl Future<Output = bool> + Send;
+
+    /// The code that is kept in `record`, to be pushed. It is kept for the next who asks.
+    fn fetch_code(
+        &self,
+        record: &RecordRef,
+    ) -> impl Future<Output = Result<Bytes, CallError>> + Send;
+
+    /// Brings `code` to the pod whose control port this is.
+    fn push_code(
+        &self,
+        control: SocketAddr,
+        code: Bytes,
+    ) -> impl Future<Output = Result<(), CallError>> + Send;
+
+    /// What the pod says of itself whose control port this is.
+    fn fetch_state(
+        &self,
+        control: SocketAddr,
+    ) -> impl Future<Output = Result<ShimState, CallError>> + Send;
 }

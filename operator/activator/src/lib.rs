@@ -33,6 +33,7 @@ pub mod server;
 mod server_timing;
 pub mod spans;
 mod spread;
+mod supply;
 pub mod table;
 mod tick;
 mod told;

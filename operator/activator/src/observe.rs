@@ -27,6 +27,9 @@ use crate::instances::client::describe;
 /// long after.
 const WATCH_SECONDS: u32 = 60;
 
+/// Functions in one piece of a list: those with code have a megabyte each, for a moment.
+const PAGE: u32 = 50;
+
 /// Something that happened in the cluster.
 #[derive(Debug)]
 pub enum Observation {
@@ -59,7 +62,9 @@ pub fn watch_cluster(client: &Client, namespace: &str) -> BoxStream<'static, Obs
         watch(pods.clone(), ours.clone(), PodSeen::of).map(Observation::Pod).boxed(),
         watch(pods, sources, SourcePodSeen::of).map(Observation::SourcePod).boxed(),
         watch(deployments, ours, DeploymentSeen::of).map(Observation::Deployment).boxed(),
-        watch(functions, all.clone(), FunctionSeen::of).map(Observation::Function).boxed(),
+        watch(functions, all.clone().page_size(PAGE), FunctionSeen::of)
+            .map(Observation::Function)
+            .boxed(),
         watch(triggers, all, TriggerSeen::of).map(Observation::Trigger).boxed(),
         watch(membership, one, objects::membership_of).map(Observation::Membership).boxed(),
     ])

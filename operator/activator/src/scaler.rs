@@ -41,6 +41,7 @@ use crate::readiness::ask_until_ready;
 use crate::release::fresh::Fresh;
 use crate::release::neighbours::Neighbours;
 use crate::reports::Reports;
+use crate::supply::Supply;
 
 /// Pause before a pod is claimed again whose claim nobody knows.
 const CLAIM_PAUSE: Duration = Duration::from_millis(200);
@@ -86,9 +87,22 @@ struct Running<I> {
     neighbours: Arc<Neighbours>,
     fresh: Arc<Fresh<I>>,
     work: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
-    asking: HashMap<Arc<str>, AbortHandle>,
+    asking: HashMap<Arc<str>, Asked>,
     uid: Arc<str>,
     membership: u64,
+}
+
+/// A pod that is asked, and supplied where it has source.
+struct Asked {
+    ready: AbortHandle,
+    supplied: Option<AbortHandle>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.ready.abort();
+        self.supplied.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// Runs the task until the Function is no longer owned. It is made here and not within the future,
@@ -141,7 +155,7 @@ pub fn run<I: Instances>(task: Task<I>) -> impl Future<Output = ()> + Send {
                 }
                 Some(done) = running.work.next(), if !running.work.is_empty() => {
                     if let Some(done) = done {
-                        running.forget(&done);
+                        running.follow_up(&done);
                         scaler.finish(done, Instant::now());
                     }
                 }
@@ -163,23 +177,22 @@ impl<I: Instances> Running<I> {
     fn begin(&mut self, action: Action) {
         let instances = Arc::clone(&self.instances);
         match action {
-            Action::Ask(Asking::Begin { uid, exits, question }) => {
-                let (handle, registration) = AbortHandle::new_pair();
-                if let Some(former) = self.asking.insert(Arc::clone(&uid), handle) {
-                    former.abort();
-                }
-                let asked = async move {
+            Action::Ask(Asking::Begin { uid, exits, question, shim }) => {
+                let supply = shim.map(Supply::new);
+                let supplied = supply.map(|supply| self.supply(&uid, exits, supply));
+                let asked = (Arc::clone(&uid), exits);
+                let ready = self.abortable(async move {
                     let at = ask_until_ready(&*instances, &question).await;
-                    Done::Answered { uid, exits, at }
-                };
-                let asked = Abortable::new(asked, registration);
-                self.work.push(Box::pin(async move { asked.await.ok() }));
+                    Done::Answered { uid: asked.0, exits: asked.1, at }
+                });
+                self.asking.insert(uid, Asked { ready, supplied });
             }
-            Action::Ask(Asking::End { uid }) => {
-                if let Some(handle) = self.asking.remove(&uid) {
-                    handle.abort();
-                }
-            }
+            Action::Ask(Asking::End { uid }) => drop(self.asking.remove(&uid)),
+            Action::FetchCode(record) => self.work.push(Box::pin(async move {
+                // Who needs it asks again, and tells what is wrong.
+                let _ = instances.fetch_code(&record).await;
+                None
+            })),
             Action::Scale { revision, deployment, replicas, shrinks } => {
                 let confirm = self.confirm();
                 self.work.push(Box::pin(async move {
@@ -279,9 +292,34 @@ impl<I: Instances> Running<I> {
         }
     }
 
-    fn forget(&mut self, done: &Done) {
-        if let Done::Answered { uid, .. } = done {
-            self.asking.remove(uid);
+    /// Begins work that can be broken off.
+    fn abortable(&self, work: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
+        let (handle, registration) = AbortHandle::new_pair();
+        let work = Abortable::new(work, registration);
+        self.work.push(Box::pin(async move { work.await.ok() }));
+        handle
+    }
+
+    /// Supplies a pod until there is something new to tell.
+    fn supply(&self, uid: &Arc<str>, exits: u32, mut supply: Supply) -> AbortHandle {
+        let (instances, uid) = (Arc::clone(&self.instances), Arc::clone(uid));
+        self.abortable(async move {
+            let failure = supply.until_news(&*instances).await;
+            Done::Told { uid, exits, failure, supply }
+        })
+    }
+
+    /// Ends or goes on with what was done.
+    fn follow_up(&mut self, done: &Done) {
+        match done {
+            Done::Answered { uid, .. } => drop(self.asking.remove(uid)),
+            Done::Told { uid, exits, supply, .. } if self.asking.contains_key(uid) => {
+                let supplied = self.supply(uid, *exits, supply.clone());
+                if let Some(asked) = self.asking.get_mut(uid) {
+                    asked.supplied = Some(supplied);
+                }
+            }
+            _ => {}
         }
     }
 }

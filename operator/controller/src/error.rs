@@ -31,6 +31,12 @@ pub(crate) enum Error {
     /// The membership could not be written.
     #[error("writing the membership of activators")]
     Membership(#[source] kube::Error),
+    /// The code of a new revision could not be read.
+    #[error("reading the code of the Function")]
+    Code(#[source] kube::Error),
+    /// The code is not the one that was decided on.
+    #[error("the code of the Function was changed meanwhile")]
+    CodeChanged,
     /// Something could not be turned into JSON.
     #[error("encoding what is to be written")]
     Encode(#[from] serde_json::Error),
@@ -64,8 +70,11 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Encode(_) => "EncodeFailed",
-            Self::Unseen { .. } => "Conflict",
-            Self::Child { source, .. } | Self::Status(source) | Self::Membership(source) => {
+            Self::Unseen { .. } | Self::CodeChanged => "Conflict",
+            Self::Child { source, .. }
+            | Self::Status(source)
+            | Self::Membership(source)
+            | Self::Code(source) => {
                 if is_fence(source) {
                     return "LeadLost";
                 }
@@ -84,12 +93,13 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Encode(_) => Class::Invalid,
-            Self::Unseen { .. } => Class::Conflict,
+            Self::Unseen { .. } | Self::CodeChanged => Class::Conflict,
             Self::Status(source) if is_code(source, 404) => Class::Leaving,
             Self::Child { source, .. } if is_code(source, 404) => Class::Conflict,
-            Self::Child { source, .. } | Self::Status(source) | Self::Membership(source) => {
-                classify(source)
-            }
+            Self::Child { source, .. }
+            | Self::Status(source)
+            | Self::Membership(source)
+            | Self::Code(source) => classify(source),
         }
     }
 }

@@ -1,14 +1,19 @@
-//! Reads all that there is of a Function from the stores. It asks the API server nothing.
+//! Reads all that there is of a Function from the stores. It asks the API server for nothing but the
+//! code of a new revision, which no store keeps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use rouse_core::function::ValidatedFunction;
+use rouse_core::function::code::{Code, pushed};
 use rouse_core::function::plan::{Observed, SeenDeployment, SeenRecord, SeenRevision, SeenService};
 use rouse_core::report::FunctionReport;
 use rouse_crds::v1alpha1::{Function, FunctionStatus};
 
 use crate::context::{Children, Context};
+use crate::error::Error;
 use crate::index::{ObjectKey, controlling_function};
 use crate::objects::Service;
 
@@ -19,6 +24,8 @@ pub(crate) struct Fetched {
     report_live: bool,
     service: SeenService,
     revisions: BTreeMap<String, SeenRevision>,
+    /// The code, where a record needs it.
+    pub code: Option<Code>,
 }
 
 impl Fetched {
@@ -30,6 +37,7 @@ impl Fetched {
             revisions: self.revisions.clone(),
             report: self.report.as_deref(),
             report_live: self.report_live,
+            code: self.code.as_ref(),
         }
     }
 }
@@ -49,7 +57,24 @@ pub(crate) fn fetch(context: &Context, function: &Function) -> Fetched {
         report_live,
         service: see_service(service.as_deref(), &key, uid),
         revisions: see_revisions(&context.children, uid, &key.name),
+        code: None,
     }
+}
+
+/// Reads the code of `function`, which is to be the one that was `validated`.
+pub(crate) async fn fetch_code(
+    context: &Context,
+    function: &Function,
+    validated: &ValidatedFunction,
+) -> Result<Code, Error> {
+    let key = &validated.key;
+    let api: Api<Function> = Api::namespaced(context.client.clone(), &key.namespace);
+    let there = api.get_opt(&key.name).await.map_err(Error::Code)?;
+    let same = there.filter(|there| there.metadata.uid == function.metadata.uid);
+    let source = same.and_then(|there| there.spec.source);
+    let code = source.and_then(|source| Code::of(&source).ok().flatten());
+    // It was changed since: the watch is about to tell.
+    code.filter(|code| pushed(validated) == Some(&*code.digest)).ok_or(Error::CodeChanged)
 }
 
 fn see_service(service: Option<&Service>, key: &ObjectKey, uid: &str) -> SeenService {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use rouse_core::function::code::leave_out_of;
 use rouse_core::function::plan::{ChildKind, SeenChild};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -79,8 +80,8 @@ pub(crate) struct Child<K> {
     /// Of a Deployment and a Service.
     #[serde(default)]
     pub spec: Packed,
-    /// Of a `ControllerRevision`.
-    #[serde(default)]
+    /// Of a `ControllerRevision`, without the code that it may keep.
+    #[serde(default, deserialize_with = "without_code")]
     pub data: Packed,
     /// Of a `ControllerRevision`.
     #[serde(default)]
@@ -131,6 +132,12 @@ impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+fn without_code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Packed, D::Error> {
+    let mut value = Value::deserialize(deserializer)?;
+    leave_out_of(&mut value);
+    Ok(Packed(value.to_string().into_boxed_str()))
 }
 
 impl<'de> Deserialize<'de> for Packed {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use rouse_core::function::plan::{Plan, decide};
+use rouse_core::function::plan::{Plan, Site, decide, needs_code};
 use rouse_core::function::status::{Situation, Trouble, compute, trouble_of};
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
 use rouse_crds::v1alpha1::{Function, IdlePolicy};
@@ -15,9 +15,10 @@ use crate::apply::{Applied, apply};
 use crate::backoff::delay;
 use crate::context::{Context, Shared};
 use crate::error::{Class, Error, chain};
-use crate::fetch::{Fetched, fetch};
+use crate::fetch::{Fetched, fetch, fetch_code};
 use crate::index::ObjectKey;
 use crate::propagation::await_routes;
+use crate::run::Config;
 use crate::status::{settle_usage, write_function_status};
 
 /// A look without a reason, in case that a watch failed us. It costs no request.
@@ -42,10 +43,15 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     if function.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let fetched = fetch(context, &function);
+    let mut fetched = fetch(context, &function);
     let (key, applied) = match validate(&function) {
         Ok(validated) => {
-            let plan = decide(&validated, &fetched.observed(), &context.config.activator_host);
+            if needs_code(&validated, &fetched.observed()) {
+                fetched.code = Some(fetch_code(context, &function, &validated).await?);
+            }
+            let plan = decide(&validated, &fetched.observed(), site(context));
+            // The status needs it no more, and may have to wait for its turn.
+            fetched.code = None;
             let ValidatedFunction { key, .. } = validated;
             let applied = carry_out(context, &key, uid, plan).await?;
             (key, Ok(applied))
@@ -72,6 +78,11 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     let next = [retry_at, counts_at, look_at, settled.due].into_iter().flatten().min();
     let wait = next.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
     Ok(Action::requeue(wait))
+}
+
+fn site(context: &Context) -> Site<'_> {
+    let Config { activator_host, runtimes, .. } = &context.config;
+    Site { activator_host, runtimes }
 }
 
 /// Carries the plan out. What the plan itself finds wrong comes before what is refused.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, controller};
+use rouse_core::function::runtime::Runtimes;
 use rouse_core::membership::Membership;
 use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
@@ -50,6 +51,8 @@ pub struct Config {
     pub peer_port: u16,
     /// What the chart says of the pods that run sources; none where nobody shall run them.
     pub source_template: Option<PodTemplate>,
+    /// What the chart says of what code is run in.
+    pub runtimes: Runtimes,
 }
 
 /// Why the controller ended though nobody asked it to.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::error::Error;
 use crate::usage::Settled;
+use crate::watch::slim_function;
 
 /// Writes the status of `function` if it differs from `status`. Where it differs only in how the
 /// Function runs, it waits for its turn and says when that is: while Functions wake, scale and
@@ -40,7 +41,8 @@ pub(crate) async fn write_function_status(
             return Ok(Some(turn));
         }
     }
-    let written = write(context, function, status).await?;
+    let mut written = write(context, function, status).await?;
+    slim_function(&mut written);
     context.memory.wrote(uid, written);
     if function.status.as_ref().map(|before| &before.usage) != Some(&status.usage) {
         context.reports.books.wrote(uid, |pod| is_activator(context, pod));

@@ -10,6 +10,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
+use rouse_core::function::code::seal;
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
 use rouse_core::source::{SOURCE_SELECTOR, SourceHealth};
 use rouse_crds::v1alpha1::{Function, Trigger};
@@ -22,6 +23,12 @@ use crate::objects::{Child, Deployment, Kind, Record, Service};
 use crate::sources::Sources;
 use crate::status::own_trigger_status;
 
+/// Objects that may have code in them in one piece of a list: a megabyte each, for a moment.
+const PAGE: u32 = 50;
+
+/// Annotation in which `kubectl apply` keeps what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Labels of the activators' pods.
 const ACTIVATORS: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
 
@@ -32,9 +39,9 @@ pub(crate) fn watch_functions(
 ) -> impl Stream<Item = Result<Function, watcher::Error>> + Send + 'static {
     let api: Api<Function> = Api::all(context.client.clone());
     let after = context.clone();
-    let events = watcher(api, watcher::Config::default())
+    let events = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
-        .modify(|function| function.managed_fields_mut().clear())
+        .modify(slim_function)
         .inspect(move |event| match event {
             Ok(event) => note_function(&context, event),
             Err(error) => {
@@ -50,6 +57,17 @@ pub(crate) fn watch_functions(
             }
         })
         .applied_objects()
+}
+
+/// What is not needed of Functions, of which there may be thousands.
+pub(crate) fn slim_function(function: &mut Function) {
+    function.managed_fields_mut().clear();
+    if let Some(source) = &mut function.spec.source {
+        seal(source);
+    }
+    let annotations = function.metadata.annotations.as_mut();
+    // It repeats the spec, its code too.
+    annotations.and_then(|all| all.remove(LAST_APPLIED));
 }
 
 /// Forgets Functions that went while no watch was there to tell.
@@ -92,7 +110,7 @@ pub(crate) async fn watch_deployments(context: Shared) {
 /// Watches the `ControllerRevision`s of Functions.
 pub(crate) async fn watch_records(context: Shared) {
     let api: Api<Record> = Api::all(context.client.clone());
-    watch_children(&context, api, owned(), &context.children.records, |_| ()).await;
+    watch_children(&context, api, owned().page_size(PAGE), &context.children.records, |_| ()).await;
 }
 
 fn owned() -> watcher::Config {

@@ -32,6 +32,8 @@ use triggers::{Change, Triggers, Wanted};
 /// Seconds for which one watch call lasts. A connection that died without a word is noticed that
 /// long after.
 const WATCH_SECONDS: u32 = 60;
+/// Objects in one piece of a list: Functions with code have a megabyte each, for a moment.
+const PAGE: u32 = 20;
 /// How long sources may take to end once the process shall stop: a little longer than a runner takes.
 const FAREWELL: Duration = Duration::from_secs(28);
 
@@ -174,7 +176,8 @@ fn follow<K>(api: Api<K>) -> BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    watcher(api, watcher::Config::default().timeout(WATCH_SECONDS))
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    watcher(api, config)
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .filter_map(|event| {

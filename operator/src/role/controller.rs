@@ -33,6 +33,7 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()>
         peer_token_file: args.common.peer_token_file,
         peer_port: args.peer_port,
         source_template: args.source_template,
+        runtimes: args.runtimes.unwrap_or_default(),
     };
     let stop = shutdown.clone();
     let work = {

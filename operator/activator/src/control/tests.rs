@@ -254,6 +254,7 @@ fn foreign(function: &str) -> DeploymentSeen {
         replicas: 0,
         version: 1,
         memory: 1 << 27,
+        code: None,
         failure: None,
     }
 }

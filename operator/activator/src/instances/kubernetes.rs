@@ -2,13 +2,17 @@
 //! to try again.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use bytes::Bytes;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
+use rouse_core::function::code::Code;
 use rouse_core::function::names::{
     ANNOTATION_CLAIM, ANNOTATION_DELETION_COST, MANAGER_ACTIVATOR, MEMBERSHIP_CONFIG_MAP,
 };
@@ -17,8 +21,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::client::describe;
+use super::codes::Codes;
+use super::shim::{self, ShimState};
 use super::{
-    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled,
+    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, RecordRef,
+    ScaleError, Scaled,
 };
 use crate::observe::objects::membership_of;
 use crate::readiness;
@@ -35,17 +42,29 @@ const MOST_CLAIM_TRIES: usize = 10;
 pub struct Kubernetes {
     client: Client,
     memberships: Api<ConfigMap>,
+    codes: Arc<Codes>,
 }
 
 impl Kubernetes {
     /// The pods of the cluster that `client` speaks to. It must not retry by itself. Rouse itself
     /// runs in `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { memberships: Api::namespaced(client.clone(), namespace), client }
+        let memberships = Api::namespaced(client.clone(), namespace);
+        Self { memberships, client, codes: Arc::default() }
     }
 
     fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn read_code(&self, record: &RecordRef) -> Result<Bytes, CallError> {
+        let api = Api::<ControllerRevision>::namespaced(self.client.clone(), &record.namespace);
+        let found = timeout(WRITE_TIMEOUT, api.get(&record.name)).await;
+        let found = found.map_err(|_| no_answer())?;
+        let found = found.map_err(|error| CallError(describe(&error)))?;
+        let code = Code::of_record(&found.data.0);
+        let code = code.ok_or_else(|| CallError("it keeps no code".into()))?;
+        Ok(code.bytes.into())
     }
 
     /// Sets the claim over the version of the pod that was read. None where it changed since.
@@ -149,6 +168,18 @@ impl Instances for Kubernetes {
 
     async fn fetch_readiness(&self, question: &Question) -> bool {
         readiness::fetch_readiness(question).await
+    }
+
+    async fn fetch_code(&self, record: &RecordRef) -> Result<Bytes, CallError> {
+        self.codes.get(record, || self.read_code(record)).await
+    }
+
+    async fn push_code(&self, control: SocketAddr, code: Bytes) -> Result<(), CallError> {
+        shim::push_code(control, code).await
+    }
+
+    async fn fetch_state(&self, control: SocketAddr) -> Result<ShimState, CallError> {
+        shim::fetch_state(control).await
     }
 }
 

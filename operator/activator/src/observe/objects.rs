@@ -10,8 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rouse_core::function::names::{
-    ANNOTATION_CLAIM, ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CONTAINER, LABEL_FUNCTION_UID,
-    LABEL_REVISION, MEMBERSHIP_KEY, PROTOCOL_H2C,
+    ANNOTATION_CLAIM, ANNOTATION_CODE, ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CODE_FETCHED,
+    CODE_PUSHED, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION, MEMBERSHIP_KEY, PROTOCOL_H2C,
 };
 use rouse_core::function::start_failure::{self, StartFailure};
 use rouse_core::function::{FunctionKey, RequestRules, Timeouts, validate};
@@ -147,6 +147,15 @@ impl TriggerSeen {
     }
 }
 
+/// How code comes to a pod with source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeWay {
+    /// The activator pushes it.
+    Pushed,
+    /// The pod fetches it.
+    Fetched,
+}
+
 /// The Deployment of one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentSeen {
@@ -166,6 +175,8 @@ pub struct DeploymentSeen {
     pub version: u64,
     /// Memory that a pod of it counts for, in bytes.
     pub memory: u64,
+    /// Whether its pods have source, and where their code comes from.
+    pub code: Option<CodeWay>,
     /// Why its pods are not even made.
     pub failure: Option<StartFailure>,
 }
@@ -189,6 +200,7 @@ impl DeploymentSeen {
                 .spec
                 .as_ref()
                 .map_or(usage::NOMINAL_MEMORY, usage::memory_of),
+            code: deployment.spec.template.metadata.as_ref().and_then(code_way),
             failure: start_failure::of_deployment(deployment),
         })
     }
@@ -216,6 +228,8 @@ pub struct PodSeen {
     pub address: Option<SocketAddr>,
     /// What its container speaks.
     pub protocol: Protocol,
+    /// Whether it has source, and where its code comes from.
+    pub code: Option<CodeWay>,
     /// Memory that it counts for, in bytes.
     pub memory: u64,
     /// It was told to stop, or has ended.
@@ -255,6 +269,7 @@ impl PodSeen {
             scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             protocol: if h2c { Protocol::H2c } else { Protocol::Http1 },
+            code: code_way(meta),
             memory: pod.spec.as_ref().map_or(usage::NOMINAL_MEMORY, usage::memory_of),
             going: meta.deletion_timestamp.is_some()
                 || matches!(phase, Some("Failed" | "Succeeded")),
@@ -311,6 +326,14 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<Arc<str>> {
     meta.labels.as_ref()?.get(name).map(|value| value.as_str().into())
 }
 
+fn code_way(meta: &ObjectMeta) -> Option<CodeWay> {
+    match meta.annotations.as_ref()?.get(ANNOTATION_CODE)?.as_str() {
+        CODE_PUSHED => Some(CodeWay::Pushed),
+        CODE_FETCHED => Some(CodeWay::Fetched),
+        _ => None,
+    }
+}
+
 /// Versions are numbers that grow, over all objects of a kind.
 fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
@@ -353,6 +376,17 @@ mod tests {
         });
         change(&mut object);
         PodSeen::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_pod_with_source_says_how_its_code_comes() {
+        let told = |value: Value| {
+            let annotations = json!({ANNOTATION_CODE: value});
+            pod(|object| object["metadata"]["annotations"] = annotations).unwrap().code
+        };
+        assert_eq!(told(json!(CODE_PUSHED)), Some(CodeWay::Pushed));
+        assert_eq!(told(json!(CODE_FETCHED)), Some(CodeWay::Fetched));
+        assert_eq!((told(json!("carried")), pod(|_| {}).unwrap().code), (None, None));
     }
 
     #[test]

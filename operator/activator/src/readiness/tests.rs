@@ -3,13 +3,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::Response;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use rouse_core::membership::Membership;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::instances::{CallError, Claimed, CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::instances::shim::ShimState;
+use crate::instances::{
+    CallError, Claimed, CostError, DeploymentRef, PodRef, RecordRef, ScaleError, Scaled,
+};
 
 #[test]
 fn pauses_grow_from_one_to_ten_milliseconds_and_then_with_patience() {
@@ -47,6 +50,18 @@ impl Instances for ReadyAt {
     async fn fetch_readiness(&self, _: &Question) -> bool {
         self.1.fetch_add(1, Ordering::Relaxed);
         Instant::now() >= self.0
+    }
+
+    async fn fetch_code(&self, _: &RecordRef) -> Result<Bytes, CallError> {
+        Ok(Bytes::new())
+    }
+
+    async fn push_code(&self, _: SocketAddr, _: Bytes) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn fetch_state(&self, _: SocketAddr) -> Result<ShimState, CallError> {
+        Err(CallError("nobody is there".into()))
     }
 }
 

@@ -1,5 +1,7 @@
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use rouse_core::function::{BufferBounds, Concurrency};
@@ -11,8 +13,10 @@ use tokio::time::sleep;
 use super::fresh::Fresh;
 use super::*;
 use crate::admission::{Admission, Bounds, Permit, Refusal};
+use crate::instances::shim::ShimState;
 use crate::instances::{
-    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled,
+    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, RecordRef,
+    ScaleError, Scaled,
 };
 use crate::pod::{Pod, Start};
 use crate::upstream::Connections;
@@ -216,6 +220,18 @@ impl Instances for Reads {
 
     async fn fetch_readiness(&self, _: &Question) -> bool {
         false
+    }
+
+    async fn fetch_code(&self, _: &RecordRef) -> Result<Bytes, CallError> {
+        Ok(Bytes::new())
+    }
+
+    async fn push_code(&self, _: SocketAddr, _: Bytes) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn fetch_state(&self, _: SocketAddr) -> Result<ShimState, CallError> {
+        Err(CallError("nobody is there".into()))
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use rouse_core::function::start_failure::StartFailure;
 use rouse_core::handover::{Answer, ClaimId, Found};
 use rouse_core::report::FunctionReport;
 use tokio::time::Instant;
 
 use super::pods::Asking;
-use crate::instances::{CallError, CostError, DeploymentRef, PodRef, ScaleError, Scaled};
+use crate::instances::{
+    CallError, CostError, DeploymentRef, PodRef, RecordRef, ScaleError, Scaled,
+};
+use crate::supply::Supply;
 
 /// Something to be done.
 #[derive(Debug, PartialEq)]
@@ -25,6 +29,8 @@ pub enum Action {
         /// Whether these are fewer than before: then only if the Function is still owned here.
         shrinks: bool,
     },
+    /// Read code that pods are about to need.
+    FetchCode(RecordRef),
     /// Set the deletion cost of a pod.
     SetCost {
         /// UID of the pod.
@@ -78,6 +84,17 @@ pub enum Done {
         exits: u32,
         /// When it answered.
         at: Instant,
+    },
+    /// The shim of a pod says something new of what keeps it from serving.
+    Told {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// How often its container had ended.
+        exits: u32,
+        /// What it is; none where it is over.
+        failure: Option<StartFailure>,
+        /// What goes on from there.
+        supply: Supply,
     },
     /// A scale was written, or not.
     Scaled {

@@ -2,18 +2,22 @@
 //! requests, who is condemned. It changes the gate and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rouse_core::function::names::{CONTROL_PORT, revision_child};
 use rouse_core::function::start_failure::StartFailure;
 use tokio::time::Instant;
 
 use super::draining::{PodFacts, Standing};
 use super::replicas::Raise;
 use crate::admission::{Gate, Load};
-use crate::instances::Question;
-use crate::observe::index::{Observed, PodView};
+use crate::instances::{Question, RecordRef};
+use crate::observe::index::{FunctionView, Observed, PodView};
+use crate::observe::objects::CodeWay;
 use crate::pod::{Pod, Start};
+use crate::supply::Shim;
 use crate::upstream::Connections;
 
 /// How long after a Deployment was told to have fewer pods one that was meant may still be killed.
@@ -35,6 +39,8 @@ pub struct Tracked {
     /// What requests know of it, once it has answered; it answers while `exits` stands.
     pod: Option<Arc<Pod>>,
     answered_at_exits: Option<u32>,
+    /// What its shim says that keeps it from serving.
+    told: Option<Told>,
     /// Whether its claim is held, where one is needed.
     claimed: bool,
     open: bool,
@@ -45,12 +51,29 @@ pub struct Tracked {
     cost_failures: u32,
 }
 
+#[derive(Clone, Debug)]
+struct Told {
+    failure: StartFailure,
+    /// How often its container had ended.
+    exits: u32,
+    since: Instant,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Condemned {
     /// The write is on its way.
     Writing,
     /// The write is over; the pod may still be killed until then.
     Until(Instant),
+}
+
+/// A container that runs and has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Nothing listens on this port.
+    Port(u16),
+    /// Its code has not come up.
+    Code,
 }
 
 /// A change of what is asked.
@@ -64,6 +87,8 @@ pub enum Asking {
         exits: u32,
         /// How to ask.
         question: Question,
+        /// How to supply it, where it has source.
+        shim: Option<Shim>,
     },
     /// Ask it no more.
     End {
@@ -79,6 +104,7 @@ impl Tracked {
             asking: None,
             pod: None,
             answered_at_exits: None,
+            told: None,
             claimed: false,
             open: false,
             condemned: None,
@@ -106,11 +132,11 @@ impl Tracked {
         }
     }
 
-    /// The port on which its container, though it runs, has not answered.
-    pub fn silent_on(&self) -> Option<u16> {
+    /// What can be said of its container where that runs and has not answered.
+    pub fn silence(&self) -> Option<Silence> {
         let seen = &self.view.seen;
         let address = seen.address.filter(|_| seen.running && !self.is_answering())?;
-        Some(address.port())
+        Some(if seen.code.is_some() { Silence::Code } else { Silence::Port(address.port()) })
     }
 
     /// Whether it gets requests.
@@ -148,14 +174,37 @@ impl Tracked {
 
     /// Why it does not start, once that has lasted for its grace.
     pub fn failure(&self, now: Instant) -> Option<&StartFailure> {
-        let failure = self.view.seen.failure.as_ref()?;
-        (self.failure_counts_at()? <= now && !self.is_answering()).then_some(failure)
+        let (failure, since) = self.trouble()?;
+        let counts = since + failure.cause.grace() <= now;
+        (counts && !self.is_answering()).then_some(failure)
     }
 
     /// When its failure counts.
     pub fn failure_counts_at(&self) -> Option<Instant> {
-        let failure = self.view.seen.failure.as_ref()?;
-        Some(self.view.failing? + failure.cause.grace())
+        let (failure, since) = self.trouble()?;
+        Some(since + failure.cause.grace())
+    }
+
+    /// What keeps it from serving, and since when: by the kubelet, else by itself.
+    fn trouble(&self) -> Option<(&StartFailure, Instant)> {
+        let seen = &self.view.seen;
+        if let Some(failure) = &seen.failure {
+            return Some((failure, self.view.failing?));
+        }
+        let told = self.told.as_ref().filter(|told| told.exits == seen.exits)?;
+        Some((&told.failure, told.since))
+    }
+
+    /// How to supply it while it comes up, where it has source. `function` is its Function.
+    fn shim(&self, function: &str) -> Option<Shim> {
+        let seen = &self.view.seen;
+        let record = || RecordRef {
+            namespace: Arc::clone(&seen.namespace),
+            name: revision_child(function, &seen.revision).into(),
+            function: Arc::clone(&seen.function_uid),
+        };
+        let record = (seen.code? == CodeWay::Pushed).then(record);
+        Some(Shim { control: SocketAddr::new(seen.address?.ip(), CONTROL_PORT), record })
     }
 
     fn question(&self, path: Option<&Arc<str>>) -> Option<Question> {
@@ -241,7 +290,8 @@ impl Pods {
 
     /// Begins to ask those whom it is time to ask, and leaves the others alone. `wanted` says
     /// whether a revision has any use for its pods.
-    pub fn ask(&mut self, path: Option<&Arc<str>>, wanted: impl Fn(&str) -> bool) -> Vec<Asking> {
+    pub fn ask(&mut self, function: &FunctionView, wanted: impl Fn(&str) -> bool) -> Vec<Asking> {
+        let path = function.settings.readiness_path.as_ref();
         let mut changes = Vec::new();
         for (uid, pod) in &mut self.all {
             let seen = &pod.view.seen;
@@ -250,14 +300,22 @@ impl Pods {
             if pod.asking == question {
                 continue;
             }
-            let uid = Arc::clone(uid);
+            let (uid, exits) = (Arc::clone(uid), seen.exits);
+            let shim = pod.shim(&function.key.name);
             changes.push(match question.clone() {
-                Some(question) => Asking::Begin { uid, exits: seen.exits, question },
+                Some(question) => Asking::Begin { uid, exits, question, shim },
                 None => Asking::End { uid },
             });
             pod.asking = question;
         }
         changes
+    }
+
+    /// Takes in what a pod's shim says of it, after its container had ended `exits` times.
+    pub fn told(&mut self, uid: &str, exits: u32, failure: Option<StartFailure>, now: Instant) {
+        if let Some(pod) = self.all.get_mut(uid) {
+            pod.told = failure.map(|failure| Told { failure, exits, since: now });
+        }
     }
 
     /// Takes in that a pod answered `at` that moment, after its container had ended `exits` times.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use tokio::time::Instant;
 
-use crate::instances::{DeploymentRef, ScaleError, Scaled};
-use crate::observe::objects::DeploymentSeen;
+use crate::instances::{DeploymentRef, RecordRef, ScaleError, Scaled};
+use crate::observe::objects::{CodeWay, DeploymentSeen};
 
 /// First and longest pause after a write that failed.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(5));
@@ -26,6 +26,8 @@ const CORRECTION_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Durati
 pub struct Replicas {
     uid: Arc<str>,
     target: DeploymentRef,
+    /// Where the code is that its pods are pushed.
+    code: Option<RecordRef>,
     /// What it is told, by the newest word: seen or acknowledged.
     known: u32,
     version: u64,
@@ -92,6 +94,7 @@ impl Replicas {
                 namespace: Arc::clone(&seen.namespace),
                 name: Arc::clone(&seen.name),
             },
+            code: (seen.code == Some(CodeWay::Pushed)).then(|| record_of(seen)),
             known: seen.replicas,
             version: seen.version,
             written: None,
@@ -126,6 +129,11 @@ impl Replicas {
     /// The Deployment.
     pub const fn target(&self) -> &DeploymentRef {
         &self.target
+    }
+
+    /// Where the code is that its pods are pushed.
+    pub const fn code(&self) -> Option<&RecordRef> {
+        self.code.as_ref()
     }
 
     /// Pods that it is told to have.
@@ -228,6 +236,15 @@ impl Replicas {
     }
 }
 
+/// The record of a revision has the name of its Deployment.
+fn record_of(seen: &DeploymentSeen) -> RecordRef {
+    RecordRef {
+        namespace: Arc::clone(&seen.namespace),
+        name: Arc::clone(&seen.name),
+        function: Arc::clone(&seen.function_uid),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +259,7 @@ mod tests {
             replicas,
             version,
             memory: 1 << 27,
+            code: None,
             failure: None,
         }
     }

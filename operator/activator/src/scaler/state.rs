@@ -172,6 +172,7 @@ impl Scaler {
                     replicas.end_write(result, now);
                 }
             }
+            Done::Told { uid, exits, failure, .. } => self.pods.told(&uid, exits, failure, now),
             Done::CostSet { uid, cost, result } => self.pods.end_cost(&uid, cost, result.is_ok()),
             Done::Claimed { uid, found } => self.claiming.claimed(&self.gate, &uid, &found),
             Done::AskedFor { member, answer } => {
@@ -343,8 +344,8 @@ impl Scaler {
     }
 
     fn ask(&mut self, plan: &Plan) -> Vec<Action> {
-        let path = self.observed.function.settings.readiness_path.as_ref();
-        let asking = self.pods.ask(path, |revision| plan.pods_of(revision) > 0);
+        let function = &self.observed.function;
+        let asking = self.pods.ask(function, |revision| plan.pods_of(revision) > 0);
         asking.into_iter().map(Action::Ask).collect()
     }
 
@@ -430,6 +431,9 @@ impl Scaler {
                     replicas: target,
                     shrinks,
                 });
+                // Beside the write, so that the code is there before the pod.
+                let code = replicas.code().filter(|_| !shrinks).cloned();
+                actions.extend(code.map(Action::FetchCode));
             }
         }
         targets

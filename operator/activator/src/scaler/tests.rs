@@ -2,6 +2,7 @@ mod crowding;
 mod learning;
 pub mod plant;
 mod soak;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;

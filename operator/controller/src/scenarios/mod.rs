@@ -6,6 +6,7 @@ mod functions;
 mod membership;
 mod propagation;
 mod schedules;
+mod source;
 mod sources;
 mod streams;
 mod triggers;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
+use rouse_core::function::runtime::Runtimes;
 use rouse_core::function::{FunctionKey, revision_hash, validate};
 use rouse_core::membership::Membership;
 use rouse_core::report::{FunctionReport, ReportLine, RevisionReport, Routed};
@@ -36,6 +38,7 @@ use fake_api::{Call, FakeApi};
 
 const NAMESPACE: &str = "shop";
 const SYSTEM: &str = "rouse-system";
+const RUNTIMES: &str = r#"{"shell": {"image": "runtime-shell:1", "command": ["sh", "app.sh"]}}"#;
 const HELLO_UID: &str = "uid-hello";
 
 /// A controller and its API server.
@@ -59,6 +62,7 @@ fn config() -> Config {
         peer_token_file: "/nonexistent".into(),
         peer_port: 8082,
         source_template: PodTemplate::parse(&template().to_string()).ok(),
+        runtimes: Runtimes::parse(RUNTIMES).unwrap(),
     }
 }
 

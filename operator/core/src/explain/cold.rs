@@ -115,7 +115,7 @@ pub fn advice(phase: Phase, spec: &FunctionSpec) -> String {
         Phase::Listen => format!(
             "the image was pulled or the program took long to answer. {}; a program that opens port \
              {} first and loads the rest after answers sooner",
-            pulling(&spec.image),
+            spec.image.as_deref().map_or_else(pulling_runtime, pulling),
             spec.port
         ),
         Phase::Answer => "the first request took long though the pod answered: the program does on its \
@@ -135,6 +135,12 @@ fn pulling(image: &str) -> String {
     } else {
         "Where a node has not got the image, pull it there beforehand and keep it small".to_owned()
     }
+}
+
+fn pulling_runtime() -> String {
+    "Where a node has not got the runtime's image, pull it there beforehand, and keep small what the \
+     code imports as it starts"
+        .to_owned()
 }
 
 #[cfg(test)]

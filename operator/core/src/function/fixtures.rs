@@ -6,8 +6,10 @@ use rouse_crds::v1alpha1::Function;
 use serde_json::{Value, json};
 
 use super::plan::{
-    ChildKind, Plan, SeenChild, SeenDeployment, SeenRecord, SeenRevision, SeenService, Verb, Write,
+    ChildKind, Plan, SeenChild, SeenDeployment, SeenRecord, SeenRevision, SeenService, Site, Verb,
+    Write,
 };
+use super::runtime::Runtimes;
 use super::{ValidatedFunction, validate};
 use crate::report::{FunctionReport, RevisionReport};
 
@@ -28,6 +30,37 @@ pub fn function(spec: Value) -> ValidatedFunction {
     }))
     .unwrap();
     validate(&function).unwrap()
+}
+
+/// The Function `shop/hello` with the members of `spec` over some code.
+pub fn source(mut spec: Value, source: Value) -> ValidatedFunction {
+    let mut all = json!({"runtime": "python3.11", "handler": "app.handler", "contract": "Lambda"});
+    if let (Value::Object(all), Value::Object(source)) = (&mut all, source) {
+        all.extend(source);
+    }
+    spec["source"] = all;
+    spec["image"] = Value::Null;
+    function(spec)
+}
+
+/// What the administrator says of runtimes.
+pub fn runtimes() -> Runtimes {
+    Runtimes::parse(
+        &json!({
+            "python3.11": {
+                "image": "rouse.dev/runtime-python3.11:v1",
+                "commands": {"Lambda": ["python3", "-m", "awslambdaric", "$(ROUSE_HANDLER)"]},
+            },
+            "provided": {"image": "rouse.dev/runtime-provided:v1", "command": ["./bootstrap"]},
+        })
+        .to_string(),
+    )
+    .unwrap()
+}
+
+/// The cluster that Functions run in.
+pub fn site(runtimes: &Runtimes) -> Site<'_> {
+    Site { activator_host: HOST, runtimes }
 }
 
 /// What is in the cluster after `plan` was carried out.

@@ -1,6 +1,7 @@
 //! A Function as the rest of Rouse sees it: its names and its validated form, which of its
 //! revisions serves, and why its pods fail to start.
 
+pub mod code;
 mod drift;
 #[cfg(test)]
 mod fixtures;
@@ -8,6 +9,7 @@ pub mod names;
 pub mod plan;
 pub mod render;
 mod revision;
+pub mod runtime;
 pub mod start_failure;
 pub mod status;
 pub mod switch;

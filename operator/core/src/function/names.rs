@@ -26,6 +26,17 @@ pub const ANNOTATION_CLAIM: &str = "rouse.dev/claim";
 pub const ANNOTATION_PROTOCOL: &str = "rouse.dev/protocol";
 /// Value of [`ANNOTATION_PROTOCOL`] for HTTP/2 without TLS and with prior knowledge.
 pub const PROTOCOL_H2C: &str = "h2c";
+/// Annotation on the pods of a revision whose Function is given as source, beside the container's
+/// port [`CONTROL_PORT`]: [`CODE_PUSHED`] or [`CODE_FETCHED`].
+pub const ANNOTATION_CODE: &str = "rouse.dev/code";
+/// Value of [`ANNOTATION_CODE`] where the activator brings the code.
+pub const CODE_PUSHED: &str = "pushed";
+/// Value of [`ANNOTATION_CODE`] where the pod fetches the code itself.
+pub const CODE_FETCHED: &str = "fetched";
+/// Port of such a pod at which `rouse-shim` takes code and answers how it goes.
+pub const CONTROL_PORT: u16 = 8079;
+/// Name of that port.
+pub const CONTROL_PORT_NAME: &str = "rouse-control";
 /// Name of the Function's own container within its pods.
 pub const CONTAINER: &str = "function";
 /// Field manager of the controller.

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rouse_crds::v1alpha1::FunctionStatus;
 use serde_json::{Value, json};
 
+use super::code::{Code, pushed};
 use super::drift::covers;
 use super::names::revision_child;
 use super::render::{
-    Owner, TemplateError, render_deployment, render_record, render_service, render_template,
+    Made, Owner, RenderError, render_deployment, render_record, render_service, render_template,
 };
+use super::runtime::Runtimes;
 use super::{ValidatedFunction, revision_hash};
 use crate::report::FunctionReport;
 
@@ -31,6 +33,17 @@ pub struct Observed<'a> {
     pub report: Option<&'a FunctionReport>,
     /// Whether that owner is still the owner and still there to correct what it said.
     pub report_live: bool,
+    /// The code that stands in the Function, where [`needs_code`] says that it is needed.
+    pub code: Option<&'a Code>,
+}
+
+/// What is the same for all Functions.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// Host of the activators' Service.
+    pub activator_host: &'a str,
+    /// What code is run in.
+    pub runtimes: &'a Runtimes,
 }
 
 /// What bears the name of the Function's Service.
@@ -189,7 +202,7 @@ pub struct Outlook {
     /// The revision that counts as the newest while that one has no Deployment.
     pub former: Option<String>,
     /// Why the newest revision can't be rendered.
-    pub template_error: Option<TemplateError>,
+    pub template_error: Option<RenderError>,
     /// Who has the name of the Function's Service.
     pub name: NameHolder,
 }
@@ -205,15 +218,21 @@ pub enum NameHolder {
     Stranger,
 }
 
+/// Whether the record of the newest revision of `function` is to be made, and keeps code.
+pub fn needs_code(function: &ValidatedFunction, observed: &Observed<'_>) -> bool {
+    let record = || stored_template(observed, &revision_hash(&function.workload));
+    pushed(function).is_some() && record().is_none()
+}
+
 /// Decides what to do for `function`.
-pub fn decide(function: &ValidatedFunction, observed: &Observed<'_>, activator_host: &str) -> Plan {
+pub fn decide(function: &ValidatedFunction, observed: &Observed<'_>, site: Site<'_>) -> Plan {
     let owner = Owner::of(function);
     let newest = revision_hash(&function.workload);
     let latest_ready = decide_latest_ready(observed);
     let mut revisions = Vec::with_capacity(2);
     let rendered = match stored_template(observed, &newest) {
         Some(template) => Ok(template),
-        None => render_template(function, &newest),
+        None => render_template(function, &newest, site.runtimes),
     };
     let template_error = match rendered {
         Ok(template) => {
@@ -235,7 +254,7 @@ pub fn decide(function: &ValidatedFunction, observed: &Observed<'_>, activator_h
             revision: serving.clone(),
         });
     }
-    let (service, name) = decide_service(&owner, &observed.service, activator_host);
+    let (service, name) = decide_service(&owner, &observed.service, site.activator_host);
     let newest_runs = runs(observed, &newest);
     let former = if newest_runs { None } else { decide_former(observed) };
     let kept = [Some(newest.as_str()), latest_ready.as_deref(), former.as_deref()];
@@ -316,11 +335,17 @@ fn decide_record(
     if observed.revisions.get(revision).is_some_and(|seen| seen.record.is_some()) {
         return None;
     }
+    let code = observed.code.filter(|code| pushed(function) == Some(&*code.digest));
+    if pushed(function).is_some() && code.is_none() {
+        // A record without its code would be so for ever.
+        return None;
+    }
     let numbers = observed.revisions.values().filter_map(|seen| Some(seen.record.as_ref()?.number));
     let number = numbers.max().unwrap_or_default().saturating_add(1);
     let workload = serde_json::to_value(&function.workload).unwrap_or_default();
     let owner = Owner::of(function);
-    let body = render_record(&owner, revision, &workload, template, number);
+    let made = Made { workload: &workload, template, code };
+    let body = render_record(&owner, revision, made, number);
     let name = revision_child(&owner.key.name, revision);
     Some(create(ChildKind::ControllerRevision, name, body))
 }

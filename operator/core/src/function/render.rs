@@ -1,15 +1,20 @@
 //! What a Function's children look like. Bodies are JSON, not typed structs, so that fields of the
 //! user's template that are newer than this build survive.
 
+mod shim;
+
 use rouse_crds::v1alpha1::{EnvFromSource, GROUP, Protocol};
 use serde_json::{Map, Value, json};
 
-use super::ValidatedFunction;
+use super::code::{Code, keep_in};
 use super::drift::lay_over;
 use super::names::{
-    ANNOTATION_CLAIM, ANNOTATION_PROTOCOL, CONTAINER, FunctionKey, LABEL_FUNCTION,
-    LABEL_FUNCTION_UID, LABEL_MANAGED_BY, LABEL_REVISION, MANAGED_BY, PROTOCOL_H2C, revision_child,
+    ANNOTATION_CLAIM, ANNOTATION_CODE, ANNOTATION_PROTOCOL, CODE_FETCHED, CODE_PUSHED, CONTAINER,
+    CONTROL_PORT_NAME, FunctionKey, LABEL_FUNCTION, LABEL_FUNCTION_UID, LABEL_MANAGED_BY,
+    LABEL_REVISION, MANAGED_BY, PROTOCOL_H2C, revision_child,
 };
+use super::runtime::{Runtimes, Unfit};
+use super::{ValidatedFunction, Workload};
 
 /// Name of the Function's port within its pods and its Service.
 pub const PORT_NAME: &str = "http";
@@ -26,6 +31,27 @@ pub struct TemplateError {
     path: String,
     /// What must stand there.
     expected: &'static str,
+}
+
+/// Why there is no pod template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The user's own part of it has another shape.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The code can't be run here.
+    #[error(transparent)]
+    Runtime(#[from] Unfit),
+}
+
+impl RenderError {
+    /// One word: the reason of conditions.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Template(_) => "TemplateRefused",
+            Self::Runtime(unfit) => unfit.reason(),
+        }
+    }
 }
 
 /// Whose children are rendered: what names, labels and owner references are made of.
@@ -90,21 +116,27 @@ pub fn render_deployment(owner: &Owner, revision: &str, template: &Value) -> Val
     })
 }
 
-/// The record of a revision: what the user wrote, and what we made of it. `number` grows with each
-/// revision of the Function.
-pub fn render_record(
-    owner: &Owner,
-    revision: &str,
-    workload: &Value,
-    template: &Value,
-    number: i64,
-) -> Value {
+/// What a revision is made of, for its record.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// What the user wrote.
+    pub workload: &'a Value,
+    /// What we made of it.
+    pub template: &'a Value,
+    /// The code that its pods are pushed.
+    pub code: Option<&'a Code>,
+}
+
+/// The record of a revision: what it is made of. `number` grows with each revision of the Function.
+pub fn render_record(owner: &Owner, revision: &str, made: Made<'_>, number: i64) -> Value {
+    let mut data = json!({"workload": made.workload, "template": made.template});
+    keep_in(&mut data, made.code);
     json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": owner.metadata(&revision_child(&owner.key.name, revision), Some(revision)),
         "revision": number,
-        "data": {"workload": workload, "template": template},
+        "data": data,
     })
 }
 
@@ -127,7 +159,8 @@ pub fn render_service(owner: &Owner, activator_host: &str) -> Value {
 pub fn render_template(
     function: &ValidatedFunction,
     revision: &str,
-) -> Result<Value, TemplateError> {
+    runtimes: &Runtimes,
+) -> Result<Value, RenderError> {
     let user: Map<String, Value> = function.workload.template.clone().into_iter().collect();
     let mut template = without_nulls(Value::Object(user));
     let metadata = object_at(&mut template, "", "metadata")?;
@@ -140,10 +173,16 @@ pub fn render_template(
     if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
         // Nobody could ever give the claim that stands on all pods from the start.
         annotations.remove(ANNOTATION_CLAIM);
+        annotations.remove(ANNOTATION_CODE);
     }
-    if function.workload.protocol == Protocol::H2c {
-        let annotations = object_at(metadata, "metadata", "annotations")?;
-        set(annotations, ANNOTATION_PROTOCOL, PROTOCOL_H2C);
+    let code = function.workload.source.as_ref().map(|source| match source.url {
+        Some(_) => CODE_FETCHED,
+        None => CODE_PUSHED,
+    });
+    let h2c = (function.workload.protocol == Protocol::H2c).then_some(PROTOCOL_H2C);
+    let told = [(ANNOTATION_CODE, code), (ANNOTATION_PROTOCOL, h2c)];
+    for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        set(object_at(metadata, "metadata", "annotations")?, name, value);
     }
     let spec = object_at(&mut template, "", "spec")?;
     let windows = spec.pointer("/os/name").and_then(Value::as_str) == Some("windows");
@@ -157,6 +196,21 @@ pub fn render_template(
     }
     let container = own_container(spec)?;
     lay_container(container, function)?;
+    match &function.workload.source {
+        Some(source) => {
+            let fit = runtimes.fit(source, &function.workload)?;
+            let variables = shim::variables(
+                (function, revision),
+                source,
+                fit.folder,
+                container.get("resources"),
+            );
+            set(container, "image", fit.image);
+            set(container, "args", fit.words);
+            lay_shim(container, variables)?;
+        }
+        None => lay_image(container, &function.workload),
+    }
     if !windows {
         restrict_container(container)?;
     }
@@ -183,13 +237,6 @@ fn own_container(spec: &mut Value) -> Result<&mut Value, TemplateError> {
 fn lay_container(container: &mut Value, function: &ValidatedFunction) -> Result<(), TemplateError> {
     const PATH: &str = "spec.containers[function]";
     let workload = &function.workload;
-    set(container, "image", workload.image.clone());
-    if !workload.command.is_empty() {
-        set(container, "command", workload.command.clone());
-    }
-    if !workload.args.is_empty() {
-        set(container, "args", workload.args.clone());
-    }
     let resources = object_at(container, PATH, "resources")?;
     if let (Value::Object(under), Value::Object(over)) = (resources, to_json(&workload.resources)) {
         lay_over(under, &over);
@@ -198,6 +245,35 @@ fn lay_container(container: &mut Value, function: &ValidatedFunction) -> Result<
     lay_env(container, function)?;
     lay_env_from(container, &workload.env_from)?;
     lay_port(container, workload.port)
+}
+
+fn lay_image(container: &mut Value, workload: &Workload) {
+    set(container, "image", workload.image.clone());
+    if !workload.command.is_empty() {
+        set(container, "command", workload.command.clone());
+    }
+    if !workload.args.is_empty() {
+        set(container, "args", workload.args.clone());
+    }
+}
+
+/// The image's own entry point is the shim; its variables come right behind `PORT`.
+fn lay_shim(container: &mut Value, variables: Vec<Value>) -> Result<(), TemplateError> {
+    const PATH: &str = "spec.containers[function]";
+    if let Value::Object(members) = container {
+        members.remove("command");
+    }
+    let env = array_at(container, PATH, "env")?;
+    env.retain(|variable| !variable.get("name").is_some_and(shim::is_own));
+    drop(env.splice(1..1, variables));
+    let port = shim::control_port();
+    let ports = array_at(container, PATH, "ports")?;
+    ports.retain(|other| {
+        other.get("containerPort") != port.get("containerPort")
+            && other.get("name").is_none_or(|name| name != CONTROL_PORT_NAME)
+    });
+    ports.push(port);
+    Ok(())
 }
 
 /// `PORT` first, so that the other variables may refer to it; then the template's, then the

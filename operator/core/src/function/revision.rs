@@ -66,10 +66,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::function::validate;
 
     fn workload() -> Workload {
         Workload {
-            image: "registry.example/hello:1".into(),
+            image: Some("registry.example/hello:1".into()),
+            source: None,
             port: 8080,
             protocol: Protocol::Http1,
             env: vec![],
@@ -103,6 +105,31 @@ mod tests {
             ..workload()
         };
         assert_eq!(revision_hash(&full), "f54ba3af0d");
+    }
+
+    #[test]
+    fn code_is_named_by_what_the_user_wrote_and_its_digest() {
+        let source = |more: serde_json::Value| {
+            let mut source = json!({"runtime": "python3.11", "files": {"app.py": "x"}});
+            source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let object = json!({
+                "metadata": {"name": "f", "namespace": "n", "uid": "u"},
+                "spec": {"source": source},
+            });
+            revision_hash(&validate(&serde_json::from_value(object).unwrap()).unwrap().workload)
+        };
+        let first = source(json!({}));
+        assert_eq!(first, "d619f5e3ec", "for ever, too");
+        for more in [
+            json!({"files": {"app.py": "y"}}),
+            json!({"files": {"b.py": "x"}}),
+            json!({"handler": "app.handler"}),
+            json!({"contract": "Lambda"}),
+            json!({"processes": 2}),
+            json!({"runtime": "python3.12"}),
+        ] {
+            assert_ne!(source(more.clone()), first, "{more}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Why a pod can't start, read off the statuses that the kubelet, the scheduler and the controller
-//! of `ReplicaSet`s write. Pure: the same status always gives the same answer.
+//! Why a pod can't start: the words for it, and what is read off the statuses that the kubelet, the
+//! scheduler and the controller of `ReplicaSet`s write. Pure: the same status always gives the same answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +13,10 @@ use super::names::CONTAINER;
 /// added, or a pod that is just going, often ends it.
 const SCHEDULING_GRACE: Duration = Duration::from_secs(5);
 
+/// How long code may be out of reach before that counts: a network that is just coming up, or a
+/// record that is just being written, often ends it.
+const FETCH_GRACE: Duration = Duration::from_secs(5);
+
 /// Longest message that is passed on, in characters.
 const MAX_MESSAGE: usize = 1000;
 
@@ -25,6 +29,12 @@ pub enum Cause {
     ContainerCreateFailed,
     /// The container ends again and again.
     ContainerCrashed,
+    /// The code can't be had.
+    CodeUnavailable,
+    /// The code can't be run: it is no archive, not the one that was asked for, or too large.
+    CodeRefused,
+    /// The code does not come up.
+    InitFailed,
     /// No node has room for the pod, or may have it.
     Unschedulable,
     /// The namespace's quota is used up.
@@ -44,6 +54,9 @@ impl Cause {
             Self::ImagePullFailed => "ImagePullFailed",
             Self::ContainerCreateFailed => "ContainerCreateFailed",
             Self::ContainerCrashed => "ContainerCrashed",
+            Self::CodeUnavailable => "CodeUnavailable",
+            Self::CodeRefused => "CodeRefused",
+            Self::InitFailed => "InitFailed",
             Self::Unschedulable => "Unschedulable",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::NamespaceFull => "NamespaceFull",
@@ -56,6 +69,7 @@ impl Cause {
     pub const fn grace(self) -> Duration {
         match self {
             Self::Unschedulable => SCHEDULING_GRACE,
+            Self::CodeUnavailable => FETCH_GRACE,
             _ => Duration::ZERO,
         }
     }

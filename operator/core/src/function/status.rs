@@ -58,7 +58,7 @@ pub struct Situation<'a> {
 pub fn trouble_of(outlook: &Outlook, key: &FunctionKey) -> Option<Trouble> {
     if let Some(error) = &outlook.template_error {
         let message = error.to_string();
-        return Some(Trouble { reason: "TemplateRefused", message, passing: false });
+        return Some(Trouble { reason: error.reason(), message, passing: false });
     }
     match outlook.name {
         NameHolder::Function => None,

@@ -6,12 +6,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use rouse_crds::v1alpha1::{
-    self as api, EnvFromSource, EnvVar, Exposure, Function, FunctionSpec, IdlePolicy, Protocol,
-    Resources,
+    self as api, EnvFromSource, EnvVar, Exposure, Function, FunctionSource, FunctionSpec,
+    IdlePolicy, Protocol, Resources,
 };
 use serde::Serialize;
 use serde_json::Value;
 
+use super::code::{CodeError, SourceWorkload, named};
 use super::names::FunctionKey;
 use crate::scaling::idle::Idle;
 use crate::scaling::idle::economy::{Economy, Stakes};
@@ -48,6 +49,12 @@ pub enum Invalid {
         /// What it must be.
         rule: &'static str,
     },
+    /// There is nothing to run, or more than one thing.
+    #[error("exactly one of spec.image and spec.source must be given")]
+    NotOne,
+    /// The code can't be used.
+    #[error(transparent)]
+    Code(CodeError),
 }
 
 /// A Function whose values are parsed and in bounds.
@@ -84,8 +91,12 @@ pub struct ValidatedFunction {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
-    /// Container image.
-    pub image: String,
+    /// Container image; none where there is a source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The code instead of an image, by its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceWorkload>,
     /// Port on which the container listens.
     pub port: u16,
     /// Protocol on that port.
@@ -172,12 +183,14 @@ pub fn validate(function: &Function) -> Result<ValidatedFunction, Invalid> {
     let uid = meta.uid.clone().ok_or(Invalid::Incomplete("metadata.uid"))?;
     let spec = &function.spec;
     let timeouts = validate_timeouts(spec)?;
+    let workload = build_workload(spec, &timeouts)?;
+    let capacity = workload.source.as_ref().and_then(SourceWorkload::capacity);
     Ok(ValidatedFunction {
         key: FunctionKey::new(namespace, name),
         uid,
         generation: meta.generation.unwrap_or_default(),
-        workload: build_workload(spec, timeouts.request),
-        concurrency: validate_concurrency(spec)?,
+        workload,
+        concurrency: validate_concurrency(spec, capacity)?,
         scaling: validate_scaling(spec)?,
         idle: idle_of(spec),
         timeouts,
@@ -194,9 +207,15 @@ pub fn validate(function: &Function) -> Result<ValidatedFunction, Invalid> {
     })
 }
 
-fn build_workload(spec: &FunctionSpec, request_timeout: Duration) -> Workload {
-    Workload {
+fn build_workload(spec: &FunctionSpec, timeouts: &Timeouts) -> Result<Workload, Invalid> {
+    if spec.image.is_some() == spec.source.is_some() {
+        return Err(Invalid::NotOne);
+    }
+    let source = spec.source.as_ref().map(|source| build_source(source, timeouts)).transpose()?;
+    let seconds = timeouts.request.as_millis().div_ceil(1000);
+    Ok(Workload {
         image: spec.image.clone(),
+        source,
         port: spec.port,
         protocol: spec.protocol,
         env: spec.env.clone(),
@@ -205,18 +224,40 @@ fn build_workload(spec: &FunctionSpec, request_timeout: Duration) -> Workload {
         args: spec.args.clone(),
         resources: spec.resources.clone(),
         template: spec.template.clone(),
-        grace_seconds: request_timeout.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
-    }
+        grace_seconds: seconds.try_into().unwrap_or(u64::MAX),
+    })
 }
 
-fn validate_concurrency(spec: &FunctionSpec) -> Result<Concurrency, Invalid> {
+fn build_source(source: &FunctionSource, timeouts: &Timeouts) -> Result<SourceWorkload, Invalid> {
+    let (code, url) = named(source).map_err(Invalid::Code)?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(SourceWorkload {
+        runtime: source.runtime.clone(),
+        handler: source.handler.clone(),
+        contract: source.contract,
+        signature: source.signature,
+        code,
+        url,
+        processes: source.processes,
+        process_concurrency: source.process_concurrency,
+        request_millis: millis(timeouts.request),
+        init_millis: millis(timeouts.activation),
+    })
+}
+
+/// `capacity` is what a pod takes at once, where its contract says so: more would only wait there.
+fn validate_concurrency(
+    spec: &FunctionSpec,
+    capacity: Option<u32>,
+) -> Result<Concurrency, Invalid> {
     let limit = NonZeroU32::new(spec.concurrency.limit);
     let target = NonZeroU32::new(spec.concurrency.target).ok_or(Invalid::Range {
         field: "spec.concurrency.target",
         value: 0,
         rule: "at least 1",
     })?;
-    Ok(Concurrency { target: limit.map_or(target, |limit| target.min(limit)), limit })
+    let bounds = [limit, capacity.and_then(NonZeroU32::new)];
+    Ok(Concurrency { target: bounds.into_iter().flatten().fold(target, Ord::min), limit })
 }
 
 fn validate_scaling(spec: &FunctionSpec) -> Result<ScalingBounds, Invalid> {
@@ -322,6 +363,44 @@ mod tests {
         assert_eq!(parse("0s"), Ok(Duration::ZERO));
         for wrong in ["", "5", "s", "5 s", "5d", "-5s", "1.5s", "99999999999999999999s"] {
             assert!(parse(wrong).is_err(), "{wrong:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_pod_of_lambda_is_given_what_its_processes_take() {
+        let target = |source: serde_json::Value, concurrency: serde_json::Value| {
+            let object = serde_json::json!({
+                "metadata": {"name": "f", "namespace": "n", "uid": "u"},
+                "spec": {"source": source, "concurrency": concurrency},
+            });
+            let valid = validate(&serde_json::from_value(object).unwrap()).unwrap();
+            (valid.concurrency.target.get(), valid.concurrency.limit.map(NonZeroU32::get))
+        };
+        let source = |more: serde_json::Value| {
+            let mut source = serde_json::json!({"runtime": "r", "files": {"a": "b"}});
+            source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            source
+        };
+        let lambda = source(serde_json::json!({"contract": "Lambda"}));
+        assert_eq!(target(lambda.clone(), serde_json::json!({})), (1, None));
+        let more =
+            serde_json::json!({"contract": "Lambda", "processes": 3, "processConcurrency": 4});
+        assert_eq!(target(source(more.clone()), serde_json::json!({})), (12, None));
+        assert_eq!(target(source(more), serde_json::json!({"limit": 5})), (5, Some(5)));
+        assert_eq!(target(source(serde_json::json!({})), serde_json::json!({})), (80, None));
+    }
+
+    #[test]
+    fn there_is_one_thing_to_run() {
+        for spec in [
+            serde_json::json!({}),
+            serde_json::json!({"image": "i", "source": {"runtime": "r", "files": {"a": "b"}}}),
+        ] {
+            let object = serde_json::json!({
+                "metadata": {"name": "f", "namespace": "n", "uid": "u"}, "spec": spec,
+            });
+            let found = validate(&serde_json::from_value(object).unwrap());
+            assert_eq!(found, Err(Invalid::NotOne));
         }
     }
 

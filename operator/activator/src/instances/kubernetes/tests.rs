@@ -185,3 +185,29 @@ async fn the_membership_is_read_from_the_store() {
     assert_eq!(read.unwrap().version, 9);
     assert_eq!(request.uri(), "/api/v1/namespaces/rouse-system/configmaps/rouse-membership");
 }
+
+#[tokio::test]
+async fn code_is_read_from_the_record_once() {
+    let (cluster, mut server) = cluster();
+    let record =
+        RecordRef { namespace: "shop".into(), name: "f-abc".into(), function: "uid".into() };
+    let source = json!({"runtime": "shell", "files": {"a": "b"}});
+    let code = Code::of(&serde_json::from_value(source).unwrap()).unwrap().unwrap();
+    let object = |data: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1,
+            "metadata": {"name": "f-abc"}, "data": data})
+    };
+    let whole = object(json!({"template": {}, "code": code.to_record()}));
+    let mut broken = whole.clone();
+    broken["data"]["code"]["bytes"] = json!("AAAA");
+    for other in [object(json!({"template": {}})), broken] {
+        let (read, (request, _)) =
+            tokio::join!(cluster.fetch_code(&record), answer(&mut server, 200, other));
+        assert_eq!(read, Err(CallError("it keeps no code".into())));
+        let path = "/apis/apps/v1/namespaces/shop/controllerrevisions/f-abc";
+        assert_eq!((request.method(), request.uri().path()), (&Method::GET, path));
+    }
+    let (read, _) = tokio::join!(cluster.fetch_code(&record), answer(&mut server, 200, whole));
+    assert_eq!(read.as_deref(), Ok(&code.bytes[..]));
+    assert_eq!(cluster.fetch_code(&record).await.as_deref(), Ok(&code.bytes[..]));
+}

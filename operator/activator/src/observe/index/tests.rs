@@ -50,6 +50,7 @@ fn pod(uid: &str) -> PodSeen {
         scheduled: false,
         address: None,
         protocol: Protocol::Http1,
+        code: None,
         going: false,
         ready: false,
         running: false,

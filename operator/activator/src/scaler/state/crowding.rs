@@ -7,12 +7,13 @@ use rouse_core::scaling::{self, Decision, Reason, Seen};
 use tokio::time::Instant;
 
 use super::Scaler;
+use crate::scaler::pods::Silence;
 
 /// What keeps pods from opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delay {
-    /// A container runs, and nothing answers on this port.
-    Silent(u16),
+    /// A container runs, and does not answer.
+    Silent(Silence),
     /// The namespace has no more pods.
     Namespace,
 }

@@ -19,6 +19,7 @@ use super::crowding::Delay;
 use crate::admission::{self, Load};
 use crate::namespaces::Seat;
 use crate::scaler::activation::{Clocks, build_activation};
+use crate::scaler::pods::Silence;
 use crate::scaler::reporting::{Reported, build_report};
 
 /// How long a soft target holds requests back for pods that were asked for.
@@ -74,14 +75,15 @@ impl Scaler {
             .serving
             .as_ref()
             .filter(|_| !served)
-            .and_then(|serving| self.pods.of(serving).find_map(|(_, pod)| pod.silent_on()));
+            .and_then(|serving| self.pods.of(serving).find_map(|(_, pod)| pod.silence()));
         let full = (decision.reason == Reason::NamespaceMax).then_some(Delay::Namespace);
         let delay = silent.map(Delay::Silent).or(full);
         if self.delay != delay {
             self.delay = delay;
             let path = self.observed.function.settings.readiness_path.as_deref();
             let told = delay.and_then(|delay| match delay {
-                Delay::Silent(port) => Some(not_listening(port, path)),
+                Delay::Silent(Silence::Port(port)) => Some(not_listening(port, path)),
+                Delay::Silent(Silence::Code) => Some(not_up()),
                 Delay::Namespace => self.seat.as_ref().map(namespace_full),
             });
             self.gate.set_delay(told.map(Arc::new));
@@ -247,6 +249,14 @@ fn not_listening(port: u16, path: Option<&str>) -> admission::StartFailure {
     };
     let reason = if path.is_none() { "NotListening" } else { "NotReady" };
     admission::StartFailure { reason, message }
+}
+
+fn not_up() -> admission::StartFailure {
+    let message =
+        "the code has started and takes no request yet: see its log, let it do less as it \
+                   starts, or raise timeouts.activation"
+            .to_owned();
+    admission::StartFailure { reason: "NotUp", message }
 }
 
 fn last_error(revision: &str, failure: &StartFailure, wall: Timestamp) -> LastError {

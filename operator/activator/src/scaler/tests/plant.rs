@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use prometheus_client::registry::Registry;
+use rouse_core::function::names::CONTROL_PORT;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use rouse_core::function::{
     BufferBounds, Concurrency, FunctionKey, RequestRules, ScalingBounds, Timeouts,
@@ -26,13 +28,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::{Admission, Bounds, Gate, Refusal};
 use crate::community::Community;
+use crate::instances::shim::{Phase, ShimState};
 use crate::instances::{
-    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, ScaleError, Scaled,
+    CallError, Claimed, CostError, DeploymentRef, Instances, PodRef, Question, RecordRef,
+    ScaleError, Scaled,
 };
 use crate::namespaces::{Namespace, Namespaces, Seat};
 use crate::observe::Observation;
 use crate::observe::index::{Index, Observed};
-use crate::observe::objects::{DeploymentSeen, FunctionSeen, PodSeen, Settings};
+use crate::observe::objects::{CodeWay, DeploymentSeen, FunctionSeen, PodSeen, Settings};
 use crate::release::Released;
 use crate::release::fresh::Fresh;
 use crate::release::neighbours::Neighbours;
@@ -52,6 +56,8 @@ const SCHEDULED: Duration = Duration::from_millis(8);
 const NETWORK: Duration = Duration::from_millis(252);
 const OPENING_PORT: Duration = Duration::from_millis(15);
 const KUBELET: Duration = Duration::from_millis(625);
+/// The shim of a pod with source takes that long until it listens.
+const SHIM: Duration = Duration::from_millis(5);
 /// A pod that was told to stop is gone so long after.
 const GONE: Duration = Duration::from_millis(150);
 
@@ -65,6 +71,8 @@ pub enum Behaviour {
     Room(usize),
     /// They run and nothing in them listens.
     Silent,
+    /// They have source, and become that once it was pushed to them.
+    Source(Phase),
 }
 
 #[derive(Debug)]
@@ -79,6 +87,8 @@ struct FakePod {
     seen: PodSeen,
     listens: bool,
     serving: u32,
+    /// What its shim says; none where it has none, or is not up.
+    shim: Option<Phase>,
 }
 
 #[derive(Default)]
@@ -93,6 +103,12 @@ struct State {
     pods: BTreeMap<Arc<str>, FakePod>,
     scales: Vec<(String, u32)>,
     fail_scales: VecDeque<ScaleError>,
+    /// Reads of code, by the record.
+    read: Vec<String>,
+    /// Code that came to pods: which pod, and what.
+    pushed: Vec<(String, Bytes)>,
+    /// Until when nobody finds a record.
+    no_records_until: Option<Instant>,
     break_off: bool,
     membership: Membership,
     /// Requests that were under way in a pod when the controllers told it to stop.
@@ -385,6 +401,28 @@ impl Plant {
         self.lock().fail_scales.extend(errors);
     }
 
+    /// Records of code come later only.
+    pub fn hide_records(&self, time: Duration) {
+        self.lock().no_records_until = Some(Instant::now() + time);
+    }
+
+    /// The records that were read, and what came to which pods.
+    pub fn supplied(&self) -> (Vec<String>, Vec<(String, Bytes)>) {
+        let state = self.lock();
+        (state.read.clone(), state.pushed.clone())
+    }
+
+    /// The code of all pods comes up after all.
+    pub fn mend_code(&self) {
+        let pods: Vec<Arc<str>> = self.lock().pods.keys().cloned().collect();
+        for uid in pods {
+            self.change(&uid, |pod| {
+                pod.shim = Some(Phase::Other);
+                pod.listens = true;
+            });
+        }
+    }
+
     /// The next write breaks its task off.
     pub fn break_off(&self) {
         self.lock().break_off = true;
@@ -502,6 +540,7 @@ impl Plant {
             scheduled: false,
             address: None,
             protocol: Protocol::Http1,
+            code: code_of(behaviour),
             going: false,
             ready: false,
             running: false,
@@ -510,7 +549,7 @@ impl Plant {
             deletion_cost: 0,
             claim: None,
         };
-        let pod = FakePod { seen, listens: false, serving: 0 };
+        let pod = FakePod { seen, listens: false, serving: 0, shim: None };
         state.pods.insert(Arc::clone(&uid), pod);
         drop(state);
         self.tell_pod(&uid);
@@ -537,6 +576,15 @@ impl Plant {
                 Behaviour::BadImage => Cause::ImagePullFailed,
                 Behaviour::Crashes => Cause::ContainerCrashed,
                 Behaviour::Starts | Behaviour::Room(_) => return plant.start(uid).await,
+                Behaviour::Source(_) => {
+                    sleep(NETWORK).await;
+                    plant.change(&uid, |pod| {
+                        pod.seen.address = address(&uid);
+                        pod.seen.running = true;
+                    });
+                    sleep(SHIM).await;
+                    return plant.change(&uid, |pod| pod.shim = Some(Phase::WaitingForCode));
+                }
                 Behaviour::Silent => {
                     sleep(NETWORK).await;
                     return plant.change(&uid, |pod| {
@@ -605,6 +653,7 @@ impl Plant {
             replicas: deployment.replicas,
             version: deployment.version,
             memory: 1 << 27,
+            code: code_of(deployment.behaviour),
             failure: None,
         };
         drop(self.watch.send(Observation::Deployment(Event::Apply(seen))));
@@ -631,9 +680,20 @@ impl State {
         self.version
     }
 
+    /// The pod whose control port that is.
+    fn at(&mut self, control: SocketAddr) -> Option<&mut FakePod> {
+        assert_eq!(control.port(), CONTROL_PORT);
+        let ip = |pod: &FakePod| pod.seen.address.map(|address| address.ip());
+        self.pods.values_mut().find(|pod| ip(pod) == Some(control.ip()))
+    }
+
     fn of<'a>(&'a self, revision: &'a str) -> impl Iterator<Item = &'a FakePod> {
         self.pods.values().filter(move |pod| &*pod.seen.revision == revision)
     }
+}
+
+fn code_of(behaviour: Behaviour) -> Option<CodeWay> {
+    matches!(behaviour, Behaviour::Source(_)).then_some(CodeWay::Pushed)
 }
 
 fn failure(cause: Cause) -> StartFailure {
@@ -642,7 +702,8 @@ fn failure(cause: Cause) -> StartFailure {
 
 fn address(uid: &str) -> Option<SocketAddr> {
     let number: u16 = uid.rsplit('-').next()?.parse().ok()?;
-    Some(([127, 0, 0, 1], 10_000 + number).into())
+    let [high, low] = number.to_be_bytes();
+    Some(([10, 1, high, low], 10_000 + number).into())
 }
 
 impl Instances for Plant {
@@ -709,6 +770,47 @@ impl Instances for Plant {
         let state = self.lock();
         let asked = state.pods.values().find(|pod| pod.seen.address == Some(question.address));
         asked.is_some_and(|pod| pod.listens)
+    }
+
+    async fn fetch_code(&self, record: &RecordRef) -> Result<Bytes, CallError> {
+        assert_eq!((&*record.namespace, &*record.function), ("shop", UID));
+        sleep(2 * WRITE).await;
+        let mut state = self.lock();
+        state.read.push(record.name.to_string());
+        match state.no_records_until.filter(|until| Instant::now() < *until) {
+            Some(_) => Err(CallError("not found".into())),
+            None => Ok(record.name.to_string().into()),
+        }
+    }
+
+    async fn push_code(&self, control: SocketAddr, code: Bytes) -> Result<(), CallError> {
+        sleep(WRITE).await;
+        let (uid, becomes) = {
+            let mut state = self.lock();
+            let pod = state.at(control);
+            let pod = pod.ok_or_else(|| CallError("nobody is there".into()))?;
+            let (uid, revision) = (Arc::clone(&pod.seen.uid), pod.seen.revision.to_string());
+            pod.shim = Some(Phase::Other);
+            state.pushed.push((uid.to_string(), code));
+            (uid, state.deployments[&revision].behaviour)
+        };
+        let plant = self.clone();
+        tokio::spawn(async move {
+            sleep(OPENING_PORT).await;
+            let Behaviour::Source(phase) = becomes else { return };
+            plant.change(&uid, |pod| {
+                pod.shim = Some(phase);
+                pod.listens = phase == Phase::Other;
+            });
+        });
+        Ok(())
+    }
+
+    async fn fetch_state(&self, control: SocketAddr) -> Result<ShimState, CallError> {
+        let mut state = self.lock();
+        let phase = state.at(control).and_then(|pod| pod.shim);
+        let phase = phase.ok_or_else(|| CallError("nobody is there".into()))?;
+        Ok(ShimState { phase, message: "as the shim says".into() })
     }
 }
 

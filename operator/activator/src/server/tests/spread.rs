@@ -74,6 +74,7 @@ fn observe(pods: &[u8]) -> Observed {
             scheduled: true,
             address: Some(rig::address(*last)),
             protocol: Protocol::Http1,
+            code: None,
             going: false,
             ready: true,
             running: true,

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::function::fixtures::{HOST, carry_out, function, report};
+use crate::function::fixtures::{carry_out, function, report, runtimes, site, source};
 
 /// A Function in a cluster where every plan is carried out.
 struct World {
@@ -11,6 +11,7 @@ struct World {
     revisions: BTreeMap<String, SeenRevision>,
     report: Option<FunctionReport>,
     report_live: bool,
+    code: Option<Code>,
 }
 
 impl World {
@@ -22,18 +23,23 @@ impl World {
             revisions: BTreeMap::new(),
             report: None,
             report_live: true,
+            code: None,
         }
     }
 
-    fn plan(&self) -> Plan {
-        let observed = Observed {
+    fn observed(&self) -> Observed<'_> {
+        Observed {
             status: Some(&self.status),
             service: self.service.clone(),
             revisions: self.revisions.clone(),
             report: self.report.as_ref(),
             report_live: self.report_live,
-        };
-        decide(&self.function, &observed, HOST)
+            code: self.code.as_ref(),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        decide(&self.function, &self.observed(), site(&runtimes()))
     }
 
     /// Plans and carries out until nothing is left to do; the writes and deletions on the way.
@@ -284,4 +290,65 @@ fn what_is_being_deleted_is_left_to_go() {
     assert_eq!(plan.service, None);
     assert_eq!(plan.revisions[0].deployment, None);
     assert!(!plan.outlook.newest_runs);
+}
+
+#[test]
+fn a_record_keeps_the_code_and_is_not_made_without_it() {
+    let mut world = World::new();
+    let text = json!({"files": {"app.py": "x"}});
+    world.function = source(json!({}), text.clone());
+    let revision = revision_hash(&world.function.workload);
+    let plan = world.plan();
+    assert!(plan.revisions[0].deployment.is_some());
+    assert_eq!(plan.revisions[0].record, None, "the code is not at hand");
+
+    let mut api = json!({"runtime": "python3.11"});
+    api["files"] = text["files"].clone();
+    let api = serde_json::from_value(api).unwrap();
+    world.code = Code::of(&api).unwrap();
+    let plan = world.plan();
+    let record = plan.revisions[0].record.as_ref().unwrap();
+    assert_eq!(Code::of_record(&record.body["data"]), world.code);
+    world.settle();
+    world.code = None;
+    assert_eq!(world.settle(), [""; 0], "what is kept is not asked for again");
+
+    // An upgrade with another table of runtimes, and one without that runtime.
+    let mut other = runtimes();
+    other.0.get_mut("python3.11").unwrap().image = "rouse.dev/runtime-python3.11:v2".into();
+    for table in [other, Runtimes::default()] {
+        let plan = decide(&world.function, &world.observed(), site(&table));
+        assert_eq!(plan.outlook.newest, revision);
+        assert_eq!(plan.outlook.template_error, None);
+        assert!(plan.revisions.iter().all(|step| step.deployment.is_none()));
+    }
+}
+
+#[test]
+fn code_that_can_not_be_run_gets_no_deployment_and_the_old_revision_stays() {
+    let mut world = World::new();
+    world.settle();
+    let old = revision_hash(&world.function.workload);
+    world.reported(&old, &[(&old, 0, 0, 0)]);
+    world.settle();
+    let text = json!({"files": {"a": "x"}, "runtime": "cobol"});
+    world.function = source(json!({}), text);
+    world.settle();
+    assert_eq!(world.deployments(), [old.as_str()]);
+    let plan = world.plan();
+    assert_eq!(plan.outlook.latest_ready, Some(old));
+    let error = plan.outlook.template_error.unwrap();
+    assert_eq!(error.reason(), "RuntimeUnknown");
+}
+
+#[test]
+fn code_elsewhere_needs_no_code_here() {
+    let archive = json!({"url": "https://x/a.zip", "sha256": "a".repeat(64)});
+    let mut world = World::new();
+    world.function = source(json!({}), json!({"archive": archive}));
+    assert!(!needs_code(&world.function, &world.observed()));
+    assert_eq!(world.settle().len(), 3);
+    let text = json!({"files": {"app.py": "x"}});
+    world.function = source(json!({}), text);
+    assert!(needs_code(&world.function, &world.observed()));
 }
