@@ -11,6 +11,7 @@
 //! | `/websocket?every=MILLIS` | a WebSocket that sends back what it hears, and a count every MILLIS |
 //! | `/status/CODE` | that status |
 //! | `/exit/CODE` | none: the process ends |
+//! | `/file/NAME` | the file of that name in the folder that the process runs in, or 404 |
 //! | `/events` | the events that this pod got so far, one a line: `ce-id ce-time` |
 //!
 //! Every answer says who gave it: `x-hello-pod`, `x-hello-version`, `x-hello-listening-at` (Unix
@@ -208,6 +209,16 @@ fn route(server: &Server, request: Request<Incoming>, guard: InFlight) -> Respon
             let status = code.parse().unwrap_or(StatusCode::BAD_REQUEST);
             let mut response = Response::new(held(Full::new(Bytes::new()).map_err(never), guard));
             *response.status_mut() = status;
+            response
+        }
+        (Some("file"), Some(name)) => {
+            let read = std::fs::read(name);
+            let is_there = read.is_ok();
+            let text = Bytes::from(read.unwrap_or_default());
+            let mut response = Response::new(held(Full::new(text).map_err(never), guard));
+            if !is_there {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+            }
             response
         }
         (Some("events"), None) => {

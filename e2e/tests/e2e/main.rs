@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod code;
 mod doors;
 mod explain;
 mod failures;

@@ -22,6 +22,8 @@ use crate::{command, folders, term};
 const LIMIT: u64 = 20_000_000;
 /// The server that tests talk to, whatever its version.
 const POSTGRES_IMAGE: &str = "rouse.dev/postgres:test";
+/// The runtime that tests run code in, and no release has.
+const CODE_IMAGE: &str = "rouse.dev/code:test";
 const SHELL: &str = "/bin/sh";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -108,6 +110,21 @@ pub fn build_servers() -> Result<Vec<PathBuf>> {
     tools::ensure(&[&NATS, &MINIO])?;
     let nats = tool(&NATS, "nats-server", "nats-server", "/nats-server")?;
     Ok(vec![nats, tool(&MINIO, "minio", "minio", "/minio")?, build_postgres()?])
+}
+
+/// Builds the image of a runtime that tests run code in: the shim, and the sample Function as what
+/// code is started by. Gives the path of its archive.
+pub fn build_code(profile: Profile) -> Result<PathBuf> {
+    let shim = programs::build_one(profile, "rouse-shim", "rouse-shim")?;
+    let hello = programs::path_of(profile, HELLO.program)?;
+    let path = folders::target().join("image").join("code.tar");
+    let files = BTreeMap::from([(HELLO.entry.into(), hello)]);
+    let (name, labels) = (CODE_IMAGE.into(), BTreeMap::new());
+    oci::write(
+        &Image { name, program: shim, entry: "/usr/local/bin/rouse-shim", files, labels },
+        &path,
+    )?;
+    Ok(path)
 }
 
 /// Builds the images of the test programs of gRPC's own makers: a Function of one calls a Function of
