@@ -4,10 +4,13 @@
 #
 #   docker build --tag rouse.dev/rouse:v0.1.0 .
 #   docker build --tag rouse.dev/hello:v0.1.0 --build-arg PACKAGE=rouse-hello --build-arg PROGRAM=hello .
+#   docker build --tag rouse.dev/shim:v0.1.0 --build-arg PACKAGE=rouse-shim --build-arg PROGRAM=rouse-shim \
+#     --build-arg PROFILE=small .    (what the images in operator/runtimes are made of)
 
 FROM rust:1.95-bookworm AS build
 ARG PACKAGE=rouse
 ARG PROGRAM=rouse
+ARG PROFILE=dist
 WORKDIR /src
 COPY . .
 # A static program. The target is named so that the flags don't reach build scripts and procedural
@@ -17,10 +20,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
     RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
-    cargo build --locked --profile dist --target "$target" --package "$PACKAGE" && \
+    cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" && \
     mkdir -p /image/etc /image/usr/local/bin && \
     mkdir -m 1777 /image/tmp && \
-    cp "target/$target/dist/$PROGRAM" /image/usr/local/bin/ && \
+    cp "target/$target/$PROFILE/$PROGRAM" /image/usr/local/bin/ && \
     ln -s "$PROGRAM" /image/usr/local/bin/entry && \
     printf 'root:x:0:0:root:/:/\nrouse:x:65532:65532:rouse:/:/\n' > /image/etc/passwd && \
     printf 'root:x:0:\nrouse:x:65532:\n' > /image/etc/group && \

@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Tells where the shim is, and what it runs.
 fn source(bench: &mut Command) -> Result<()> {
-    let shim = programs::build_one(Profile::Dist, "rouse-shim", "rouse-shim")?;
+    let shim = programs::build_one(Profile::Small, "rouse-shim", "rouse-shim")?;
     let hello = programs::build_one(Profile::Dist, "rouse-hello", "hello")?;
     bench.env("ROUSE_BENCH_SHIM", shim).env("ROUSE_BENCH_HELLO", hello);
     bench.env("ROUSE_BENCH_LAMBDA", contracts::go_handler()?);

@@ -7,34 +7,54 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::packages::{self, Need};
+use crate::packages::{self, Need, PIP};
 use crate::{command, digest, folders, term};
 
-/// Where the sources are, below the checkout.
-const SOURCES: &str = "e2e/contracts";
+/// Where the sources are, below the checkout: those of handlers, and those of which the runtimes'
+/// images are made, too.
+const HANDLERS: &str = "e2e/contracts";
+const RUNTIMES: &str = "operator/runtimes";
 
 /// One language.
 struct Language {
     name: &'static str,
-    /// Files and folders of which its build is made. What is not named is read by the tests.
-    sources: &'static [&'static str],
+    /// Files and folders of which its build is made: a folder of those above, below it a folder, and
+    /// what of it. What is not named is read by the tests.
+    sources: &'static [(&'static str, &'static str, &'static [&'static str])],
     build: fn(&Path, &Path) -> Result<()>,
 }
 
 const LANGUAGES: [Language; 5] = [
-    Language { name: "python", sources: &["requirements.txt"], build: python },
-    Language { name: "node", sources: &["package.json", "package-lock.json"], build: node },
-    Language { name: "go", sources: &["go.mod", "go.sum", "lambda", "functions"], build: go },
-    Language { name: "rust", sources: &["Cargo.toml", "Cargo.lock", "src"], build: rust },
-    Language { name: "java", sources: &["pom.xml", "src"], build: java },
+    Language {
+        name: "python",
+        sources: &[(RUNTIMES, "python3.11", &["requirements.txt"])],
+        build: python,
+    },
+    Language {
+        name: "node",
+        sources: &[(RUNTIMES, "node18", &["package.json", "package-lock.json"])],
+        build: node,
+    },
+    Language {
+        name: "go",
+        sources: &[(HANDLERS, "go", &["go.mod", "go.sum", "lambda", "functions"])],
+        build: go,
+    },
+    Language {
+        name: "rust",
+        sources: &[(HANDLERS, "rust", &["Cargo.toml", "Cargo.lock", "src"])],
+        build: rust,
+    },
+    Language {
+        name: "java",
+        sources: &[(RUNTIMES, "java17", &["pom.xml"]), (HANDLERS, "java", &["src"])],
+        build: java,
+    },
 ];
 
 /// What the languages need of the system.
-const NEEDS: [Need; 9] = [
-    needed("python3", "python3", || command::find("python3").is_some()),
-    needed("pip", "python3-pip", || {
-        command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
-    }),
+const NEEDS: [Need; 8] = [
+    PIP,
     needed("npm", "npm", || command::find("npm").is_some()),
     needed("mvn", "maven", || command::find("mvn").is_some()),
     // The client for Node.js compiles libcurl, and the library of AWS for C++.
@@ -58,17 +78,21 @@ pub fn tell(test: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Where the clients of a language are; installs them unless they are there.
+pub fn folder(name: &str) -> Result<PathBuf> {
+    let language = LANGUAGES.iter().find(|language| language.name == name);
+    ensure(language.with_context(|| format!("{name} is none of the languages"))?)
+}
+
 /// A handler of Lambda in Go: the client that adds least of those that many have.
 pub fn go_handler() -> Result<PathBuf> {
-    let language = LANGUAGES.iter().find(|language| language.name == "go");
-    Ok(ensure(language.context("Go is among the languages")?)?.join("bin/lambda"))
+    Ok(folder("go")?.join("bin/lambda"))
 }
 
 /// Builds beside the final folder and moves it there whole, so that one that is there is complete.
 fn ensure(language: &Language) -> Result<PathBuf> {
     let cache = folders::cache()?.join("contracts");
-    let sources = folders::workspace().join(SOURCES).join(language.name);
-    let folder = cache.join(format!("{}-{}", language.name, stamp(language, &sources)?));
+    let folder = cache.join(format!("{}-{}", language.name, stamp(language)?));
     if folder.is_dir() {
         return Ok(folder);
     }
@@ -79,9 +103,9 @@ fn ensure(language: &Language) -> Result<PathBuf> {
         fs::remove_dir_all(&unfinished)?;
     }
     fs::create_dir_all(&unfinished)?;
-    for source in language.sources {
+    for source in language.paths() {
         let mut copy = Command::new("cp");
-        command::run(copy.arg("-r").arg(sources.join(source)).arg(&unfinished))?;
+        command::run(copy.arg("-r").arg(source).arg(&unfinished))?;
     }
     let log = folders::cache()?.join("log");
     fs::create_dir_all(&log)?;
@@ -97,13 +121,29 @@ fn ensure(language: &Language) -> Result<PathBuf> {
     Ok(folder)
 }
 
+impl Language {
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.sources.iter().flat_map(|(above, folder, names)| {
+            let folder = folders::workspace().join(above).join(folder);
+            names.iter().map(move |name| folder.join(name))
+        })
+    }
+}
+
 /// What tells this build from others: all its sources.
-fn stamp(language: &Language, sources: &Path) -> Result<String> {
+fn stamp(language: &Language) -> Result<String> {
     let mut all = Vec::new();
-    for source in language.sources {
-        read(&sources.join(source), &mut all)?;
+    for source in language.paths() {
+        read(&source, &mut all)?;
     }
     Ok(digest::short(&all))
+}
+
+/// What all files of a folder hold, in the order of their names.
+pub fn content(folder: &Path) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    read(folder, &mut all)?;
+    Ok(all)
 }
 
 fn read(path: &Path, all: &mut Vec<u8>) -> Result<()> {
@@ -120,6 +160,7 @@ fn read(path: &Path, all: &mut Vec<u8>) -> Result<()> {
 fn python(folder: &Path, log: &Path) -> Result<()> {
     let mut pip = Command::new("python3");
     pip.current_dir(folder).args(["-m", "pip", "install", "--quiet", "--no-input"]);
+    pip.args(["--require-hashes", "--only-binary=:all:"]);
     command::logged(pip.args(["--target", "site", "--requirement", "requirements.txt"]), log)
 }
 
@@ -166,7 +207,7 @@ fn rust(folder: &Path, log: &Path) -> Result<()> {
 
 fn java(folder: &Path, log: &Path) -> Result<()> {
     let mut maven = Command::new("mvn");
-    maven.current_dir(folder).args(["--batch-mode", "--quiet", "package"]);
+    maven.current_dir(folder).args(["--batch-mode", "--quiet", "--strict-checksums", "package"]);
     let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
     command::logged(maven.args([copy, "-DoutputDirectory=target/jars"]), log)
 }

@@ -1,6 +1,11 @@
 //! `cargo xtask image`: the static programs and the images that hold them.
 //! Must not know how a cluster is run.
 
+mod debian;
+mod java;
+mod node;
+mod runtimes;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +13,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use self::runtimes::RUNTIMES;
 use crate::cluster::{Local, RootArgument};
 use crate::oci::{self, Archive, Image};
 use crate::packages::{self, POSTGRES};
@@ -24,6 +30,8 @@ const LIMIT: u64 = 20_000_000;
 const POSTGRES_IMAGE: &str = "rouse.dev/postgres:test";
 /// The runtime that tests run code in, and no release has.
 const CODE_IMAGE: &str = "rouse.dev/code:test";
+/// Entry point of the runtimes' images.
+const SHIM: &str = "/usr/local/bin/rouse-shim";
 const SHELL: &str = "/bin/sh";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -33,6 +41,9 @@ pub struct Arguments {
     /// Import the images into the local cluster, which must be up
     #[arg(long)]
     load: bool,
+    /// Only those that Functions given as source run in
+    #[arg(long)]
+    runtimes: bool,
     #[command(flatten)]
     root: RootArgument,
 }
@@ -72,7 +83,11 @@ const PICTURES: Content = Content {
 
 /// Runs `cargo xtask image`.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let archives = build(Profile::Dist)?;
+    let mut archives = Vec::new();
+    if !arguments.runtimes {
+        archives = build(Profile::Dist)?;
+    }
+    archives.extend(build_runtimes(Profile::Small)?);
     if arguments.load {
         arguments.root.local()?.load(&archives)?;
         term::note("Imported into the local cluster.");
@@ -85,23 +100,48 @@ pub fn build(profile: Profile) -> Result<Vec<PathBuf>> {
     let contents = [&OPERATOR, &HELLO, &PICTURES];
     let named = contents.map(|content| (content.package, content.program));
     let programs = programs::build(profile, &named)?;
-    let folder = folders::target().join("image");
     let mut archives = Vec::new();
     for (content, program) in contents.into_iter().zip(programs) {
-        let path = folder.join(format!("{}.tar", content.program));
         let name = format!("rouse.dev/{}:v{VERSION}", content.program);
-        let entry = content.entry;
-        let (files, labels) = (BTreeMap::new(), labels(content));
-        let image = Image { name, program, entry, files, labels };
-        let archive = oci::write(&image, &path)?;
-        check_size(content, &archive)?;
-        term::result(format!("{}  {}", image.name, archive.digest));
-        let megabytes = archive.size.div_ceil(100_000);
-        let (whole, tenth) = (megabytes / 10, megabytes % 10);
-        term::result(format!("  {}  {whole}.{tenth} MB", path.display()));
-        archives.push(path);
+        let labels = labels(content.program, content.description);
+        let image = Image { name, program, entry: content.entry, labels, ..Image::default() };
+        archives.push(write(&image, content.program, content.limit)?);
     }
     Ok(archives)
+}
+
+/// Builds the images that Functions given as source run in, with the shim as `profile` makes it; gives
+/// the paths of their archives.
+pub fn build_runtimes(profile: Profile) -> Result<Vec<PathBuf>> {
+    let shim = programs::build_one(profile, "rouse-shim", "rouse-shim")?;
+    let mut archives = Vec::new();
+    for runtime in &RUNTIMES {
+        let title = format!("runtime-{}", runtime.name);
+        let variable = |(name, value): &(&str, &str)| format!("{name}={value}");
+        let image = Image {
+            name: format!("rouse.dev/{title}:v{VERSION}"),
+            program: shim.clone(),
+            entry: SHIM,
+            tree: Some(runtime.tree()?),
+            variables: runtime.variables.iter().map(variable).collect(),
+            labels: labels(&title, runtime.description),
+            ..Image::default()
+        };
+        archives.push(write(&image, &title, runtime.limit)?);
+    }
+    Ok(archives)
+}
+
+/// Writes the archive of an image, and tells of it.
+fn write(image: &Image, title: &str, limit: u64) -> Result<PathBuf> {
+    let path = folders::target().join("image").join(format!("{title}.tar"));
+    let archive = oci::write(image, &path)?;
+    check_size(title, limit, &archive)?;
+    term::result(format!("{}  {}", image.name, archive.digest));
+    let megabytes = archive.size.div_ceil(100_000);
+    let (whole, tenth) = (megabytes / 10, megabytes % 10);
+    term::result(format!("  {}  {whole}.{tenth} MB", path.display()));
+    Ok(path)
 }
 
 /// Builds the images of servers that tests talk to and no release has; gives the paths of their
@@ -119,11 +159,9 @@ pub fn build_code(profile: Profile) -> Result<PathBuf> {
     let hello = programs::path_of(profile, HELLO.program)?;
     let path = folders::target().join("image").join("code.tar");
     let files = BTreeMap::from([(HELLO.entry.into(), hello)]);
-    let (name, labels) = (CODE_IMAGE.into(), BTreeMap::new());
-    oci::write(
-        &Image { name, program: shim, entry: "/usr/local/bin/rouse-shim", files, labels },
-        &path,
-    )?;
+    let name = CODE_IMAGE.into();
+    let image = Image { name, program: shim, entry: SHIM, files, ..Image::default() };
+    oci::write(&image, &path)?;
     Ok(path)
 }
 
@@ -142,8 +180,7 @@ fn tool(recipe: &Recipe, name: &str, program: &str, entry: &'static str) -> Resu
     let path = program.with_extension("tar");
     if !path.is_file() {
         let name = format!("rouse.dev/{name}:{}", recipe.version);
-        let (files, labels) = (BTreeMap::new(), BTreeMap::new());
-        let image = Image { name, program, entry, files, labels };
+        let image = Image { name, program, entry, ..Image::default() };
         oci::write(&image, &path)?;
     }
     Ok(path)
@@ -173,8 +210,8 @@ fn build_postgres() -> Result<PathBuf> {
         files.insert(file.to_owned(), file.to_owned());
     }
     gather(Path::new(&shared), &mut files)?;
-    let (program, labels) = (SHELL.into(), BTreeMap::new());
-    let image = Image { name: POSTGRES_IMAGE.into(), program, entry: SHELL, files, labels };
+    let (name, program) = (POSTGRES_IMAGE.into(), SHELL.into());
+    let image = Image { name, program, entry: SHELL, files, ..Image::default() };
     oci::write(&image, &path)?;
     Ok(path)
 }
@@ -209,24 +246,20 @@ pub fn hand_over(archives: &[PathBuf], local: Option<&Local>) -> Result<()> {
     Ok(())
 }
 
-fn labels(content: &Content) -> BTreeMap<&'static str, String> {
+fn labels(title: &str, description: &str) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("org.opencontainers.image.description", content.description.to_owned()),
+        ("org.opencontainers.image.description", description.to_owned()),
         ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE").to_owned()),
-        ("org.opencontainers.image.title", content.program.to_owned()),
+        ("org.opencontainers.image.title", title.to_owned()),
         ("org.opencontainers.image.url", env!("CARGO_PKG_REPOSITORY").to_owned()),
         ("org.opencontainers.image.version", VERSION.to_owned()),
     ])
 }
 
-fn check_size(content: &Content, archive: &Archive) -> Result<()> {
-    if archive.size > content.limit {
-        bail!(
-            "the image of {} has {} bytes and may have {}: what made it grow?",
-            content.program,
-            archive.size,
-            content.limit
-        );
+fn check_size(title: &str, limit: u64, archive: &Archive) -> Result<()> {
+    if archive.size > limit {
+        let size = archive.size;
+        bail!("the image of {title} has {size} bytes and may have {limit}: what made it grow?");
     }
     Ok(())
 }
@@ -245,7 +278,7 @@ mod tests {
     #[test]
     fn a_big_image_is_refused() {
         let archive = |size| Archive { digest: String::new(), size };
-        assert!(check_size(&OPERATOR, &archive(LIMIT)).is_ok());
-        assert!(check_size(&OPERATOR, &archive(LIMIT + 1)).is_err());
+        assert!(check_size("rouse", LIMIT, &archive(LIMIT)).is_ok());
+        assert!(check_size("rouse", LIMIT, &archive(LIMIT + 1)).is_err());
     }
 }

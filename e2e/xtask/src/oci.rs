@@ -27,7 +27,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// An image to write.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Image {
     /// Full name with tag, as pods give it.
     pub name: String,
@@ -37,6 +37,10 @@ pub struct Image {
     pub entry: &'static str,
     /// Other files: where each is in the image, and on this machine.
     pub files: BTreeMap<PathBuf, PathBuf>,
+    /// A folder on this machine whose files, folders and links are the image's, too.
+    pub tree: Option<PathBuf>,
+    /// Variables, as `NAME=VALUE`.
+    pub variables: Vec<String>,
     /// Labels of the image.
     pub labels: BTreeMap<&'static str, String>,
 }
@@ -74,7 +78,7 @@ impl Blob {
 pub fn write(image: &Image, path: &Path) -> Result<Archive> {
     let mut files = image.files.clone();
     files.insert(image.entry.into(), image.program.clone());
-    let layer_tar = layer(&files)?;
+    let layer_tar = layer(&files, image.tree.as_deref())?;
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&layer_tar)?;
     let layer = Blob::new(gzip.finish()?);
@@ -131,6 +135,7 @@ fn config(image: &Image, layer: &str) -> Value {
         "config": {
             "User": format!("{USER}:{USER}"),
             "Entrypoint": [image.entry],
+            "Env": image.variables,
             "WorkingDir": "/",
             "Labels": image.labels,
         },
@@ -156,32 +161,92 @@ fn index(image: &Image, manifest: &Blob) -> Result<Vec<u8>> {
 }
 
 /// The files of the image, and the least that libraries expect of a system.
-fn layer(files: &BTreeMap<PathBuf, PathBuf>) -> Result<Vec<u8>> {
+fn layer(files: &BTreeMap<PathBuf, PathBuf>, tree: Option<&Path>) -> Result<Vec<u8>> {
     let passwd = format!("root:x:0:0:root:/:/\nrouse:x:{USER}:{USER}:rouse:/:/\n");
     let group = format!("root:x:0:\nrouse:x:{USER}:\n");
-    let mut tar = Builder::new(Vec::new());
-    folder(&mut tar, "etc/", 0o755)?;
-    file(&mut tar, "etc/group", 0o644, group.as_bytes())?;
-    file(&mut tar, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
-    file(&mut tar, "etc/passwd", 0o644, passwd.as_bytes())?;
-    folder(&mut tar, "tmp/", 0o1777)?;
-    let mut folders = BTreeSet::from(["etc/".to_owned(), "tmp/".to_owned()]);
+    let mut layer = Layer { tar: Builder::new(Vec::new()), paths: BTreeSet::new() };
+    layer.folder("etc/", 0o755)?;
+    layer.file("etc/group", 0o644, group.as_bytes())?;
+    layer.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
+    layer.file("etc/passwd", 0o644, passwd.as_bytes())?;
+    layer.folder("tmp/", 0o1777)?;
     for (path, of) in files {
+        layer.above(text(path)?)?;
+        layer.copy(text(path)?, of)?;
+    }
+    if let Some(tree) = tree {
+        layer.tree(tree, "")?;
+    }
+    Ok(layer.tar.into_inner()?)
+}
+
+/// Files as they come to lie in an image. What is there already stays.
+struct Layer {
+    tar: Builder<Vec<u8>>,
+    paths: BTreeSet<String>,
+}
+
+impl Layer {
+    fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
+        if self.paths.insert(path.to_owned()) { folder(&mut self.tar, path, mode) } else { Ok(()) }
+    }
+
+    fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        if self.paths.insert(path.to_owned()) {
+            file(&mut self.tar, path, mode, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The folders that a path lies in.
+    fn above(&mut self, path: &str) -> Result<()> {
+        for (end, _) in path.match_indices('/') {
+            self.folder(path.get(..=end).unwrap_or_default(), 0o755)?;
+        }
+        Ok(())
+    }
+
+    /// A file of this machine. Of its rights, whether it is run is all that an image keeps.
+    fn copy(&mut self, path: &str, of: &Path) -> Result<()> {
         let bytes =
             std::fs::read(of).with_context(|| format!("could not read {}", of.display()))?;
         let mode =
             if std::fs::metadata(of)?.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-        let path = path.to_str().context("a path is no text")?.trim_start_matches('/');
-        for (end, _) in path.match_indices('/') {
-            let parent = path.get(..=end).unwrap_or_default().to_owned();
-            if !folders.contains(&parent) {
-                folder(&mut tar, &parent, 0o755)?;
-                folders.insert(parent);
+        self.file(path, mode, &bytes)
+    }
+
+    /// What a folder holds, in the order of names. A folder that is everybody's stays that.
+    fn tree(&mut self, folder: &Path, path: &str) -> Result<()> {
+        let mut entries = folder.read_dir()?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let (of, kind) = (entry.path(), entry.file_type()?);
+            let name = entry.file_name();
+            let path = format!("{path}{}", name.to_str().context("a name is no text")?);
+            if kind.is_dir() {
+                let everybody = entry.metadata()?.permissions().mode() & 0o1000 != 0;
+                self.folder(&format!("{path}/"), if everybody { 0o1777 } else { 0o755 })?;
+                self.tree(&of, &format!("{path}/"))?;
+            } else if kind.is_symlink() {
+                self.link(path, &std::fs::read_link(of)?)?;
+            } else if kind.is_file() {
+                self.copy(&path, &of)?;
             }
         }
-        file(&mut tar, path, mode, &bytes)?;
+        Ok(())
     }
-    Ok(tar.into_inner()?)
+
+    fn link(&mut self, path: String, target: &Path) -> Result<()> {
+        let mut header = header(0o777, EntryType::Symlink, 0);
+        self.tar.append_link(&mut header, &path, target)?;
+        self.paths.insert(path);
+        Ok(())
+    }
+}
+
+/// A path as archives have it.
+fn text(path: &Path) -> Result<&str> {
+    Ok(path.to_str().context("a path is no text")?.trim_start_matches('/'))
 }
 
 fn archive(index: &[u8], blobs: &[Blob]) -> Result<Vec<u8>> {
@@ -212,15 +277,20 @@ fn entry(
     kind: EntryType,
     bytes: &[u8],
 ) -> Result<()> {
-    let mut header = Header::new_ustar();
+    tar.append_data(&mut header(mode, kind, bytes.len() as u64), path, bytes)?;
+    Ok(())
+}
+
+fn header(mode: u32, kind: EntryType, size: u64) -> Header {
+    // Of this kind, so that long paths can be written.
+    let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
-    header.set_size(bytes.len() as u64);
+    header.set_size(size);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
-    tar.append_data(&mut header, path, bytes)?;
-    Ok(())
+    header
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -245,8 +315,8 @@ mod tests {
             name: "rouse.dev/test:v1".to_owned(),
             program,
             entry: "/bin/test",
-            files: BTreeMap::new(),
             labels: BTreeMap::from([("a", "b".to_owned())]),
+            ..Image::default()
         };
         let path = folder.join("image.tar");
         let archive = write(&image, &path).unwrap();
@@ -306,7 +376,7 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
         let paths =
             ["/usr/bin/x", "/usr/bin/y", "/etc/z"].map(|path| (path.into(), program.clone()));
-        let files = entries(&layer(&BTreeMap::from(paths)).unwrap()[..]);
+        let files = entries(&layer(&BTreeMap::from(paths), None).unwrap()[..]);
         std::fs::remove_file(program).unwrap();
         let paths: Vec<_> = files.keys().map(String::as_str).collect();
         let expected = [
@@ -326,5 +396,27 @@ mod tests {
         assert_eq!((program.mode().unwrap(), bytes.as_slice()), (0o755, &b"program"[..]));
         assert!(files.values().all(|(header, _)| header.mtime().unwrap() == 0));
         assert_eq!(files["tmp/"].0.mode().unwrap(), 0o1777);
+    }
+
+    #[test]
+    fn a_tree_keeps_its_links_and_what_is_everybodys() {
+        let tree = std::env::temp_dir().join(format!("xtask-tree-{}", std::process::id()));
+        let (etc, task) = (tree.join("etc"), tree.join("var/task"));
+        for folder in [&etc, &task] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::set_permissions(&task, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        std::fs::write(etc.join("passwd"), "other").unwrap();
+        let long = "a".repeat(120);
+        std::fs::write(etc.join(&long), "long").unwrap();
+        std::os::unix::fs::symlink("usr/lib", tree.join("lib")).unwrap();
+        let files = entries(&layer(&BTreeMap::new(), Some(&tree)).unwrap()[..]);
+        std::fs::remove_dir_all(tree).unwrap();
+        assert_eq!(files["var/task/"].0.mode().unwrap(), 0o1777);
+        assert_eq!(files["var/"].0.mode().unwrap(), 0o755);
+        let link = files["lib"].0.link_name().unwrap().unwrap().into_owned();
+        assert_eq!(link, Path::new("usr/lib"));
+        assert_eq!(files[&format!("etc/{long}")].1, b"long");
+        assert!(files["etc/passwd"].1.starts_with(b"root:"));
     }
 }

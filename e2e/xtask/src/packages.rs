@@ -48,6 +48,14 @@ pub const WRK: Need = Need {
     present: || command::find("wrk").is_some(),
 };
 
+/// Installs what is written in Python.
+pub const PIP: Need = Need {
+    what: "pip",
+    why: "installs clients of vendors",
+    debian: "python3-pip",
+    present: || command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok(),
+};
+
 /// The database that a source reads. Debian's package starts a server, unless its tools are told
 /// not to.
 pub const POSTGRES: Need = Need {

@@ -15,6 +15,8 @@ pub enum Profile {
     Release,
     /// As it is handed out; what is measured is built like that too.
     Dist,
+    /// As `rouse-shim` is handed out, and measured.
+    Small,
 }
 
 impl Profile {
@@ -22,6 +24,7 @@ impl Profile {
         match self {
             Self::Release => "release",
             Self::Dist => "dist",
+            Self::Small => "small",
         }
     }
 }

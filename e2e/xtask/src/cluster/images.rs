@@ -1,7 +1,6 @@
 //! The images that the cluster itself runs: built here, imported into its containerd.
 //! Must not know how the daemons are started.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,8 +44,7 @@ pub fn build() -> Result<Vec<PathBuf>> {
 }
 
 fn write(name: String, program: PathBuf, entry: &'static str, archive: &Path) -> Result<()> {
-    let (files, labels) = (BTreeMap::new(), BTreeMap::new());
-    oci::write(&Image { name, program, entry, files, labels }, archive)?;
+    oci::write(&Image { name, program, entry, ..Image::default() }, archive)?;
     Ok(())
 }
 

@@ -74,7 +74,7 @@ fn java() -> Language {
         ["java", "-Xmx128m", "-cp", &class_path, client, handler].map(Into::into).to_vec();
     Language {
         name: "java",
-        code: zipped("java", &["pom.xml"]),
+        code: zipped("java", &["src/main/java/rouse/Handler.java"]),
         command,
         handler,
         variables: vec![],

@@ -127,12 +127,7 @@ impl WarmTimes {
 }
 
 /// The chance per second that a request comes, by cell.
-fn chances(
-    history: &History,
-    prior: Option<&Prior>,
-    scheduled: bool,
-    stakes: Stakes,
-) -> Vec<f64> {
+fn chances(history: &History, prior: Option<&Prior>, scheduled: bool, stakes: Stakes) -> Vec<f64> {
     let counted = Counted::new(history);
     let mut lasting = f64::from(history.len());
     let of_cell = |(cell, edges): (usize, &[f64])| {
