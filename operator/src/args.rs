@@ -16,8 +16,10 @@ use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 
 use crate::otlp;
+use crate::role::deploy::args::DeployArgs;
 use crate::role::dlq::args::Errand;
 use crate::role::inspect::args::Question;
+use crate::role::logs::args::LogsArgs;
 
 /// Functions on Kubernetes that sleep until they are called.
 #[derive(Debug, Parser)]
@@ -58,9 +60,13 @@ pub enum Role {
     /// function by minute, and one of its memory. Whoever shows figures of that trace has to credit it
     /// (CC-BY 4.0): Shahrad et al., "Serverless in the Wild", USENIX ATC 2020.
     Simulate(SimulateArgs),
+    /// Makes a Function of a folder of code: gets its dependencies, packs it, applies it and waits.
+    Deploy(Box<DeployArgs>),
     /// Looks after the dead letters that streams keep.
     #[command(subcommand)]
     Dlq(Errand),
+    /// Shows what a Function printed, by request.
+    Logs(LogsArgs),
     /// Questions of users about Functions.
     #[command(flatten)]
     Inspect(Question),

@@ -2,8 +2,10 @@
 
 mod activator;
 mod controller;
+pub mod deploy;
 pub mod dlq;
 pub mod inspect;
+pub mod logs;
 mod simulate;
 mod source;
 
@@ -29,6 +31,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Dlq(errand) => {
             provide_tls()?;
             Box::pin(dlq::run(&errand)).await
+        }
+        Role::Deploy(args) => {
+            provide_tls()?;
+            Box::pin(deploy::run(&args)).await
+        }
+        Role::Logs(args) => {
+            provide_tls()?;
+            Box::pin(logs::run(&args)).await
         }
         Role::Inspect(question) => {
             provide_tls()?;

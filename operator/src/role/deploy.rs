@@ -1,0 +1,284 @@
+//! `rouse deploy`: a folder of code becomes a Function. What is in the folder is read and never
+//! changed.
+
+pub mod args;
+mod detect;
+mod folder;
+mod pack;
+mod submit;
+mod upload;
+mod vendor;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use self::args::{CodeArgs, DeployArgs};
+use self::detect::{Found, Language};
+use self::folder::{MANIFEST, Tree};
+use self::upload::Store;
+use super::inspect::connect;
+use crate::output;
+
+/// Deploys what is in a folder, and tells on standard output where it is called.
+pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
+    let manifest = Manifest::of(&args.folder)?;
+    let name = manifest.name(args)?;
+    let mut code = Tree::of(&args.folder, &[MANIFEST])?;
+    let found = detect::detect(&code, &manifest.given(&args.code)?)?;
+    let handler = found.handler.as_deref().unwrap_or("what the runtime calls");
+    say(&format!("{}, contract {}, {handler}", found.runtime, found.contract.as_str()));
+    let language = Language::of_runtime(&found.runtime);
+    let mut vendored = vendor::Vendored::default();
+    if !args.code.no_vendor {
+        // It is got anew, and what lies there may be for this machine.
+        code.0.retain(|place, _| {
+            language != Some(Language::Node) || !place.starts_with("node_modules/")
+        });
+        vendored = vendor::vendor(&args.folder, &code, language, args.code.arch).await?;
+    }
+    code.add(std::mem::take(&mut vendored.tree));
+    code.check()?;
+    let source = source(args, &found, &code).await?;
+    let mut function = manifest.with_source(&source)?;
+    function["metadata"]["name"] = json!(name);
+    if args.dry_run {
+        let text = serde_saphyr::to_string(&function).context("writing the Function as YAML")?;
+        return output::print(&text);
+    }
+    submit(args, (&manifest, &name), function).await
+}
+
+async fn submit(
+    args: &DeployArgs,
+    (manifest, name): (&Manifest, &str),
+    mut function: Value,
+) -> anyhow::Result<()> {
+    let (client, namespace) = connect(&args.cluster).await?;
+    let written = manifest.0.pointer("/metadata/namespace").and_then(Value::as_str);
+    let namespace = match (&args.cluster.namespace, written) {
+        (None, Some(written)) => written.to_owned(),
+        _ => namespace,
+    };
+    function["metadata"]["namespace"] = json!(namespace);
+    let api = submit::functions(client, &namespace);
+    let generation = submit::apply(&api, (&namespace, name), &function, args.force).await?;
+    say(&format!("Function {name} in namespace {namespace} is applied"));
+    if args.timeout.is_zero() {
+        return Ok(());
+    }
+    let url = submit::wait(&api, name, generation, args.timeout).await?;
+    output::print(&format!("{name} is ready at {url}\n"))
+}
+
+/// What becomes `spec.source`.
+async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result<Value> {
+    let mut source = json!({"runtime": found.runtime, "contract": found.contract.as_str()});
+    if let Some(handler) = &found.handler {
+        source["handler"] = json!(handler);
+    }
+    if found.contract == args::Contract::FunctionsFramework {
+        source["signature"] = json!(found.signature.as_str());
+    }
+    if let Some(texts) = pack::texts(code) {
+        say(&format!("files that go into the object as they are: {}", texts.len()));
+        source["files"] = json!(texts);
+        return Ok(source);
+    }
+    let archive = pack::archive(code)?;
+    let (files, kibibytes) = (code.0.len(), archive.bytes.len().div_ceil(1024));
+    say(&format!("{files} files are {kibibytes} KiB packed"));
+    source["archive"] = if archive.bytes.len() <= pack::MOST_INLINE {
+        json!({"inline": STANDARD.encode(&archive.bytes), "sha256": archive.sha256})
+    } else {
+        let bucket = args.bucket.bucket.as_deref().with_context(|| {
+            format!(
+                "the code is {kibibytes} KiB packed, and {} KiB fit into the object: name a bucket \
+                 for it by --bucket s3://BUCKET/PREFIX, with --endpoint unless it is at AWS. {}",
+                pack::MOST_INLINE >> 10,
+                code.largest()
+            )
+        })?;
+        let store = Store::of(&args.bucket, bucket)?;
+        let url = if args.dry_run {
+            "https://dry.run/nothing-is-uploaded".to_owned()
+        } else {
+            store.put(&archive).await?
+        };
+        json!({"url": url, "sha256": archive.sha256})
+    };
+    Ok(source)
+}
+
+/// The Function as its folder has it: all but its code.
+#[derive(Debug)]
+struct Manifest(Value);
+
+impl Manifest {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(MANIFEST);
+        let mut function = json!({});
+        if path.is_file() {
+            let reading = || format!("reading {}", path.display());
+            let text = std::fs::read_to_string(&path).with_context(reading)?;
+            function = serde_saphyr::from_str(&text).with_context(reading)?;
+            ensure!(
+                function["kind"] == "Function" && function["spec"].is_object(),
+                "{} is no Function with a spec: it has to be the one that gets the code",
+                path.display()
+            );
+        }
+        function["apiVersion"] = json!("rouse.dev/v1alpha1");
+        function["kind"] = json!("Function");
+        Ok(Self(function))
+    }
+
+    /// The name that the user said, that of the manifest, or the folder's.
+    fn name(&self, args: &DeployArgs) -> anyhow::Result<String> {
+        let written = self.0.pointer("/metadata/name").and_then(Value::as_str);
+        if let Some(name) = args.name.as_deref().or(written) {
+            return Ok(name.to_owned());
+        }
+        let folder = args.folder.canonicalize();
+        let folder =
+            folder.with_context(|| format!("there is no folder {}", args.folder.display()))?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = name.trim_matches('-').to_owned();
+        ensure!(!name.is_empty(), "the folder has no name that a Function can have: say --name");
+        Ok(name)
+    }
+
+    /// What the user said of the code, and what the manifest says where he didn't.
+    fn given(&self, said: &CodeArgs) -> anyhow::Result<CodeArgs> {
+        let written = |name: &str| {
+            let value = self.0.pointer(&format!("/spec/source/{name}"))?;
+            value.as_str().map(ToOwned::to_owned)
+        };
+        let mut given = said.clone();
+        given.runtime = given.runtime.or_else(|| written("runtime"));
+        given.handler = given.handler.or_else(|| written("handler"));
+        given.contract = choose(given.contract, "contract", written("contract"))?;
+        given.signature = choose(given.signature, "signature", written("signature"))?;
+        Ok(given)
+    }
+
+    fn with_source(&self, source: &Value) -> anyhow::Result<Value> {
+        let mut function = self.0.clone();
+        let spec = function.as_object_mut().context("a Function is an object")?;
+        let spec = spec.entry("spec").or_insert_with(|| Value::Object(Map::new()));
+        ensure!(
+            spec.get("image").is_none(),
+            "{MANIFEST} names an image, and the code would be run in a runtime: take spec.image out"
+        );
+        if let Some(written) = spec.get_mut("source").and_then(Value::as_object_mut) {
+            // What else stands there can't be told by looking, such as `processes`.
+            written.retain(|name, _| name != "files" && name != "archive");
+        }
+        for (name, value) in source.as_object().into_iter().flatten() {
+            spec["source"][name] = value.clone();
+        }
+        Ok(function)
+    }
+}
+
+/// What was said, or else what is written.
+fn choose<T: ValueEnum>(
+    said: Option<T>,
+    name: &str,
+    written: Option<String>,
+) -> anyhow::Result<Option<T>> {
+    match (said, written) {
+        (None, Some(text)) => T::from_str(&text, false)
+            .map(Some)
+            .map_err(|error| anyhow!("spec.source.{name} of {MANIFEST} is {text:?}: {error}")),
+        (said, _) => Ok(said),
+    }
+}
+
+/// Tells the user how it goes.
+fn say(text: &str) {
+    // Nobody may read it.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Role};
+
+    fn args(line: &[&str]) -> DeployArgs {
+        let line = ["rouse", "deploy"].iter().chain(line);
+        let Role::Deploy(args) = Cli::parse_from(line).role else { panic!("another role") };
+        *args
+    }
+
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let path = folder.path().to_str().unwrap().to_owned();
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn a_folder_becomes_the_source_of_its_function() {
+        let manifest = "kind: Function\nmetadata: {name: hello, namespace: shop}\nspec:\n  \
+                        concurrency: {limit: 2}\n  source: {processes: 2, runtime: mine, files: {a: b}}\n";
+        let files = [("app.py", "def handler(event, context):\n"), (MANIFEST, manifest)];
+        let (_folder, path) = folder(&files);
+        let args = args(&[&path, "--dry-run", "--contract", "lambda", "--handler", "app.handler"]);
+        let manifest = Manifest::of(&args.folder).unwrap();
+        assert_eq!(manifest.name(&args).unwrap(), "hello");
+        let code = Tree::of(&args.folder, &[MANIFEST]).unwrap();
+        let found = detect::detect(&code, &manifest.given(&args.code).unwrap());
+        let source = source(&args, &found.unwrap(), &code).await.unwrap();
+        let spec = &manifest.with_source(&source).unwrap()["spec"];
+        let expected = json!({"concurrency": {"limit": 2}, "source": {
+            "runtime": "mine", "contract": "Lambda", "handler": "app.handler",
+            "files": {"app.py": "def handler(event, context):\n"}, "processes": 2,
+        }});
+        assert_eq!(*spec, expected);
+    }
+
+    #[tokio::test]
+    async fn code_that_is_too_large_needs_a_bucket() {
+        let (folder, path) = folder(&[("bootstrap", "")]);
+        let mut seed = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_be_bytes()[0]
+        })
+        .take(800 << 10)
+        .collect();
+        std::fs::write(folder.path().join("bootstrap"), noise).unwrap();
+        let args = args(&[&path]);
+        let code = Tree::of(&args.folder, &[]).unwrap();
+        let found = detect::detect(&code, &args.code).unwrap();
+        let error = source(&args, &found, &code).await.unwrap_err().to_string();
+        assert!(error.contains("--bucket") && error.contains("bootstrap (800 KiB)"), "{error}");
+    }
+
+    #[test]
+    fn the_folder_gives_the_name_and_an_image_is_no_code() {
+        let (folder, _) = folder(&[]);
+        let path = folder.path().join("My_Shop.fn");
+        std::fs::create_dir(&path).unwrap();
+        let args = args(&[path.to_str().unwrap()]);
+        assert_eq!(Manifest::of(&path).unwrap().name(&args).unwrap(), "my-shop-fn");
+        std::fs::write(path.join(MANIFEST), "kind: Function\nspec: {image: x}\n").unwrap();
+        let error = Manifest::of(&path).unwrap().with_source(&json!({})).unwrap_err().to_string();
+        assert!(error.contains("spec.image"), "{error}");
+        std::fs::write(path.join(MANIFEST), "kind: Pod\n").unwrap();
+        assert!(Manifest::of(&path).is_err());
+    }
+}

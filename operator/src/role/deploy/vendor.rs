@@ -1,0 +1,141 @@
+//! Gets what code depends on, by its language's own tool, into a folder beside it. What is in the
+//! user's folder is not touched.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::args::Machine;
+use super::detect::Language;
+use super::folder::Tree;
+use super::say;
+
+/// What is shown of a tool's last words.
+const LAST_LINES: usize = 15;
+
+/// What was got, and the folder that it is in as long as this lives.
+#[derive(Debug, Default)]
+pub struct Vendored {
+    /// Its files.
+    pub tree: Tree,
+    _folder: Option<TempDir>,
+}
+
+/// Gets what the code in `folder` says that it depends on.
+pub async fn vendor(
+    folder: &Path,
+    code: &Tree,
+    language: Option<Language>,
+    machine: Machine,
+) -> anyhow::Result<Vendored> {
+    let to = tempfile::tempdir().context("making a folder for dependencies")?;
+    let tree = match language {
+        Some(Language::Python) if code.has("requirements.txt") => {
+            pip(folder, to.path(), machine).await?;
+            // Programs that begin with the path of this machine's Python.
+            let mut tree = Tree::of(to.path(), &["bin"])?;
+            // They hold the digests of those.
+            tree.0.retain(|place, _| !place.ends_with(".dist-info/RECORD"));
+            tree
+        }
+        Some(Language::Node) if code.has("package.json") => {
+            npm(folder, code, to.path(), machine).await?;
+            let mut tree = Tree::of(to.path(), &["package.json", "package-lock.json"])?;
+            // What npm notes of where it was.
+            tree.0.remove("node_modules/.package-lock.json");
+            tree
+        }
+        _ => return Ok(Vendored::default()),
+    };
+    Ok(Vendored { tree, _folder: Some(to) })
+}
+
+async fn pip(folder: &Path, to: &Path, machine: Machine) -> anyhow::Result<()> {
+    let machine = match machine {
+        Machine::Amd64 => "x86_64",
+        Machine::Arm64 => "aarch64",
+    };
+    say("pip gets what requirements.txt names");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+    // For the runtime's Python, whatever this machine's is: nothing is compiled here.
+    pip.args(["--no-compile", "--only-binary=:all:", "--implementation=cp"]);
+    pip.args(["--python-version=3.11", "--abi=cp311", "--abi=abi3", "--abi=none"]);
+    for tag in ["manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34"] {
+        pip.arg(format!("--platform={tag}_{machine}"));
+    }
+    pip.arg("--target").arg(to).args(["--requirement", "requirements.txt"]);
+    let advice = "a requirement without a wheel for Python 3.11 has to be built: install it into the \
+                  folder yourself (`pip install --target . NAME`, in the image of the runtime), take \
+                  it out of requirements.txt or use --no-vendor";
+    run(pip.current_dir(folder), "pip", advice).await
+}
+
+async fn npm(folder: &Path, code: &Tree, to: &Path, machine: Machine) -> anyhow::Result<()> {
+    let locked = code.has("package-lock.json");
+    let files = ["package.json", "package-lock.json"];
+    for file in files.into_iter().filter(|file| code.has(file)) {
+        std::fs::copy(folder.join(file), to.join(file))
+            .with_context(|| format!("copying {file}"))?;
+    }
+    let cpu = match machine {
+        Machine::Amd64 => "x64",
+        Machine::Arm64 => "arm64",
+    };
+    say(if locked {
+        "npm gets what package-lock.json names"
+    } else {
+        "npm gets what package.json names"
+    });
+    let mut npm = Command::new("npm");
+    npm.arg(if locked { "ci" } else { "install" });
+    npm.args(["--omit=dev", "--no-audit", "--no-fund", "--loglevel=error", "--os=linux"]);
+    npm.arg(format!("--cpu={cpu}"));
+    let advice = "see whether `npm install` works in the folder; dependencies that are in it already \
+                  are taken by --no-vendor";
+    run(npm.current_dir(to), "npm", advice).await
+}
+
+async fn run(command: &mut Command, tool: &str, advice: &str) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let Output { status, stdout, stderr } = output.with_context(|| {
+        format!(
+            "{tool} can't be started, and the code has dependencies: install {tool}, or get them \
+             into the folder yourself and use --no-vendor"
+        )
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = [stdout, stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n  ");
+    bail!("{tool} failed ({status}):\n  {last}\n{advice}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_no_dependencies_needs_no_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let code = Tree::default();
+        let got = vendor(folder.path(), &code, Some(Language::Python), Machine::Amd64);
+        assert!(got.await.unwrap().tree.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_fails_or_is_missing_is_told_with_what_to_do() {
+        let mut command = Command::new("sh");
+        let failed = run(command.args(["-c", "echo why >&2; exit 3"]), "pip", "do this").await;
+        let text = failed.unwrap_err().to_string();
+        assert!(text.contains("why") && text.ends_with("do this"), "{text}");
+        let missing = run(&mut Command::new("no-such-tool"), "npm", "do this").await;
+        assert!(missing.unwrap_err().to_string().contains("--no-vendor"));
+    }
+}

@@ -1,0 +1,206 @@
+//! `rouse logs`: what a Function printed, of all its pods and by request. Reads the logs of pods with
+//! the user's own rights, and nothing else.
+
+pub mod args;
+mod line;
+
+use std::collections::HashSet;
+
+use anyhow::{Context, anyhow, ensure};
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, pin_mut};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, LogParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use rouse_core::function::names::{CONTAINER, LABEL_FUNCTION};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::args::LogsArgs;
+use self::line::Line;
+use super::inspect::connect;
+use crate::output;
+
+/// Lines of all pods that wait to be printed.
+const WAITING: usize = 256;
+
+/// Prints the lines on standard output.
+pub async fn run(args: &LogsArgs) -> anyhow::Result<()> {
+    let (client, namespace) = connect(&args.cluster).await?;
+    if args.follow {
+        follow(args, client, &namespace).await
+    } else {
+        show(args, client, &namespace).await
+    }
+}
+
+/// What was printed until now, in the order of time.
+async fn show(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let selector = format!("{LABEL_FUNCTION}={}", args.name);
+    let pods = api.list(&ListParams::default().labels(&selector)).await;
+    let pods = pods.map_err(|error| refused(error, "list pods", namespace))?.items;
+    ensure!(
+        !pods.is_empty(),
+        "the Function {} has no pods in namespace {namespace}, and what those printed that are gone is \
+         with the cluster's own log store, if it has one: lines have the field requestId there",
+        args.name
+    );
+    let mut lines = Vec::new();
+    for pod in &pods {
+        for previous in [true, false] {
+            // What the container printed before it was started again.
+            if previous && restarts(pod) == 0 {
+                continue;
+            }
+            let params = LogParams { previous, ..params(args) };
+            match api.logs(&pod.name_any(), &params).await {
+                Ok(text) => {
+                    lines.extend(text.lines().filter_map(|told| Line::read(&pod.name_any(), told)));
+                }
+                // A pod that has not begun has said nothing, and one may go meanwhile.
+                Err(kube::Error::Api(status)) if matches!(status.code, 400 | 404) => {}
+                Err(error) => return Err(refused(error, "read logs of pods", namespace)),
+            }
+        }
+    }
+    lines.retain(|line| is_wanted(line, args));
+    lines.sort_by_key(|line| line.time);
+    output::print(&lines.iter().map(|line| line.render(args.output)).collect::<String>())
+}
+
+/// What is printed, as it comes, until nobody reads any more.
+async fn follow(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let config = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={}", args.name));
+    let pods = watcher(api.clone(), config).default_backoff().applied_objects();
+    pin_mut!(pods);
+    let (sender, mut lines) = mpsc::channel::<Line>(WAITING);
+    let (mut readers, mut read) = (JoinSet::new(), HashSet::new());
+    loop {
+        tokio::select! {
+            pod = pods.try_next() => {
+                let pod = match pod {
+                    Ok(pod) => pod.context("the watch of pods ended")?,
+                    Err(watcher::Error::InitialListFailed(error)) => {
+                        return Err(refused(error, "watch pods", namespace));
+                    }
+                    // It is watched again.
+                    Err(_) => continue,
+                };
+                let container = format!("{} {}", pod.uid().unwrap_or_default(), restarts(&pod));
+                if is_running(&pod) && read.insert(container) {
+                    let params = LogParams { follow: true, ..params(args) };
+                    readers.spawn(tail(api.clone(), pod.name_any(), params, sender.clone()));
+                }
+            }
+            Some(line) = lines.recv() => {
+                if is_wanted(&line, args) {
+                    output::print(&line.render(args.output))?;
+                }
+            }
+            Some(ended) = readers.join_next() => ended.context("reading a log")??,
+        }
+    }
+}
+
+/// Reads the log of a pod to its end.
+async fn tail(
+    api: Api<Pod>,
+    pod: String,
+    params: LogParams,
+    lines: mpsc::Sender<Line>,
+) -> anyhow::Result<()> {
+    let log = match api.log_stream(&pod, &params).await {
+        Ok(log) => log,
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            return Err(refused(kube::Error::Api(status), "read logs of pods", "its namespace"));
+        }
+        // It is gone, or begins again, which is seen.
+        Err(_) => return Ok(()),
+    };
+    let mut told = log.lines();
+    while let Some(Ok(told)) = told.next().await {
+        if let Some(line) = Line::read(&pod, &told) {
+            // Who prints may have left.
+            let _ = lines.send(line).await;
+        }
+    }
+    Ok(())
+}
+
+fn params(args: &LogsArgs) -> LogParams {
+    LogParams {
+        container: Some(CONTAINER.to_owned()),
+        timestamps: true,
+        since_seconds: args
+            .since
+            .map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX).max(1)),
+        ..LogParams::default()
+    }
+}
+
+fn is_wanted(line: &Line, args: &LogsArgs) -> bool {
+    args.request.as_deref().is_none_or(|request| line.is_of(request))
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+/// How often its container was started again.
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let mut own = statuses.into_iter().flatten().filter(|status| status.name == CONTAINER);
+    own.next().map_or(0, |status| status.restart_count)
+}
+
+fn refused(error: kube::Error, verb: &str, namespace: &str) -> anyhow::Error {
+    match &error {
+        kube::Error::Api(status) if status.code == 403 => anyhow!(
+            "you may not {verb} in namespace {namespace}: ask for the role `view` there, or for `list` \
+             and `watch` on pods with `get` on pods/log"
+        ),
+        _ => anyhow::Error::new(error).context("asking the API server for logs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::args::{Cli, Role};
+
+    fn args(line: &str) -> LogsArgs {
+        let Role::Logs(args) = Cli::parse_from(line.split(' ')).role else {
+            panic!("another role")
+        };
+        args
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_is_shown() {
+        let args = args("rouse logs hello --request r1 --since 10m");
+        assert_eq!(params(&args).since_seconds, Some(600));
+        let told = |id: &str| {
+            let text = json!({"stream": "stdout", "requestId": id, "message": "m"});
+            Line::read("p", &format!("2026-11-01T10:00:00Z {text}")).unwrap()
+        };
+        assert!(is_wanted(&told("r1"), &args));
+        assert!(!is_wanted(&told("r2"), &args));
+    }
+
+    #[test]
+    fn a_container_that_was_started_again_is_read_anew() {
+        let pod: Pod = serde_json::from_value(json!({"status": {"phase": "Running",
+        "containerStatuses": [
+            {"name": "other", "restartCount": 9, "image": "", "imageID": "", "ready": true},
+            {"name": "function", "restartCount": 2, "image": "", "imageID": "", "ready": true},
+        ]}}))
+        .unwrap();
+        assert_eq!((restarts(&pod), is_running(&pod)), (2, true));
+        assert_eq!((restarts(&Pod::default()), is_running(&Pod::default())), (0, false));
+    }
+}
