@@ -71,14 +71,37 @@ impl Scope {
 
     /// What `rouse` answers about the namespace with the rights of the test's kubeconfig, as JSON.
     pub fn ask(&self, question: &[&str]) -> anyhow::Result<Value> {
+        let mut asking = self.program()?;
+        let said = asking.args(question).args(["-n", &self.namespace, "-o", "json"]).output()?;
+        ensure!(said.status.success(), "{question:?}: {}", String::from_utf8_lossy(&said.stderr));
+        Ok(serde_json::from_slice(&said.stdout)?)
+    }
+
+    /// Deploys a folder below `e2e` as the Function `name`, as a user with these variables would, and
+    /// waits until it is ready.
+    pub fn deploy(
+        &self,
+        name: &str,
+        folder: &str,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let mut deploying = self.program()?;
+        deploying.current_dir(env!("CARGO_MANIFEST_DIR")).envs(variables.iter().copied());
+        deploying.args(["deploy", folder, "--name", name, "-n", &self.namespace]).args(more);
+        let said = deploying.output()?;
+        ensure!(said.status.success(), "{folder}: {}", String::from_utf8_lossy(&said.stderr));
+        Ok(())
+    }
+
+    /// The program `rouse` with the rights of the test's kubeconfig.
+    pub fn program(&self) -> anyhow::Result<Command> {
         let program = std::env::var_os("ROUSE_E2E_PROGRAM")
             .context("ROUSE_E2E_PROGRAM must name the program; `cargo xtask test` sets it")?;
         let kubeconfig = std::env::var_os("ROUSE_E2E_KUBECONFIG").context("a kubeconfig")?;
-        let mut asking = Command::new(program);
-        asking.env("KUBECONFIG", kubeconfig).args(question);
-        let said = asking.args(["-n", &self.namespace, "-o", "json"]).output()?;
-        ensure!(said.status.success(), "{question:?}: {}", String::from_utf8_lossy(&said.stderr));
-        Ok(serde_json::from_slice(&said.stdout)?)
+        let mut program = Command::new(program);
+        program.env("KUBECONFIG", kubeconfig);
+        Ok(program)
     }
 
     /// Host by which callers in the cluster reach the Function `name`.

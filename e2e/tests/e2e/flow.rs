@@ -33,15 +33,15 @@ const TOKEN: &str = "knock-knock";
 /// A minute until the tick, and a cold start on a busy machine.
 const TICK: Duration = Duration::from_mins(2);
 
-/// A server of S3 in the test's namespace, as `minio:9000`.
-struct Objects {
+/// A server of S3 in the test's namespace, as `minio:9000`, with a bucket `pictures`.
+pub struct Objects {
     bucket: Bucket,
     credentials: Credentials,
     caller: Caller,
 }
 
 impl Objects {
-    async fn start(scope: &Scope) -> anyhow::Result<Self> {
+    pub async fn start(scope: &Scope) -> anyhow::Result<Self> {
         let public = scope.cluster.public;
         let tells = format!("http://{HOST}:{}/uploads", public.port());
         let variables = [
@@ -90,6 +90,20 @@ impl Objects {
         let answer = self.send(Method::PUT, &action, text.into()).await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(())
+    }
+
+    /// Lets everybody read, and gives what who writes has to say to `rouse deploy`.
+    pub async fn publish(&self) -> anyhow::Result<(String, [(&'static str, &'static str); 2])> {
+        let everybody = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:GetObject"],
+            "Resource": ["arn:aws:s3:::pictures/*"],
+        }]});
+        let mut action = self.bucket.create_bucket(&self.credentials);
+        action.query_mut().insert("policy", "");
+        let answer = self.send(Method::PUT, &action, everybody.to_string().into()).await?;
+        ensure!(answer.status.is_success(), "{answer:?}");
+        let endpoint = self.bucket.base_url().origin().ascii_serialization();
+        Ok((endpoint, [("AWS_ACCESS_KEY_ID", USER), ("AWS_SECRET_ACCESS_KEY", PASSWORD)]))
     }
 
     async fn send(

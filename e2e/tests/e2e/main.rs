@@ -14,6 +14,7 @@ mod doors;
 mod explain;
 mod failures;
 mod flow;
+mod handlers;
 mod lifecycle;
 mod names;
 mod peers;

@@ -30,6 +30,7 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let mut others = report.step("servers for sources", |_| image::build_servers())?;
     others.extend(report.step("programs of gRPC's makers", |_| image::build_grpc())?);
     others.push(report.step("a runtime of tests", |_| image::build_code(Profile::Release))?);
+    others.extend(report.step("runtimes", |_| image::build_runtimes(Profile::Release))?);
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
     let filter = arguments.filter.as_deref();

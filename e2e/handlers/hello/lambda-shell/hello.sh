@@ -1,0 +1,3 @@
+handler() {
+  echo '{"statusCode": 200, "body": "hello from Bash"}'
+}

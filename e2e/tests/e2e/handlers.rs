@@ -1,0 +1,241 @@
+//! Code that people have, deployed as they would: a hello and a handler with several files, vendored
+//! dependencies, bytes for an answer and cookies, for each contract. What they answer is what counts;
+//! the traps of the contracts are tested beside `rouse-shim`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
+use rouse_e2e::http::{Answer, Caller};
+use rouse_e2e::scope::{PATIENCE, Scope};
+use tokio::time::{interval, timeout};
+
+use crate::flow::Objects;
+
+/// The beginning of every picture.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Deploys a folder below `e2e/handlers`, and gives what it answers to a GET.
+async fn hello(folder: &'static str, path: &'static str, expected: &'static str) {
+    let test = folder.replace('/', "-");
+    Scope::run(&test, async |scope| {
+        scope.deploy("hello", &format!("handlers/{folder}"), &[], &[])?;
+        let answer = Caller::new(scope.cluster.activator).get(&scope.host("hello"), path).await?;
+        ensure!(answer.status == 200 && answer.body == expected, "{answer:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// Deploys a folder that draws labels: twice the same archive comes of it, and the handler answers
+/// with a picture, gives and takes cookies, and takes bytes that are no text.
+async fn labels(folder: &'static str) {
+    let test = folder.replace('/', "-");
+    Scope::run(&test, async |scope| {
+        let folder = format!("handlers/{folder}");
+        scope.deploy("labels", &folder, &[], &[])?;
+        let before = scope.function("labels", PATIENCE, |_| true).await?;
+        scope.deploy("labels", &folder, &[], &[])?;
+        let after = scope.function("labels", PATIENCE, |_| true).await?;
+        let generations = (before.metadata.generation, after.metadata.generation);
+        ensure!(generations.0 == generations.1, "the same folder made another archive");
+
+        let caller = Caller::new(scope.cluster.activator);
+        let get = |cookie: &str| {
+            let request =
+                Request::get(format!("http://{}/label?text=parcel", scope.cluster.activator));
+            let request = request.header(HOST, scope.host("labels")).header(COOKIE, cookie);
+            request.body(Full::default())
+        };
+        let first = caller.send(get("other=1")?).await?;
+        drawn(&first, "1")?;
+        let second = caller.send(get("seen=1; other=1")?).await?;
+        drawn(&second, "2")?;
+
+        let bytes: Vec<u8> = (0..=255).collect();
+        let request = Request::post(format!("http://{}/echo", scope.cluster.activator))
+            .header(HOST, scope.host("labels"))
+            .header(CONTENT_TYPE, "image/x-odd")
+            .body(Full::new(Bytes::from(bytes.clone())))?;
+        let echo = caller.send(request).await?;
+        ensure!(echo.status == 200 && echo.body == bytes, "{echo:?}");
+        ensure!(echo.header("content-type") == Some("image/x-odd"), "{echo:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// Whether an answer is a picture, with two cookies that say how many there were.
+fn drawn(answer: &Answer, seen: &str) -> anyhow::Result<()> {
+    ensure!(answer.status == 200 && answer.body.starts_with(PNG), "{answer:?}");
+    ensure!(answer.header("content-type") == Some("image/png"), "{answer:?}");
+    let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|it| it.to_str().ok());
+    let cookies: BTreeSet<&str> = cookies.filter_map(|it| it.split(';').next()).collect();
+    let expected = format!("seen={seen}");
+    ensure!(cookies == BTreeSet::from([expected.as_str(), "shop=rouse"]), "{cookies:?}");
+    Ok(())
+}
+
+macro_rules! hellos {
+    ($($name:ident: $folder:literal $path:literal $said:literal;)*) => {$(
+        #[tokio::test]
+        #[ignore = "needs a cluster: cargo xtask test"]
+        async fn $name() {
+            hello($folder, $path, $said).await;
+        }
+    )*};
+}
+
+hellos! {
+    hello_of_lambda_in_python: "hello/lambda-python" "/" "hello from Python";
+    hello_of_lambda_in_node: "hello/lambda-node" "/" "hello from Node.js";
+    hello_of_lambda_in_bash: "hello/lambda-shell" "/" "hello from Bash";
+    hello_of_functions_in_python: "hello/functions-python" "/" "hello from Python";
+    hello_of_functions_in_node: "hello/functions-node" "/" "hello from Node.js";
+    hello_of_http: "hello/http-python" "/" "hello from Python";
+    hello_of_azure: "hello/azure-python" "/api/hello" "hello from Python";
+}
+
+macro_rules! labels {
+    ($($name:ident: $folder:literal;)*) => {$(
+        #[tokio::test]
+        #[ignore = "needs a cluster: cargo xtask test"]
+        async fn $name() {
+            labels($folder).await;
+        }
+    )*};
+}
+
+labels! {
+    labels_of_lambda_in_python: "labels/lambda-python";
+    labels_of_lambda_in_node: "labels/lambda-node";
+    labels_of_functions_in_python: "labels/functions-python";
+    labels_of_functions_in_node: "labels/functions-node";
+    labels_of_http: "labels/http-node";
+}
+
+/// An event of an order, as its sender writes it.
+async fn order(scope: &Scope, name: &str, data: &str) -> anyhow::Result<Answer> {
+    let request = Request::post(format!("http://{}/", scope.cluster.activator))
+        .header(HOST, scope.host(name))
+        .header("ce-specversion", "1.0")
+        .header("ce-id", "order-7")
+        .header("ce-source", "/shop")
+        .header("ce-type", "shop.ordered")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::copy_from_slice(data.as_bytes())))?;
+    Caller::new(scope.cluster.activator).send(request).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn cloud_events_are_taken_and_a_label_is_drawn() {
+    Scope::run("cloudevents", async |scope| {
+        scope.deploy("hello", "handlers/hello/cloudevents-node", &[], &[])?;
+        let answer = order(&scope, "hello", "{}").await?;
+        ensure!(answer.status == 200 && answer.body == "took order-7", "{answer:?}");
+        scope.deploy(
+            "labels",
+            "handlers/labels/cloudevents-python",
+            &["--contract", "CloudEvents", "--handler", "server.py"],
+            &[],
+        )?;
+        let answer = order(&scope, "labels", r#"{"label": "parcel"}"#).await?;
+        ensure!(answer.status == 200 && answer.body.starts_with(PNG), "{answer:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_custom_handler_of_azure_draws_a_label() {
+    Scope::run("azure", async |scope| {
+        scope.deploy("labels", "handlers/labels/azure-node", &[], &[])?;
+        let request = Request::get(format!("http://{}/api/label?text=x", scope.cluster.activator))
+            .header(HOST, scope.host("labels"))
+            .header(COOKIE, "seen=4")
+            .body(Full::default())?;
+        let answer = Caller::new(scope.cluster.activator).send(request).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        ensure!(answer.header("content-type") == Some("image/svg+xml"), "{answer:?}");
+        ensure!(
+            answer.header("set-cookie").context("a cookie")?.starts_with("seen=5"),
+            "{answer:?}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+/// Code that does not fit into the object: a hello in Bash, and beside it bytes that nothing shortens.
+fn large() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let handler = "handler() { echo '{\"body\": \"hello from a bucket\"}'; }\n";
+    std::fs::write(folder.path().join("hello.sh"), handler)?;
+    let mut dice = fastrand::Rng::with_seed(7);
+    let noise = std::iter::repeat_with(|| dice.u8(..)).take(900 << 10);
+    std::fs::write(folder.path().join("noise"), noise.collect::<Vec<_>>())?;
+    Ok(folder)
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn code_that_is_large_is_fetched_from_a_bucket() {
+    Scope::run("bucket", async |scope| {
+        let folder = large()?;
+        let folder = folder.path().to_str().context("a path is text")?;
+        let error = scope.deploy("hello", folder, &[], &[]).unwrap_err().to_string();
+        ensure!(error.contains("--bucket"), "{error}");
+        let (endpoint, keys) = {
+            let objects = Objects::start(&scope).await?;
+            let secret = ["--bucket", "s3://pictures/code"];
+            let error = scope.deploy("hello", folder, &secret, &[]).unwrap_err().to_string();
+            ensure!(error.contains("AWS_ACCESS_KEY_ID"), "{error}");
+            objects.publish().await?
+        };
+        let bucket = ["--bucket", "s3://pictures/code", "--endpoint", &endpoint];
+        scope.deploy("hello", folder, &bucket, &keys)?;
+        let answer = Caller::new(scope.cluster.activator).get(&scope.host("hello"), "/").await?;
+        ensure!(answer.status == 200 && answer.body == "hello from a bucket", "{answer:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_a_request_printed_is_found_by_its_id() {
+    Scope::run("printed", async |scope| {
+        scope.deploy("labels", "handlers/labels/lambda-node", &[], &[])?;
+        for (id, text) in [("request-1", "one"), ("request-2", "two")] {
+            let request = Request::get(format!("http://{}/?text={text}", scope.cluster.activator))
+                .header(HOST, scope.host("labels"))
+                .header("x-request-id", id);
+            let request = request.body(Full::default())?;
+            let answer = Caller::new(scope.cluster.activator).send(request).await?;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        let mut logs = scope.program()?;
+        logs.args(["logs", "labels", "--request", "request-2", "-n", &scope.namespace]);
+        // The kubelet writes lines down a moment after they were printed.
+        let mut looks = interval(Duration::from_millis(100));
+        let found = async {
+            loop {
+                looks.tick().await;
+                let said = String::from_utf8(logs.output()?.stdout)?;
+                if said.contains("label 1 for two") {
+                    return anyhow::Ok(said);
+                }
+            }
+        };
+        let said = timeout(PATIENCE, found).await.context("the line is not found")??;
+        ensure!(!said.contains("for one"), "{said}");
+        Ok(())
+    })
+    .await;
+}
