@@ -52,6 +52,10 @@ impl Controller {
         let mut command = Command::new(hollow, &hollow.programs.rouse, "controller", pod).await?;
         command.argument("--admin-addr", SocketAddr::from((address, ADMIN)));
         command.argument("--peer-port", PEER);
+        if let Ok(hello) = hollow.programs.get("hello") {
+            let runtimes = json!({"hello": {"image": "hollow", "command": [hello]}});
+            command.argument("--runtimes", runtimes);
+        }
         let mut role = Role::start(command)?;
         let metrics = SocketAddr::from((address, ADMIN));
         role.wait_until(|| async {

@@ -6,6 +6,7 @@
 //! It must not touch any cluster, address or folder that it did not make itself.
 
 pub mod activator;
+pub mod code;
 mod control_plane;
 pub mod counting;
 mod credentials;

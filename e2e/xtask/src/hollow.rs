@@ -48,6 +48,15 @@ impl Programs {
         Ok(self)
     }
 
+    /// Adds the shim, and the sample Function as what code is started by.
+    pub fn with_code(self, profile: Profile) -> Result<Self> {
+        let named = [("rouse-shim", "rouse-shim"), ("rouse-hello", "hello")];
+        for ((_, name), program) in named.iter().zip(programs::build(profile, &named)?) {
+            self.copy(name, &program)?;
+        }
+        Ok(self)
+    }
+
     /// Adds what is measured beside Rouse, and what measures.
     pub fn with_yardstick(self) -> Result<Self> {
         packages::require(&[packages::NGINX, packages::WRK])?;

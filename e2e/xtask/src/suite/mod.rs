@@ -128,7 +128,7 @@ fn clients(report: &mut Report) -> Result<()> {
 /// Disturbs real processes: looks at how many requests a pod has at once, and whether events are lost.
 fn disturbed(report: &mut Report) -> Result<()> {
     let programs = report.step("a control plane without nodes", |_| {
-        hollow::Programs::gather(Profile::Release)?.with_servers()
+        hollow::Programs::gather(Profile::Release)?.with_servers()?.with_code(Profile::Release)
     })?;
     let test = |report: &mut Report, name: &str| {
         let mut test = cargo();
@@ -136,6 +136,7 @@ fn disturbed(report: &mut Report) -> Result<()> {
         programs.tell(&mut test);
         report.tests(&mut test)
     };
+    report.step("Functions from source", |report| test(report, "code"))?;
     report.step("a hard limit of one, disturbed", |report| test(report, "exact"))?;
     report.step("events, while all parts are killed", |report| test(report, "soak")).map(drop)
 }
