@@ -1,9 +1,11 @@
-//! Pods with source on the hollow node: the real `rouse-shim` with what the pod's template says, behind
-//! the pod's address. Its ports are any that are free; what comes to the pod's own is passed on to them.
+//! Pods on the hollow node that are processes: the real `rouse-shim` with what the pod's template says, or
+//! for an image the sample Function, behind the pod's address. Its ports are any that are free; what comes to the pod's own is passed on to them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
@@ -13,22 +15,35 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::node::{Container, Workload};
 use super::process::bound_command;
 use super::{Hollow, NAMESPACE};
 
-/// Runs the shim in each pod.
+/// How often a program is asked whether it listens: much more often than anybody asks the pod.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The programs of pods.
+#[derive(Clone, Debug)]
+struct Programs {
+    shim: PathBuf,
+    hello: PathBuf,
+}
+
+/// Runs a process in each pod.
 pub fn workload(hollow: &Hollow) -> anyhow::Result<Workload> {
-    let shim = hollow.programs().get("rouse-shim")?;
+    let programs = hollow.programs();
+    let programs = Programs { shim: programs.get("rouse-shim")?, hello: programs.get("hello")? };
     let pods: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let folder = hollow.folder().to_owned();
     Ok(Arc::new(move |container| {
-        let (pods, shim) = (pods.clone(), shim.clone());
+        let (pods, programs) = (pods.clone(), programs.clone());
         let folder = folder.join(&container.pod);
         Box::pin(async move {
-            if let Err(error) = run(&pods, &shim, &folder, container).await {
+            if let Err(error) = run(&pods, &programs, &folder, container).await {
                 eprintln!("a pod with source: {error:#}");
             }
         })
@@ -37,8 +52,8 @@ pub fn workload(hollow: &Hollow) -> anyhow::Result<Workload> {
 
 async fn run(
     pods: &Api<Pod>,
-    shim: &std::path::Path,
-    folder: &std::path::Path,
+    programs: &Programs,
+    folder: &Path,
     container: Container,
 ) -> anyhow::Result<()> {
     let Container { pod, listener, mut stopping, .. } = container;
@@ -47,7 +62,11 @@ async fn run(
     drop(listener);
     let spec = pods.get(&pod).await?.spec.context("a pod has a spec")?;
     let own = spec.containers.into_iter().find(|own| own.name == CONTAINER);
-    let mut child = start(shim, folder, &own.context("a pod of a Function has its container")?)?;
+    let own = own.context("a pod of a Function has its container")?;
+    if !own.env.iter().flatten().any(|variable| variable.name == "ROUSE_CODE_DIGEST") {
+        return run_image(&programs.hello, &own, address, stopping).await;
+    }
+    let mut child = start(&programs.shim, folder, &own)?;
     let output = child.stdout.take().context("the shim's output")?;
     let mut lines = BufReader::new(output).lines();
     let mut doors = JoinSet::new();
@@ -68,7 +87,32 @@ async fn run(
     child.kill().await.context("ending the shim")
 }
 
-fn start(shim: &std::path::Path, folder: &std::path::Path, own: &Spec) -> anyhow::Result<Child> {
+/// The program listens at a port of its own, and the pod's opens when that does.
+async fn run_image(
+    hello: &Path,
+    own: &Spec,
+    address: SocketAddr,
+    mut stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
+    let mut command = bound_command(hello);
+    command.env("PORT", free.port().to_string());
+    for variable in own.env.iter().flatten().filter(|variable| variable.name != "PORT") {
+        command.env(&variable.name, variable.value.as_deref().unwrap_or_default());
+    }
+    let mut child = command.spawn()?;
+    while TcpStream::connect(free).await.is_err() {
+        sleep(LOOK).await;
+    }
+    let door = TcpListener::bind(address).await?;
+    tokio::select! {
+        () = pass_on(door, free.port()) => {}
+        () = async { drop(stopping.wait_for(|stop| *stop).await) } => {}
+    }
+    child.kill().await.context("ending the program")
+}
+
+fn start(shim: &Path, folder: &Path, own: &Spec) -> anyhow::Result<Child> {
     std::fs::create_dir_all(folder)?;
     let mut command = bound_command(shim);
     command.args(own.args.iter().flatten());
