@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::packages::{self, Need, PIP};
-use crate::{command, digest, folders, term};
+use crate::{command, digest, folders, term, whole};
 
 /// Where the sources are, below the checkout: those of handlers, and those of which the runtimes'
 /// images are made, too.
@@ -89,7 +89,6 @@ pub fn go_handler() -> Result<PathBuf> {
     Ok(folder("go")?.join("bin/lambda"))
 }
 
-/// Builds beside the final folder and moves it there whole, so that one that is there is complete.
 fn ensure(language: &Language) -> Result<PathBuf> {
     let cache = folders::cache()?.join("contracts");
     let folder = cache.join(format!("{}-{}", language.name, stamp(language)?));
@@ -98,26 +97,15 @@ fn ensure(language: &Language) -> Result<PathBuf> {
     }
     packages::require(&NEEDS)?;
     term::note(format!("Installing the clients for {}, once", language.name));
-    let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    fs::create_dir_all(&unfinished)?;
-    for source in language.paths() {
-        let mut copy = Command::new("cp");
-        command::run(copy.arg("-r").arg(source).arg(&unfinished))?;
-    }
-    let log = folders::cache()?.join("log");
-    fs::create_dir_all(&log)?;
-    let log = log.join(format!("contracts-{}.log", language.name));
-    fs::write(&log, "")?;
-    (language.build)(&unfinished, &log)
-        .with_context(|| format!("could not install the clients for {}", language.name))?;
-    match fs::rename(&unfinished, &folder) {
-        // Another run was quicker and built the same.
-        Err(_) if folder.is_dir() => fs::remove_dir_all(&unfinished)?,
-        outcome => outcome?,
-    }
+    let log = whole::log(&format!("contracts-{}", language.name))?;
+    whole::make(&folder, |unfinished| {
+        for source in language.paths() {
+            let mut copy = Command::new("cp");
+            command::run(copy.arg("-r").arg(source).arg(unfinished))?;
+        }
+        (language.build)(unfinished, &log)
+            .with_context(|| format!("could not install the clients for {}", language.name))
+    })?;
     Ok(folder)
 }
 

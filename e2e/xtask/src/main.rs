@@ -18,6 +18,7 @@ mod stage;
 mod suite;
 mod term;
 mod tools;
+mod whole;
 
 use std::process::ExitCode;
 

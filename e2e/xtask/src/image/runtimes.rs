@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{debian, java, node};
 use crate::packages::{self, PIP};
-use crate::{command, contracts, digest, folders, term};
+use crate::{command, contracts, digest, folders, term, whole};
 
 /// Where the sources of the images are, below the checkout.
 pub const SOURCES: &str = "operator/runtimes";
@@ -124,24 +124,13 @@ impl Runtime {
             return Ok(tree);
         }
         term::note(format!("Making the runtime {} of {} packages", self.name, packages.len()));
-        let log = folders::cache()?.join("log");
-        fs::create_dir_all(&log)?;
-        let log = log.join(format!("runtime-{}.log", self.name));
-        fs::write(&log, "")?;
-        let unfinished = tree.with_extension(format!("unfinished-{}", std::process::id()));
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished)?;
-        }
-        fs::create_dir_all(&unfinished)?;
-        debian::extract(&packages, &unfinished, &log)?;
-        self.furnish(&unfinished)?;
-        (self.finish)(&unfinished, &log)
-            .with_context(|| format!("adding the clients of {}", self.name))?;
-        match fs::rename(&unfinished, &tree) {
-            // Another run was quicker and made the same.
-            Err(_) if tree.is_dir() => fs::remove_dir_all(&unfinished)?,
-            outcome => outcome?,
-        }
+        let log = whole::log(&format!("runtime-{}", self.name))?;
+        whole::make(&tree, |root| {
+            debian::extract(&packages, root, &log)?;
+            self.furnish(root)?;
+            (self.finish)(root, &log)
+                .with_context(|| format!("adding the clients of {}", self.name))
+        })?;
         Ok(tree)
     }
 

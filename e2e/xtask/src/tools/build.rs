@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::Instant;
 
 use super::catalog::{OLDEST_GO, Recipe};
-use crate::{command, folders, term};
+use crate::{command, folders, term, whole};
 
 /// How often a line tells that the build goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(20);
@@ -87,15 +87,9 @@ fn build_all(recipes: &[&'static Recipe], cache: &Path, minutes: f64) -> Result<
     Ok(())
 }
 
-/// Builds one part beside its final folder and moves it there whole, so that a folder that is
-/// there is complete.
+/// Builds one part.
 fn build(recipe: &Recipe, cache: &Path, log: &Path) -> Result<()> {
     let folder = recipe.folder(cache);
-    let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished)?;
-    }
-    std::fs::create_dir_all(&unfinished)?;
     std::fs::write(log, "")?;
     let mut go = go_command(recipe);
     go.args(["build", "-trimpath", "-buildvcs=false"]);
@@ -103,22 +97,20 @@ fn build(recipe: &Recipe, cache: &Path, log: &Path) -> Result<()> {
     if !recipe.tags.is_empty() {
         go.args(["-tags", recipe.tags]);
     }
-    // With a slash at its end it is a folder, and the programs have the names of their packages.
-    let output = unfinished.join("");
-    command::logged(go.arg("-o").arg(output).args(recipe.packages), log).context(
-        "If a module could not be fetched, check the network and the settings GOPROXY and \
-         GOSUMDB, then run the same command again: what was built is kept",
-    )?;
-    if let Some(program) = recipe.packages.first().and_then(|package| program_name(package)) {
-        for link in recipe.links {
-            std::os::unix::fs::symlink(program, unfinished.join(link))?;
+    whole::make(&folder, |unfinished| {
+        // With a slash at its end it is a folder, and the programs have the names of their packages.
+        let output = unfinished.join("");
+        command::logged(go.arg("-o").arg(output).args(recipe.packages), log).context(
+            "If a module could not be fetched, check the network and the settings GOPROXY and \
+             GOSUMDB, then run the same command again: what was built is kept",
+        )?;
+        if let Some(program) = recipe.packages.first().and_then(|package| program_name(package)) {
+            for link in recipe.links {
+                std::os::unix::fs::symlink(program, unfinished.join(link))?;
+            }
         }
-    }
-    match std::fs::rename(&unfinished, &folder) {
-        // Another run was quicker and built the same.
-        Err(_) if folder.is_dir() => Ok(std::fs::remove_dir_all(&unfinished)?),
-        outcome => Ok(outcome?),
-    }
+        Ok(())
+    })
 }
 
 /// The name that Go gives the program of a package: the last element that is no major version.
