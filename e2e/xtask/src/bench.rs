@@ -38,8 +38,9 @@ fn needs(bench: &[OsString]) -> Needs {
     let name = bench.first().and_then(|name| name.to_str()).unwrap_or_default();
     let chosen = |option: &str| bench.iter().any(|argument| argument == option);
     match name {
-        "source" => Needs { cluster: false, hollow: false },
-        "proxy" | "exact" | "events" | "soak-events" => Needs { cluster: false, hollow: true },
+        "source" | "proxy" | "exact" | "events" | "soak-events" => {
+            Needs { cluster: false, hollow: true }
+        }
         "scaling" => {
             let all = !["--model", "--sleeping", "--cluster"].into_iter().any(chosen);
             Needs { cluster: all || chosen("--cluster"), hollow: all || chosen("--sleeping") }
@@ -77,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         programs = Some(match name {
             "proxy" => gathered.with_yardstick()?,
             "events" | "soak-events" => gathered.with_servers()?,
+            "source" => gathered.with_code(Profile::Dist)?,
             _ => gathered,
         });
     }

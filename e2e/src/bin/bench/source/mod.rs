@@ -1,7 +1,9 @@
 //! What `rouse-shim` adds to a warm call: the same language process called directly and through it,
-//! in turns, on one connection; and how large the shim is, on disk and in memory.
+//! in turns, on one connection; how large the shim is, on disk and in memory; and what code adds to a
+//! cold start.
 
 mod caller;
+mod cold;
 mod runtime_api;
 mod shim;
 
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// Calls in a round, of each kind
     #[arg(long, default_value_t = 2000)]
     calls: usize,
+    /// Cold starts of each kind
+    #[arg(long, default_value_t = 15)]
+    wakings: usize,
 }
 
 /// The milliseconds of the calls of one contract, round by round.
@@ -84,6 +89,7 @@ async fn measure(arguments: &Arguments, folder: &std::path::Path) -> anyhow::Res
     }
     rounds.tell("lambda", &mut report);
     remember(&through, "lambda", &mut report)?;
+    cold::measure(arguments.wakings, &mut report).await?;
     Ok(report)
 }
 
