@@ -175,7 +175,8 @@ async fn a_custom_handler_of_azure_draws_a_label() {
 /// Code that does not fit into the object: a hello in Bash, and beside it bytes that nothing shortens.
 fn large() -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
-    let handler = "handler() { echo '{\"body\": \"hello from a bucket\"}'; }\n";
+    let answer = r#"{"statusCode": 200, "body": "hello from a bucket"}"#;
+    let handler = format!("handler() {{ echo '{answer}'; }}\n");
     std::fs::write(folder.path().join("hello.sh"), handler)?;
     let mut dice = fastrand::Rng::with_seed(7);
     let noise = std::iter::repeat_with(|| dice.u8(..)).take(900 << 10);

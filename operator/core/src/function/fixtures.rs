@@ -49,7 +49,11 @@ pub fn runtimes() -> Runtimes {
         &json!({
             "python3.11": {
                 "image": "rouse.dev/runtime-python3.11:v1",
-                "commands": {"Lambda": ["python3", "-m", "awslambdaric", "$(ROUSE_HANDLER)"]},
+                "command": ["python3", "$(ROUSE_HANDLER)"],
+                "commands": {
+                    "Lambda": ["python3", "-m", "awslambdaric", "$(ROUSE_HANDLER)"],
+                    "FunctionsFramework": [],
+                },
             },
             "provided": {"image": "rouse.dev/runtime-provided:v1", "command": ["./bootstrap"]},
         })

@@ -116,9 +116,13 @@ impl Runtimes {
             known: self.known(),
         })?;
         let (name, contract) = (source.runtime.clone(), source.contract);
-        let own = || runtime.commands.get(&contract).unwrap_or(&runtime.command);
-        let words = if workload.command.is_empty() { own() } else { &workload.command };
-        // What starts a custom handler stands in its code.
+        let general = match contract {
+            // What starts a custom handler stands in its code.
+            Contract::Azure => &Vec::new(),
+            _ => &runtime.command,
+        };
+        let own = runtime.commands.get(&contract).unwrap_or(general);
+        let words = if workload.command.is_empty() { own } else { &workload.command };
         if words.is_empty() && contract != Contract::Azure {
             return Err(Unfit::NoCommand { runtime: name, contract: contract.as_str() });
         }

@@ -226,13 +226,14 @@ fn code_that_no_runtime_is_for_says_what_to_do() {
     };
     for (more, reason, said) in [
         (json!({"runtime": "cobol"}), "RuntimeUnknown", "only provided, python3.11"),
-        (json!({"contract": "Http"}), "CommandMissing", "set spec.command"),
+        (json!({"contract": "FunctionsFramework"}), "CommandMissing", "set spec.command"),
         (json!({"handler": null}), "HandlerMissing", "needs spec.source.handler"),
     ] {
         let error = with(more);
         assert_eq!(error.reason(), reason);
         assert!(error.to_string().contains(said), "{error}");
     }
-    let azure = source(json!({}), json!({"contract": "Azure", "files": {"host.json": "{}"}}));
-    render_template(&azure, "r", &runtimes()).unwrap();
+    let own = json!({"contract": "Azure", "handler": null, "files": {"host.json": "{}"}});
+    let template = render_template(&source(json!({}), own), "r", &runtimes()).unwrap();
+    assert_eq!(template["spec"]["containers"][0]["args"], json!([]), "it says so itself");
 }
