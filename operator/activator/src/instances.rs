@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rouse_core::function::FunctionKey;
+use rouse_core::function::names::revision_child;
 use rouse_core::membership::Membership;
 use rouse_crds::v1alpha1::Protocol;
 
@@ -43,6 +45,14 @@ pub struct RecordRef {
     pub name: Arc<str>,
     /// UID of the Function: a namesake's code may be another.
     pub function: Arc<str>,
+}
+
+impl RecordRef {
+    /// That of a revision of the Function `key`, which has this UID.
+    pub fn new(key: &FunctionKey, uid: &Arc<str>, revision: &str) -> Self {
+        let name = revision_child(&key.name, revision).into();
+        Self { namespace: Arc::clone(&key.namespace), name, function: Arc::clone(uid) }
+    }
 }
 
 /// A scale that was written.

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::instances::{Instances, Question};
 
 /// How long a connection may take: packets to an address that is going away are lost in silence.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a readiness path may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 

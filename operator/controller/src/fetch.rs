@@ -24,12 +24,10 @@ pub(crate) struct Fetched {
     report_live: bool,
     service: SeenService,
     revisions: BTreeMap<String, SeenRevision>,
-    /// The code, where a record needs it.
-    pub code: Option<Code>,
 }
 
 impl Fetched {
-    /// The same, as the plan wants it.
+    /// The same, as the plan wants it, but for code.
     pub fn observed(&self) -> Observed<'_> {
         Observed {
             status: self.status.as_ref(),
@@ -37,7 +35,7 @@ impl Fetched {
             revisions: self.revisions.clone(),
             report: self.report.as_deref(),
             report_live: self.report_live,
-            code: self.code.as_ref(),
+            code: None,
         }
     }
 }
@@ -57,7 +55,6 @@ pub(crate) fn fetch(context: &Context, function: &Function) -> Fetched {
         report_live,
         service: see_service(service.as_deref(), &key, uid),
         revisions: see_revisions(&context.children, uid, &key.name),
-        code: None,
     }
 }
 

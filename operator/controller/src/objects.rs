@@ -119,6 +119,10 @@ pub(crate) struct Counts {
 pub(crate) struct Packed(Box<str>);
 
 impl Packed {
+    fn of(value: &Value) -> Self {
+        Self(value.to_string().into_boxed_str())
+    }
+
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
@@ -137,12 +141,12 @@ impl fmt::Debug for Packed {
 fn without_code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Packed, D::Error> {
     let mut value = Value::deserialize(deserializer)?;
     leave_out_of(&mut value);
-    Ok(Packed(value.to_string().into_boxed_str()))
+    Ok(Packed::of(&value))
 }
 
 impl<'de> Deserialize<'de> for Packed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Value::deserialize(deserializer)?.to_string().into_boxed_str()))
+        Ok(Self::of(&Value::deserialize(deserializer)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use rouse_core::function::plan::{Plan, Site, decide, needs_code};
+use rouse_core::function::plan::{Observed, Plan, Site, decide, needs_code};
 use rouse_core::function::status::{Situation, Trouble, compute, trouble_of};
 use rouse_core::function::{FunctionKey, ValidatedFunction, validate};
 use rouse_crds::v1alpha1::{Function, IdlePolicy};
@@ -43,15 +43,10 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     if function.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let mut fetched = fetch(context, &function);
+    let fetched = fetch(context, &function);
     let (key, applied) = match validate(&function) {
         Ok(validated) => {
-            if needs_code(&validated, &fetched.observed()) {
-                fetched.code = Some(fetch_code(context, &function, &validated).await?);
-            }
-            let plan = decide(&validated, &fetched.observed(), site(context));
-            // The status needs it no more, and may have to wait for its turn.
-            fetched.code = None;
+            let plan = plan_for(context, &function, &validated, &fetched).await?;
             let ValidatedFunction { key, .. } = validated;
             let applied = carry_out(context, &key, uid, plan).await?;
             (key, Ok(applied))
@@ -78,6 +73,22 @@ async fn reconcile_once(function: &Arc<Function>, context: &Context) -> Result<A
     let next = [retry_at, counts_at, look_at, settled.due].into_iter().flatten().min();
     let wait = next.map_or(RESYNC, |at| at.saturating_duration_since(Instant::now()));
     Ok(Action::requeue(wait))
+}
+
+/// What to do. Code is read where a record needs it, and kept no longer than this takes.
+async fn plan_for(
+    context: &Context,
+    function: &Function,
+    validated: &ValidatedFunction,
+    fetched: &Fetched,
+) -> Result<Plan, Error> {
+    let observed = fetched.observed();
+    let code = if needs_code(validated, &observed) {
+        Some(fetch_code(context, function, validated).await?)
+    } else {
+        None
+    };
+    Ok(decide(validated, &Observed { code: code.as_ref(), ..observed }, site(context)))
 }
 
 fn site(context: &Context) -> Site<'_> {

@@ -17,9 +17,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::CallError;
+use crate::readiness::CONNECT_TIMEOUT;
 
-/// How long a connection may take: packets to an address that is going away are lost in silence.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer may take. Code is unpacked before it comes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes that an answer may have.

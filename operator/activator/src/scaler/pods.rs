@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rouse_core::function::names::{CONTROL_PORT, revision_child};
+use rouse_core::function::names::CONTROL_PORT;
 use rouse_core::function::start_failure::StartFailure;
 use tokio::time::Instant;
 
@@ -196,13 +196,9 @@ impl Tracked {
     }
 
     /// How to supply it while it comes up, where it has source. `function` is its Function.
-    fn shim(&self, function: &str) -> Option<Shim> {
+    fn shim(&self, function: &FunctionView) -> Option<Shim> {
         let seen = &self.view.seen;
-        let record = || RecordRef {
-            namespace: Arc::clone(&seen.namespace),
-            name: revision_child(function, &seen.revision).into(),
-            function: Arc::clone(&seen.function_uid),
-        };
+        let record = || RecordRef::new(&function.key, &function.uid, &seen.revision);
         let record = (seen.code? == CodeWay::Pushed).then(record);
         Some(Shim { control: SocketAddr::new(seen.address?.ip(), CONTROL_PORT), record })
     }
@@ -301,9 +297,8 @@ impl Pods {
                 continue;
             }
             let (uid, exits) = (Arc::clone(uid), seen.exits);
-            let shim = pod.shim(&function.key.name);
             changes.push(match question.clone() {
-                Some(question) => Asking::Begin { uid, exits, question, shim },
+                Some(question) => Asking::Begin { uid, exits, question, shim: pod.shim(function) },
                 None => Asking::End { uid },
             });
             pod.asking = question;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rouse_core::function::start_failure::{Cause, StartFailure};
 use tokio::time::Instant;
 
-use crate::instances::{DeploymentRef, RecordRef, ScaleError, Scaled};
+use crate::instances::{DeploymentRef, ScaleError, Scaled};
 use crate::observe::objects::{CodeWay, DeploymentSeen};
 
 /// First and longest pause after a write that failed.
@@ -26,8 +26,8 @@ const CORRECTION_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Durati
 pub struct Replicas {
     uid: Arc<str>,
     target: DeploymentRef,
-    /// Where the code is that its pods are pushed.
-    code: Option<RecordRef>,
+    /// Whether its pods are pushed their code.
+    takes_code: bool,
     /// What it is told, by the newest word: seen or acknowledged.
     known: u32,
     version: u64,
@@ -94,7 +94,7 @@ impl Replicas {
                 namespace: Arc::clone(&seen.namespace),
                 name: Arc::clone(&seen.name),
             },
-            code: (seen.code == Some(CodeWay::Pushed)).then(|| record_of(seen)),
+            takes_code: seen.code == Some(CodeWay::Pushed),
             known: seen.replicas,
             version: seen.version,
             written: None,
@@ -131,9 +131,9 @@ impl Replicas {
         &self.target
     }
 
-    /// Where the code is that its pods are pushed.
-    pub const fn code(&self) -> Option<&RecordRef> {
-        self.code.as_ref()
+    /// Whether its pods are pushed their code.
+    pub const fn takes_code(&self) -> bool {
+        self.takes_code
     }
 
     /// Pods that it is told to have.
@@ -233,15 +233,6 @@ impl Replicas {
             .flatten()
             .max()
             .unwrap_or(now)
-    }
-}
-
-/// The record of a revision has the name of its Deployment.
-fn record_of(seen: &DeploymentSeen) -> RecordRef {
-    RecordRef {
-        namespace: Arc::clone(&seen.namespace),
-        name: Arc::clone(&seen.name),
-        function: Arc::clone(&seen.function_uid),
     }
 }
 

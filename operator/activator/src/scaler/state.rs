@@ -32,7 +32,7 @@ use super::replicas::Replicas;
 use super::reporting::Publisher;
 use crate::admission::{Gate, Load};
 use crate::community::Community;
-use crate::instances::PodRef;
+use crate::instances::{PodRef, RecordRef};
 use crate::namespaces::Seat;
 use crate::observe::index::Observed;
 use crowding::Delay;
@@ -432,8 +432,11 @@ impl Scaler {
                     shrinks,
                 });
                 // Beside the write, so that the code is there before the pod.
-                let code = replicas.code().filter(|_| !shrinks).cloned();
-                actions.extend(code.map(Action::FetchCode));
+                if !shrinks && replicas.takes_code() {
+                    let function = &self.observed.function;
+                    let record = RecordRef::new(&function.key, &function.uid, revision);
+                    actions.push(Action::FetchCode(record));
+                }
             }
         }
         targets

@@ -220,8 +220,7 @@ pub enum NameHolder {
 
 /// Whether the record of the newest revision of `function` is to be made, and keeps code.
 pub fn needs_code(function: &ValidatedFunction, observed: &Observed<'_>) -> bool {
-    let record = || stored_template(observed, &revision_hash(&function.workload));
-    pushed(function).is_some() && record().is_none()
+    pushed(function).is_some() && !has_record(observed, &revision_hash(&function.workload))
 }
 
 /// Decides what to do for `function`.
@@ -298,6 +297,10 @@ fn decide_former(observed: &Observed<'_>) -> Option<String> {
     observed.status?.latest_created.clone().filter(|former| runs(observed, former))
 }
 
+fn has_record(observed: &Observed<'_>, revision: &str) -> bool {
+    observed.revisions.get(revision).is_some_and(|seen| seen.record.is_some())
+}
+
 fn stored_template(observed: &Observed<'_>, revision: &str) -> Option<Value> {
     let record = observed.revisions.get(revision)?.record.as_ref()?;
     Some(record.template.clone())
@@ -332,7 +335,7 @@ fn decide_record(
     revision: &str,
     template: &Value,
 ) -> Option<Write> {
-    if observed.revisions.get(revision).is_some_and(|seen| seen.record.is_some()) {
+    if has_record(observed, revision) {
         return None;
     }
     let code = observed.code.filter(|code| pushed(function) == Some(&*code.digest));

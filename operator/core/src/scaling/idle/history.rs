@@ -54,6 +54,11 @@ impl IdleTime {
         if self.0 & KNOWN == 0 { Ended::Called } else { Ended::Known }
     }
 
+    /// How long it was, in seconds.
+    pub(super) fn seconds(self) -> f64 {
+        LINGER.as_secs_f64() * self.doublings().exp2()
+    }
+
     /// How often [`LINGER`] must be doubled to reach it.
     pub(super) fn doublings(self) -> f64 {
         f64::from(self.0 & LENGTH) / PARTS
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn an_idle_time_is_kept_to_a_thousandth() {
         for seconds in [2.0, 5.0, 59.9, 300.0, 3600.0, 86_400.0] {
-            let kept = 2.0 * called(seconds).doublings().exp2();
+            let kept = called(seconds).seconds();
             assert!((kept / seconds - 1.0).abs() < 0.001, "{seconds}: {kept}");
         }
         assert_eq!(called(0.1), called(2.0));

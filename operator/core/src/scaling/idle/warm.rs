@@ -69,7 +69,7 @@ impl WarmTimes {
         let (threshold, fixed) = (stakes.chance(), stakes.unknown());
         let chances = chances(history, prior, scheduled, stakes);
         let plan = |threshold| Self::where_likely(&chances, threshold, lead);
-        let mut times: Vec<f64> = history.times().map(seconds).collect();
+        let mut times: Vec<f64> = history.times().map(IdleTime::seconds).collect();
         let needs = |plan: &Self, times: &[f64]| times.iter().map(|time| plan.within(*time)).sum();
         let most = |times: &[f64]| times.iter().map(|time| time.min(fixed)).sum::<f64>();
         if history.len() >= KNOWS_ITSELF {
@@ -150,7 +150,7 @@ fn chances(history: &History, prior: Option<&Prior>, scheduled: bool, stakes: St
 fn bridged(history: &History, chances: &[f64], fixed: f64) -> impl Iterator<Item = f64> {
     history
         .times()
-        .filter(move |time| time.ended() == Ended::Called && seconds(*time) <= fixed)
+        .filter(move |time| time.ended() == Ended::Called && time.seconds() <= fixed)
         .map(|time| chances[cell(time.doublings() * PARTS)])
 }
 
@@ -231,10 +231,6 @@ impl Stretches {
         self.all.push((millis(self.last.0), millis(self.last.1)));
         WarmTimes(self.all.into())
     }
-}
-
-fn seconds(time: IdleTime) -> f64 {
-    LINGER.as_secs_f64() * time.doublings().exp2()
 }
 
 #[allow(
