@@ -33,16 +33,12 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let found = detect::detect(&code, &manifest.given(&args.code)?)?;
     let handler = found.handler.as_deref().unwrap_or("what the runtime calls");
     say(&format!("{}, contract {}, {handler}", found.runtime, found.contract.as_str()));
-    let language = Language::of_runtime(&found.runtime);
-    let mut vendored = vendor::Vendored::default();
+    // What is got lies here until it is packed.
+    let got = tempfile::tempdir().context("making a folder for dependencies")?;
     if !args.code.no_vendor {
-        // It is got anew, and what lies there may be for this machine.
-        code.0.retain(|place, _| {
-            language != Some(Language::Node) || !place.starts_with("node_modules/")
-        });
-        vendored = vendor::vendor(&args.folder, &code, language, args.code.arch).await?;
+        let language = Language::of_runtime(&found.runtime);
+        vendor::vendor((&args.folder, &mut code), language, args.code.arch, got.path()).await?;
     }
-    code.add(std::mem::take(&mut vendored.tree));
     code.check()?;
     let source = source(args, &found, &code).await?;
     let mut function = manifest.with_source(&source)?;

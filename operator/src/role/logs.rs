@@ -99,7 +99,10 @@ async fn follow(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Res
                     output::print(&line.render(args.output))?;
                 }
             }
-            Some(ended) = readers.join_next() => ended.context("reading a log")??,
+            Some(ended) = readers.join_next() => {
+                let ended = ended.context("reading a log")?;
+                ended.map_err(|error| refused(error, "read logs of pods", namespace))?;
+            }
         }
     }
 }
@@ -110,11 +113,11 @@ async fn tail(
     pod: String,
     params: LogParams,
     lines: mpsc::Sender<Line>,
-) -> anyhow::Result<()> {
+) -> Result<(), kube::Error> {
     let log = match api.log_stream(&pod, &params).await {
         Ok(log) => log,
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            return Err(refused(kube::Error::Api(status), "read logs of pods", "its namespace"));
+            return Err(kube::Error::Api(status));
         }
         // It is gone, or begins again, which is seen.
         Err(_) => return Ok(()),

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use anyhow::{Context, bail};
-use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::args::Machine;
@@ -16,41 +15,34 @@ use super::say;
 /// What is shown of a tool's last words.
 const LAST_LINES: usize = 15;
 
-/// What was got, and the folder that it is in as long as this lives.
-#[derive(Debug, Default)]
-pub struct Vendored {
-    /// Its files.
-    pub tree: Tree,
-    _folder: Option<TempDir>,
-}
-
-/// Gets what the code in `folder` says that it depends on.
+/// Adds to `code`, which is that in `folder`, what it says that it depends on. That lies in `to` then.
 pub async fn vendor(
-    folder: &Path,
-    code: &Tree,
+    (folder, code): (&Path, &mut Tree),
     language: Option<Language>,
     machine: Machine,
-) -> anyhow::Result<Vendored> {
-    let to = tempfile::tempdir().context("making a folder for dependencies")?;
-    let tree = match language {
+    to: &Path,
+) -> anyhow::Result<()> {
+    match language {
         Some(Language::Python) if code.has("requirements.txt") => {
-            pip(folder, to.path(), machine).await?;
+            pip(folder, to, machine).await?;
             // Programs that begin with the path of this machine's Python.
-            let mut tree = Tree::of(to.path(), &["bin"])?;
+            let mut tree = Tree::of(to, &["bin"])?;
             // They hold the digests of those.
             tree.0.retain(|place, _| !place.ends_with(".dist-info/RECORD"));
-            tree
+            code.add(tree);
         }
         Some(Language::Node) if code.has("package.json") => {
-            npm(folder, code, to.path(), machine).await?;
-            let mut tree = Tree::of(to.path(), &["package.json", "package-lock.json"])?;
+            npm(folder, code, to, machine).await?;
+            let mut tree = Tree::of(to, &["package.json", "package-lock.json"])?;
             // What npm notes of where it was.
             tree.0.remove("node_modules/.package-lock.json");
-            tree
+            // It was got anew, and what lay there may be for this machine.
+            code.0.retain(|place, _| !place.starts_with("node_modules/"));
+            code.add(tree);
         }
-        _ => return Ok(Vendored::default()),
-    };
-    Ok(Vendored { tree, _folder: Some(to) })
+        _ => {}
+    }
+    Ok(())
 }
 
 async fn pip(folder: &Path, to: &Path, machine: Machine) -> anyhow::Result<()> {
@@ -124,9 +116,16 @@ mod tests {
     #[tokio::test]
     async fn what_has_no_dependencies_needs_no_tool() {
         let folder = tempfile::tempdir().unwrap();
-        let code = Tree::default();
-        let got = vendor(folder.path(), &code, Some(Language::Python), Machine::Amd64);
-        assert!(got.await.unwrap().tree.0.is_empty());
+        let to = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("node_modules")).unwrap();
+        std::fs::write(folder.path().join("node_modules/own.js"), "").unwrap();
+        for language in [Language::Python, Language::Node] {
+            let mut code = Tree::of(folder.path(), &[]).unwrap();
+            let own = (folder.path(), &mut code);
+            vendor(own, Some(language), Machine::Amd64, to.path()).await.unwrap();
+            // Nothing says that it can be got anew.
+            assert!(code.has("node_modules/own.js") && code.0.len() == 1);
+        }
     }
 
     #[tokio::test]
