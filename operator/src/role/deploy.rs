@@ -16,6 +16,7 @@ use anyhow::{Context, anyhow, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
+use rouse_crds::v1alpha1::MOST_INLINE;
 use serde_json::{Map, Value, json};
 
 use self::args::{CodeArgs, DeployArgs};
@@ -47,16 +48,12 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
         let text = serde_saphyr::to_string(&function).context("writing the Function as YAML")?;
         return output::print(&text);
     }
-    submit(args, (&manifest, &name), function).await
+    submit(args, &name, function).await
 }
 
-async fn submit(
-    args: &DeployArgs,
-    (manifest, name): (&Manifest, &str),
-    mut function: Value,
-) -> anyhow::Result<()> {
+async fn submit(args: &DeployArgs, name: &str, mut function: Value) -> anyhow::Result<()> {
     let (client, namespace) = connect(&args.cluster).await?;
-    let written = manifest.0.pointer("/metadata/namespace").and_then(Value::as_str);
+    let written = function.pointer("/metadata/namespace").and_then(Value::as_str);
     let namespace = match (&args.cluster.namespace, written) {
         (None, Some(written)) => written.to_owned(),
         _ => namespace,
@@ -89,14 +86,14 @@ async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result
     let archive = pack::archive(code)?;
     let (files, kibibytes) = (code.0.len(), archive.bytes.len().div_ceil(1024));
     say(&format!("{files} files are {kibibytes} KiB packed"));
-    source["archive"] = if archive.bytes.len() <= pack::MOST_INLINE {
-        json!({"inline": STANDARD.encode(&archive.bytes), "sha256": archive.sha256})
+    source["archive"] = if archive.bytes.len() <= MOST_INLINE {
+        json!({"inline": STANDARD.encode(&archive.bytes), "sha256": archive.digest})
     } else {
         let bucket = args.bucket.bucket.as_deref().with_context(|| {
             format!(
                 "the code is {kibibytes} KiB packed, and {} KiB fit into the object: name a bucket \
                  for it by --bucket s3://BUCKET/PREFIX, with --endpoint unless it is at AWS. {}",
-                pack::MOST_INLINE >> 10,
+                MOST_INLINE >> 10,
                 code.largest()
             )
         })?;
@@ -106,7 +103,7 @@ async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result
         } else {
             store.put(&archive).await?
         };
-        json!({"url": url, "sha256": archive.sha256})
+        json!({"url": url, "sha256": archive.digest})
     };
     Ok(source)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -66,14 +66,13 @@ pub fn closure(names: &[&str], without: &[&str]) -> Result<Vec<Package>> {
     let told = command::output(apt.args(names)).context(
         "could not ask apt-get for the packages of a runtime: `apt-get update` may be needed",
     )?;
-    let mut packages = told.lines().map(package).collect::<Option<Vec<_>>>();
-    if let Some(packages) = &mut packages {
-        packages.retain(|package| {
-            !NEVER.contains(&&*package.name) && !without.contains(&&*package.name)
-        });
-        packages.sort();
-    }
-    packages.with_context(|| format!("apt-get said what is not understood:\n{told}"))
+    let packages = told.lines().map(package).collect::<Option<Vec<_>>>();
+    let mut packages =
+        packages.with_context(|| format!("apt-get said what is not understood:\n{told}"))?;
+    packages
+        .retain(|package| !NEVER.contains(&&*package.name) && !without.contains(&&*package.name));
+    packages.sort();
+    Ok(packages)
 }
 
 /// Of a line as `'ADDRESS' FILE SIZE DIGEST`.
@@ -136,7 +135,7 @@ fn unpack(file: &Path, root: &Path) -> Result<()> {
         }
     }
     let mut rest = archive.into_inner();
-    std::io::copy(&mut rest.by_ref(), &mut std::io::sink())?;
+    std::io::copy(&mut rest, &mut std::io::sink())?;
     let status = deb.wait()?;
     ensure!(status.success(), "dpkg-deb failed ({status})");
     Ok(())
@@ -162,18 +161,11 @@ fn place(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Writes the file of all authorities that programs trust, as a script of the package would.
-pub fn trust(root: &Path) -> Result<BTreeMap<String, String>> {
-    let folder = root.join("usr/share/ca-certificates/mozilla");
-    let mut authorities = BTreeMap::new();
-    for entry in folder.read_dir().context("there is no package ca-certificates")? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        authorities.insert(name, fs::read_to_string(path)?);
-    }
+pub fn trust(root: &Path) -> Result<()> {
     let certificates = root.join("etc/ssl/certs");
     fs::create_dir_all(&certificates)?;
     let mut all = String::new();
-    for text in authorities.values() {
+    for text in authorities(root)?.values() {
         all.push_str(text.trim_end());
         all.push('\n');
     }
@@ -184,6 +176,18 @@ pub fn trust(root: &Path) -> Result<BTreeMap<String, String>> {
     // OpenSSL looks for this file, or for names that are digests, which another script makes.
     if !file.is_symlink() {
         std::os::unix::fs::symlink("/etc/ssl/certs/ca-certificates.crt", file)?;
+    }
+    Ok(())
+}
+
+/// The authorities by their names, as the package has them.
+pub fn authorities(root: &Path) -> Result<BTreeMap<String, String>> {
+    let folder = root.join("usr/share/ca-certificates/mozilla");
+    let mut authorities = BTreeMap::new();
+    for entry in folder.read_dir().context("there is no package ca-certificates")? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        authorities.insert(name, fs::read_to_string(path)?);
     }
     Ok(authorities)
 }

@@ -79,7 +79,7 @@ pub fn finish(root: &Path, log: &Path) -> Result<()> {
     let store = root.join("etc/ssl/certs/java");
     fs::create_dir_all(&store)?;
     let mut certificates = Vec::new();
-    for (name, text) in debian::trust(root)? {
+    for (name, text) in debian::authorities(root)? {
         let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
         certificates.push((name.to_lowercase(), STANDARD.decode(body)?));
     }

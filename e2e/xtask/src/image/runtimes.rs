@@ -13,7 +13,7 @@ use crate::packages::{self, PIP};
 use crate::{command, contracts, digest, folders, term, whole};
 
 /// Where the sources of the images are, below the checkout.
-pub const SOURCES: &str = "operator/runtimes";
+const SOURCES: &str = "operator/runtimes";
 /// Where clients lie in an image.
 const CLIENTS: &str = "var/runtime";
 /// Part of the stamp: changed with what this file does.
@@ -112,7 +112,7 @@ pub const RUNTIMES: [Runtime; 5] = [
 impl Runtime {
     /// Its tree of files in the cache, made unless it is there.
     pub fn tree(&self) -> Result<PathBuf> {
-        let sources = folders::workspace().join(SOURCES).join(self.name);
+        let sources = sources(self.name);
         let list = fs::read_to_string(sources.join("packages.txt"))?;
         let names: Vec<&str> = list.split_whitespace().collect();
         let packages = debian::closure(&names, self.without)?;

@@ -91,17 +91,18 @@ impl SourceWorkload {
     }
 }
 
-/// Code that is pushed to pods.
+/// Code, as pods get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// The bytes, as they are pushed.
+    /// The bytes.
     pub bytes: Vec<u8>,
     /// Their SHA-256, in hexadecimal.
     pub digest: String,
 }
 
 impl Code {
-    fn of_bytes(bytes: Vec<u8>) -> Self {
+    /// Code of these bytes.
+    pub fn of_bytes(bytes: Vec<u8>) -> Self {
         let digest = hex(&Sha256::digest(&bytes));
         Self { bytes, digest }
     }

@@ -186,15 +186,10 @@ fn handlers(tree: &Tree, language: Language) -> Vec<Handler> {
 }
 
 fn python(tree: &Tree) -> Vec<Handler> {
-    let mut all = Vec::new();
     let main = tree.text("main.py").unwrap_or_default();
     let decorated =
         r"(?m)^@functions_framework\.(http|cloud_event)\b.*\n(?:@.*\n)*(?:async )?def (\w+)";
-    if let Some((kind, name)) = captured_both(decorated, &main) {
-        let signature = if kind == "http" { Signature::Http } else { Signature::CloudEvent };
-        let contract = Contract::FunctionsFramework;
-        all.push(Handler { contract, name: Some(name), signature });
-    }
+    let mut all = Vec::from_iter(framework(decorated, &main));
     let first = ["lambda_function", "app", "main", "handler", "index"];
     let defined = r"(?m)^(?:async )?def (lambda_handler|handler)\s*\(";
     all.extend(exported(tree, &first, &["py"], defined));
@@ -212,12 +207,8 @@ fn node(tree: &Tree) -> Vec<Handler> {
     let mut all = Vec::new();
     let text = tree.text(main).unwrap_or_default();
     let registered = r#"\.(http|cloudEvent)\(\s*['"`]([\w-]+)['"`]"#;
-    if text.contains("@google-cloud/functions-framework")
-        && let Some((kind, name)) = captured_both(registered, &text)
-    {
-        let signature = if kind == "http" { Signature::Http } else { Signature::CloudEvent };
-        let contract = Contract::FunctionsFramework;
-        all.push(Handler { contract, name: Some(name), signature });
+    if text.contains("@google-cloud/functions-framework") {
+        all.extend(framework(registered, &text));
     }
     let stem = main.rsplit_once('.').map_or(main, |(stem, _)| stem);
     let first = [stem, "index", "app", "main", "handler", "lambda"];
@@ -258,9 +249,13 @@ fn captured(pattern: &str, text: &str) -> Option<String> {
     captures.iter().skip(1).flatten().next().map(|found| found.as_str().to_owned())
 }
 
-fn captured_both(pattern: &str, text: &str) -> Option<(String, String)> {
+/// A function of a functions framework: `pattern` captures what it takes, and its name.
+fn framework(pattern: &str, text: &str) -> Option<Handler> {
     let captures = Regex::new(pattern).ok()?.captures(text)?;
-    Some((captures.get(1)?.as_str().to_owned(), captures.get(2)?.as_str().to_owned()))
+    let is_http = captures.get(1)?.as_str() == "http";
+    let signature = if is_http { Signature::Http } else { Signature::CloudEvent };
+    let name = captures.get(2)?.as_str();
+    Some(Handler { signature, ..Handler::new(Contract::FunctionsFramework, name) })
 }
 
 #[cfg(test)]

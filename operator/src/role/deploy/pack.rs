@@ -2,31 +2,19 @@
 //! for the same files, on any machine and any day.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sha2::{Digest, Sha256};
+use rouse_core::function::code::Code;
 use tar::{Builder, EntryType, Header};
 
 use super::folder::{Entry, Tree};
 
-/// Bytes that code may have which stands in the object.
-pub const MOST_INLINE: usize = 700 << 10;
 /// Files, and bytes of them together, that are readable in the object as they are.
 const MOST_TEXTS: usize = 50;
 const MOST_TEXT: u64 = 64 << 10;
-
-/// An archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archive {
-    /// A tar in gzip.
-    pub bytes: Vec<u8>,
-    /// Its SHA-256, in hexadecimal.
-    pub sha256: String,
-}
 
 /// The texts of a small folder; none where it has anything else.
 pub fn texts(tree: &Tree) -> Option<BTreeMap<String, String>> {
@@ -42,8 +30,8 @@ pub fn texts(tree: &Tree) -> Option<BTreeMap<String, String>> {
     tree.0.iter().map(text).collect()
 }
 
-/// Everything as an archive.
-pub fn archive(tree: &Tree) -> anyhow::Result<Archive> {
+/// Everything as a tar in gzip.
+pub fn archive(tree: &Tree) -> anyhow::Result<Code> {
     let mut tar = Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
     for (place, entry) in &tree.0 {
         match entry {
@@ -62,13 +50,7 @@ pub fn archive(tree: &Tree) -> anyhow::Result<Archive> {
     }
     let mut gzip = tar.into_inner().context("packing the code")?;
     gzip.flush().context("packing the code")?;
-    let bytes = gzip.finish().context("packing the code")?;
-    let mut sha256 = String::new();
-    for byte in Sha256::digest(&bytes) {
-        // Writing to a string can't fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
-    Ok(Archive { bytes, sha256 })
+    Ok(Code::of_bytes(gzip.finish().context("packing the code")?))
 }
 
 /// Of nobody, and without a date.

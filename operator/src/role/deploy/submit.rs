@@ -9,7 +9,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
-use rouse_crds::v1alpha1::Function;
+use rouse_crds::v1alpha1::{ConditionType, Function};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -100,10 +100,10 @@ pub async fn wait(
 
 fn judge(object: &Value, generation: i64) -> Verdict {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let condition = |kind: &str| {
+    let condition = |kind: ConditionType| {
         let mut all = conditions.into_iter().flatten();
         all.find(|condition| {
-            condition["type"] == kind
+            condition["type"] == kind.as_str()
                 && condition["observedGeneration"].as_i64() >= Some(generation)
         })
     };
@@ -111,10 +111,10 @@ fn judge(object: &Value, generation: i64) -> Verdict {
         let part = |name| condition[name].as_str().unwrap_or_default().to_owned();
         format!("{}: {}", part("reason"), part("message"))
     };
-    if let Some(stalled) = condition("Stalled").filter(|it| it["status"] == "True") {
+    if let Some(stalled) = condition(ConditionType::Stalled).filter(|it| it["status"] == "True") {
         return Verdict::Failed(text(stalled));
     }
-    match condition("Ready") {
+    match condition(ConditionType::Ready) {
         Some(ready) if ready["status"] == "True" => {
             let url = object.pointer("/status/url").and_then(Value::as_str).unwrap_or_default();
             Verdict::Ready(url.to_owned())

@@ -11,12 +11,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rouse_core::function::code::Code;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use tokio::time::timeout;
 use url::Url;
 
 use super::args::BucketArgs;
-use super::pack::Archive;
 use super::say;
 
 /// How long an upload may take, and a question.
@@ -65,8 +65,8 @@ impl Store {
     }
 
     /// Uploads `archive` unless it is there, and gives the URL at which pods find it.
-    pub async fn put(&self, archive: &Archive) -> anyhow::Result<String> {
-        let file = format!("{}.tar.gz", archive.sha256);
+    pub async fn put(&self, archive: &Code) -> anyhow::Result<String> {
+        let file = format!("{}.tar.gz", archive.digest);
         let key = if self.prefix.is_empty() { file } else { format!("{}/{file}", self.prefix) };
         let client = client();
         let plain = self.bucket.object_url(&key);
