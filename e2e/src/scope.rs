@@ -280,6 +280,17 @@ pub fn hello(more: &Value) -> Value {
     spec
 }
 
+/// The same of a Function with code, with `source` laid over that.
+pub fn hello_code(source: &Value, more: &Value) -> Value {
+    let mut spec = json!({
+        "source": {"runtime": "hello"},
+        "scaling": {"idle": {"after": "2s"}, "stableWindow": "2s"},
+    });
+    merge(&mut spec["source"], source);
+    merge(&mut spec, more);
+    spec
+}
+
 fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {

@@ -1,5 +1,6 @@
-//! Pods on the hollow node that are processes: the real `rouse-shim` with what the pod's template says, or
-//! for an image the sample Function, behind the pod's address. Its ports are any that are free; what comes to the pod's own is passed on to them.
+//! Pods on the hollow node that are processes: the real `rouse-shim` with what the pod's template
+//! says, or for an image the sample Function, behind the pod's address. Its ports are any that are
+//! free; what comes to the pod's own is passed on to them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,20 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::{Container as Spec, Pod};
-use kube::Api;
-use rouse_core::function::names::{CONTAINER, CONTROL_PORT};
+use k8s_openapi::api::core::v1::Container as Spec;
+use rouse_core::function::names::CONTROL_PORT;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::Hollow;
 use super::node::{Container, Workload};
 use super::process::bound_command;
-use super::{Hollow, NAMESPACE};
 
 /// How often a program is asked whether it listens: much more often than anybody asks the pod.
 const LOOK: Duration = Duration::from_millis(1);
@@ -37,32 +37,23 @@ struct Programs {
 pub fn workload(hollow: &Hollow) -> anyhow::Result<Workload> {
     let programs = hollow.programs();
     let programs = Programs { shim: programs.get("rouse-shim")?, hello: programs.get("hello")? };
-    let pods: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let folder = hollow.folder().to_owned();
     Ok(Arc::new(move |container| {
-        let (pods, programs) = (pods.clone(), programs.clone());
+        let programs = programs.clone();
         let folder = folder.join(&container.pod);
         Box::pin(async move {
-            if let Err(error) = run(&pods, &programs, &folder, container).await {
+            if let Err(error) = run(&programs, &folder, container).await {
                 eprintln!("a pod with source: {error:#}");
             }
         })
     }))
 }
 
-async fn run(
-    pods: &Api<Pod>,
-    programs: &Programs,
-    folder: &Path,
-    container: Container,
-) -> anyhow::Result<()> {
-    let Container { pod, listener, mut stopping, .. } = container;
+async fn run(programs: &Programs, folder: &Path, container: Container) -> anyhow::Result<()> {
+    let Container { spec: own, listener, mut stopping, .. } = container;
     let address = listener.local_addr()?;
     // Nobody knows the address yet, and an open port would say that the code is up.
     drop(listener);
-    let spec = pods.get(&pod).await?.spec.context("a pod has a spec")?;
-    let own = spec.containers.into_iter().find(|own| own.name == CONTAINER);
-    let own = own.context("a pod of a Function has its container")?;
     if !own.env.iter().flatten().any(|variable| variable.name == "ROUSE_CODE_DIGEST") {
         return run_image(&programs.hello, &own, address, stopping).await;
     }
@@ -95,12 +86,7 @@ async fn run_image(
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
-    let mut command = bound_command(hello);
-    command.env("PORT", free.port().to_string());
-    for variable in own.env.iter().flatten().filter(|variable| variable.name != "PORT") {
-        command.env(&variable.name, variable.value.as_deref().unwrap_or_default());
-    }
-    let mut child = command.spawn()?;
+    let mut child = program(hello, own).env("PORT", free.port().to_string()).spawn()?;
     while TcpStream::connect(free).await.is_err() {
         sleep(LOOK).await;
     }
@@ -114,14 +100,20 @@ async fn run_image(
 
 fn start(shim: &Path, folder: &Path, own: &Spec) -> anyhow::Result<Child> {
     std::fs::create_dir_all(folder)?;
-    let mut command = bound_command(shim);
+    let mut command = program(shim, own);
     command.args(own.args.iter().flatten());
-    for variable in own.env.iter().flatten() {
-        command.env(&variable.name, variable.value.as_deref().unwrap_or_default());
-    }
     command.env("ROUSE_CODE_FOLDER", folder.join("task")).env("TMPDIR", folder);
     command.env("ROUSE_CONTROL_PORT", "0").env("PORT", "0");
     Ok(command.stdout(Stdio::piped()).spawn()?)
+}
+
+/// A program with the environment that the pod's template gives it.
+fn program(path: &Path, own: &Spec) -> Command {
+    let mut command = bound_command(path);
+    for variable in own.env.iter().flatten() {
+        command.env(&variable.name, variable.value.as_deref().unwrap_or_default());
+    }
+    command
 }
 
 async fn pass_on(door: TcpListener, inner: u16) {

@@ -220,6 +220,7 @@ mod tests {
             uid: "u".to_owned(),
             function: "f".to_owned(),
             restarts: 0,
+            spec: k8s_openapi::api::core::v1::Container::default(),
             listener,
             stopping,
         };

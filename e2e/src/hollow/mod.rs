@@ -141,6 +141,13 @@ impl Hollow {
         seen.context("the Function is there")
     }
 
+    /// Waits until the Function `name` has no pod.
+    pub async fn asleep(&self, name: &str) -> anyhow::Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let selector = format!("{LABEL_FUNCTION}={name}");
+        wait::list(&pods, &selector, PATIENCE, <[Pod]>::is_empty).await.map(drop)
+    }
+
     /// The address of a pod of the Function `name`.
     pub async fn pod_ip(&self, name: &str) -> anyhow::Result<IpAddr> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::WatchStreamExt;
@@ -42,6 +42,8 @@ pub struct Container {
     pub function: String,
     /// How often it was started before.
     pub restarts: u32,
+    /// What its pod says of it.
+    pub spec: Spec,
     /// Its port, open.
     pub listener: TcpListener,
     /// True once it is asked to end. A container that then ends before its grace is over is not
@@ -236,6 +238,7 @@ impl PodTask {
             uid: self.pod.metadata.uid.clone().unwrap_or_default(),
             function: self.function.clone(),
             restarts,
+            spec: own(&self.pod).cloned().context("a pod of a Function has its container")?,
             listener,
             stopping,
         };
@@ -359,7 +362,10 @@ impl Kubelet {
     }
 }
 
+fn own(pod: &Pod) -> Option<&Spec> {
+    pod.spec.as_ref()?.containers.iter().find(|own| own.name == CONTAINER)
+}
+
 fn port_of(pod: &Pod) -> Option<u16> {
-    let own = pod.spec.as_ref()?.containers.iter().find(|own| own.name == CONTAINER)?;
-    u16::try_from(own.ports.as_ref()?.first()?.container_port).ok()
+    u16::try_from(own(pod)?.ports.as_ref()?.first()?.container_port).ok()
 }

@@ -19,7 +19,7 @@ use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
 use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE, code};
 use rouse_e2e::http::{Answer, Caller};
-use rouse_e2e::scope::find_condition;
+use rouse_e2e::scope::{condition, find_condition, hello_code};
 use rouse_e2e::wait;
 use serde_json::{Value, json};
 
@@ -32,9 +32,7 @@ struct Stage {
 }
 
 fn spec(source: &Value, env: &Value) -> Value {
-    let mut all = json!({"runtime": "hello"});
-    all.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
-    json!({"source": all, "env": env, "scaling": {"idle": {"after": "2s"}, "stableWindow": "2s"}})
+    hello_code(source, &json!({"env": env}))
 }
 
 fn files(text: &str) -> Value {
@@ -56,7 +54,7 @@ impl Stage {
         let applied = self.hollow.apply_function(name, spec).await?;
         self.until(name, |function| {
             let status = function.status.clone().unwrap_or_default();
-            let ready = find_condition(function, "Ready").is_some_and(|c| c.status == "True");
+            let ready = condition(function, "Ready") == Some("True");
             let proven =
                 status.latest_ready.is_none() || status.latest_ready == status.latest_created;
             ready && proven && status.observed_generation == applied.metadata.generation

@@ -5,25 +5,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use rouse_e2e::http::{Answer, Caller};
-use rouse_e2e::scope::{PATIENCE, Scope, condition, find_condition};
-use serde_json::{Value, json};
+use rouse_e2e::scope::{PATIENCE, Scope, condition, find_condition, hello_code as code};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// Within which a caller must know why its request can't be served.
 const PROMPT: Duration = Duration::from_secs(10);
-
-/// A spec of a Function with code that sleeps 2 s after its last request; `source` and `more` are laid
-/// over it.
-fn code(source: &Value, more: &Value) -> Value {
-    let mut all = json!({"runtime": "hello"});
-    all.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
-    let mut spec = json!({
-        "source": all,
-        "scaling": {"idle": {"after": "2s"}, "stableWindow": "2s"},
-    });
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    spec
-}
 
 async fn get(scope: &Scope, name: &str, path: &str) -> anyhow::Result<Answer> {
     Caller::new(scope.cluster.activator).get(&scope.host(name), path).await
@@ -40,7 +27,7 @@ async fn text(scope: &Scope, name: &str, path: &str) -> anyhow::Result<String> {
 async fn code_in_the_object_runs_changes_and_comes_back() {
     Scope::run("code", async |scope| {
         let files = |text: &str| code(&json!({"files": {"app.txt": text}}), &json!({}));
-        let first = scope.apply_function("app", files("first")).await?;
+        scope.apply_function("app", files("first")).await?;
         scope.asleep("app", PATIENCE).await?;
         assert_eq!(text(&scope, "app", "/file/app.txt").await?, "first");
         let pods = scope.pods("app", PATIENCE, |pods| !pods.is_empty()).await?;
@@ -48,23 +35,16 @@ async fn code_in_the_object_runs_changes_and_comes_back() {
         assert!(spec.volumes.unwrap_or_default().is_empty(), "volumes are slow");
 
         scope.apply_function("app", files("second")).await?;
-        let created = |f: &rouse_crds::v1alpha1::Function| {
-            let status = f.status.clone().unwrap_or_default();
-            status.latest_ready == status.latest_created
-                && status.observed_generation > first.metadata.generation
+        let proven = |f: &rouse_crds::v1alpha1::Function| {
+            f.status.as_ref().is_some_and(|status| status.latest_ready == status.latest_created)
         };
-        scope.function("app", PATIENCE, created).await?;
+        scope.function("app", PATIENCE, proven).await?;
         assert_eq!(text(&scope, "app", "/file/app.txt").await?, "second");
         // Asleep, so that the code has to come once more; the former revision keeps its own.
         scope.asleep("app", PATIENCE).await?;
         assert_eq!(text(&scope, "app", "/file/app.txt").await?, "second");
-        let back = scope.apply_function("app", files("first")).await?;
-        let ready = |f: &rouse_crds::v1alpha1::Function| {
-            let status = f.status.clone().unwrap_or_default();
-            status.latest_ready == status.latest_created
-                && status.observed_generation == back.metadata.generation
-        };
-        scope.function("app", PATIENCE, ready).await?;
+        scope.apply_function("app", files("first")).await?;
+        scope.function("app", PATIENCE, proven).await?;
         assert_eq!(text(&scope, "app", "/file/app.txt").await?, "first");
         Ok(())
     })

@@ -52,12 +52,12 @@ pub async fn from_zero<O: Origin>(
     place: &str,
     starts: usize,
 ) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
-    stage.begin(&Way::Rouse, place, 0)?;
+    stage.source.start()?;
     stage.passable(place).await?;
     let mut sender = stage.origin.sender().await?;
     let (mut calls, mut events) = (Vec::new(), Vec::new());
     for round in 0..2 * starts {
-        stage.asleep(place).await?;
+        stage.hollow.asleep(place).await?;
         let number = stage.next(1).start;
         let sent = Instant::now();
         let of = if round % 2 == 0 {

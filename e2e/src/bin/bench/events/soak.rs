@@ -16,7 +16,7 @@ use super::nats::Nats;
 use super::origin::{Origin, Rows, Sender};
 use super::postgres::Postgres;
 use super::s3::Told;
-use super::stage::{Stage, Way};
+use super::stage::Stage;
 use crate::exact::dice::Dice;
 use crate::report::{Bar, Report};
 
@@ -75,7 +75,7 @@ async fn soak<O: Origin>(lasts: Duration, seed: u64, report: &mut Report) -> any
     stage.warm(PLACE).await?;
     stage.lead(PLACE).await?;
     stage.next(MOST);
-    stage.begin(&Way::Rouse, PLACE, 0)?;
+    stage.source.start()?;
     let until = Instant::now() + lasts;
     let load = tokio::spawn(publish(stage.origin.sender().await?, until));
     let mut dice = Dice::new(seed);

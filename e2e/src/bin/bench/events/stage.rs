@@ -4,15 +4,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_e2e::hollow::activator::{Activator, Controller};
 use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
 use rouse_e2e::hollow::source::Source;
 use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE};
-use rouse_e2e::wait;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -94,13 +90,6 @@ impl<O: Origin> Stage<O> {
         });
         self.hollow.apply_function(name, spec).await?;
         self.hollow.known(name).await.map(drop)
-    }
-
-    /// Waits until the Function has no pod.
-    pub async fn asleep(&self, name: &str) -> anyhow::Result<()> {
-        let pods: Api<Pod> = Api::namespaced(self.hollow.client.clone(), NAMESPACE);
-        let selector = format!("{LABEL_FUNCTION}={name}");
-        wait::list(&pods, &selector, PATIENCE, <[Pod]>::is_empty).await.map(drop)
     }
 
     /// Makes a place, and a Trigger of the same name that leads its events to the Function of that

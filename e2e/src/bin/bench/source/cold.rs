@@ -4,15 +4,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use rouse_crds::v1alpha1::Function;
 use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
-use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE, code};
+use rouse_e2e::hollow::{Hollow, NAMESPACE, code};
 use rouse_e2e::http::Caller;
-use rouse_e2e::scope::find_condition;
-use rouse_e2e::wait;
 use serde_json::json;
 
 use crate::report::{Bar, Report, Row, distributions, quantile};
@@ -26,7 +21,6 @@ pub async fn measure(wakings: usize, report: &mut Report) -> anyhow::Result<()> 
     let _controller = hollow.start_controller().await?;
     let activator = hollow.start_activator().await?;
     let _node = Node::start(&hollow, code::workload(&hollow)?);
-    let pods: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let scaling = json!({"idle": {"after": "1s"}});
     let source = json!({"runtime": "hello", "files": {"app.txt": "x"}});
     let functions = [
@@ -35,11 +29,7 @@ pub async fn measure(wakings: usize, report: &mut Report) -> anyhow::Result<()> 
     ];
     for (name, spec) in &functions {
         hollow.apply_function(name, spec.clone()).await?;
-        let ready = |function: &Function| {
-            find_condition(function, "Ready").is_some_and(|ready| ready.status == "True")
-        };
-        let known = |function: Option<&Function>| function.is_some_and(ready);
-        wait::object(&hollow.functions(), name, PATIENCE, known).await?;
+        hollow.known(name).await?;
     }
     let mut rows = functions.map(|(name, _)| Row { name: name.to_owned(), millis: Vec::new() });
     // The first waking of each finds no revision proven, and none of its code read.
@@ -49,8 +39,7 @@ pub async fn measure(wakings: usize, report: &mut Report) -> anyhow::Result<()> 
             if waking > 0 {
                 row.millis.push(took.as_secs_f64() * 1000.0);
             }
-            let own = format!("rouse.dev/function={}", row.name);
-            wait::list(&pods, &own, PATIENCE, <[Pod]>::is_empty).await?;
+            hollow.asleep(&row.name).await?;
         }
     }
     report.say(&distributions(&rows));

@@ -76,10 +76,8 @@ impl<const IS_TOLD: bool> Origin for S3<IS_TOLD> {
         let plain = format!("http://{}/", at(TO_FUNCTIONS));
         let plain = Listener { name: PLAIN, url: plain, token: TOKEN };
         let server = MinioServer::start(hollow, rouse.chain([plain]).collect()).await?;
-        for (name, key, value) in
-            [("s3", "id", USER), ("s3", "secret", PASSWORD), ("s3", "token", TOKEN)]
-        {
-            write_secret(hollow, name, key, value)?;
+        for (key, value) in [("id", USER), ("secret", PASSWORD), ("token", TOKEN)] {
+            write_secret(hollow, "s3", key, value)?;
         }
         let objects = Objects::new(server.address);
         Ok(Self { server, objects, rows, _to_doors: to_doors, to_functions })
