@@ -111,6 +111,11 @@ impl Hollow {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
+    /// The Triggers.
+    pub fn triggers(&self) -> Api<Trigger> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
     /// Applies the Function `name` with this spec.
     pub async fn apply_function(&self, name: &str, spec: Value) -> anyhow::Result<Function> {
         self.apply(&custom("Function", name, &spec)).await

@@ -36,6 +36,8 @@ pub trait Origin: Sized + Send {
     const IS_PROMPT: bool = true;
     /// Events a second that are enough, whatever a plain consumer does.
     const ENOUGH: Option<f64> = None;
+    /// Whether a source goes through all that a place has when it starts, and says when it did.
+    const IS_GONE_THROUGH: bool = false;
     /// Whether an event may be missed once the next one of its row is there.
     const SUPERSEDES: bool = false;
 

@@ -4,11 +4,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rouse_e2e::hollow::activator::{Activator, Controller};
 use rouse_e2e::hollow::node::Node;
 use rouse_e2e::hollow::programs::Programs;
 use rouse_e2e::hollow::source::Source;
 use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE};
+use rouse_e2e::wait;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -144,6 +146,23 @@ impl<O: Origin> Stage<O> {
             }
         };
         timeout(PATIENCE, passing).await?
+    }
+
+    /// Waits until the source that `began` then has gone through all that `place` had, so that this is
+    /// not measured with what comes.
+    pub async fn gone_through(&self, place: &str, began: Timestamp) -> anyhow::Result<()> {
+        if !O::IS_GONE_THROUGH {
+            return Ok(());
+        }
+        wait::object(&self.hollow.triggers(), place, PATIENCE, |trigger| {
+            let source = trigger.and_then(|trigger| trigger.status.as_ref()?.source.as_ref());
+            let said = source.and_then(|source| source.checkpoint.as_deref());
+            let at = said.and_then(|said| said.rsplit(' ').next()?.parse::<Timestamp>().ok());
+            // The server tells whole seconds.
+            at.is_some_and(|at| at.as_second() >= began.as_second())
+        })
+        .await
+        .map(drop)
     }
 
     /// Waits until all of `place` is acknowledged, and ends what was started.

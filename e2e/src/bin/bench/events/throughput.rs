@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rouse_e2e::hollow::PATIENCE;
 use serde::Serialize;
 use tokio::time::{interval, timeout};
@@ -35,9 +36,13 @@ pub async fn measure<O: Origin>(
     if O::WAIT {
         stage.origin.fill(place, numbers.clone()).await?;
     }
+    let began = Timestamp::now();
     let plain = stage.begin(way, place, numbers.start)?;
     if !O::WAIT {
         stage.passable(place).await?;
+        if matches!(way, Way::Rouse) {
+            stage.gone_through(place, began).await?;
+        }
         numbers = stage.next(events);
     }
     let most = pass(stage, way, (place, numbers)).await?;
