@@ -19,7 +19,9 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
-    RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
+    branches= && \
+    if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata'; fi && \
+    RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\" $branches" \
     cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" && \
     mkdir -p /image/etc /image/usr/local/bin && \
     mkdir -m 1777 /image/tmp && \

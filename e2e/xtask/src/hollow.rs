@@ -22,6 +22,11 @@ pub struct Programs {
 impl Programs {
     /// Builds and gathers what every run needs, and `rouse`.
     pub fn gather(profile: Profile) -> Result<Self> {
+        Self::around(&programs::build_one(profile, "rouse", "rouse")?)
+    }
+
+    /// Gathers what every run needs around a build of `rouse`.
+    pub fn around(rouse: &Path) -> Result<Self> {
         packages::require(&[packages::SETPRIV])?;
         tools::ensure(&[&catalog::KUBERNETES, &catalog::ETCD])?;
         let gathered = Self { folder: folders::target().join("hollow") };
@@ -34,7 +39,7 @@ impl Programs {
             gathered.link(program, &tools::path(recipe, program)?)?;
         }
         // A copy: a build while the run goes on would change it.
-        gathered.copy("rouse", &programs::build_one(profile, "rouse", "rouse")?)?;
+        gathered.copy("rouse", rouse)?;
         Ok(gathered)
     }
 
@@ -57,11 +62,16 @@ impl Programs {
         Ok(self)
     }
 
-    /// Adds what is measured beside Rouse, and what measures.
+    /// Adds what is measured beside Rouse, what measures, and the build that counts allocations.
     pub fn with_yardstick(self) -> Result<Self> {
-        packages::require(&[packages::NGINX, packages::WRK])?;
         // The build that counts allocations stands where the other stood, and was copied from.
         self.copy("rouse-counting", &programs::build_with("rouse", "rouse", "count-allocations")?)?;
+        self.with_nginx()
+    }
+
+    /// Adds what is measured beside Rouse, and what measures.
+    pub fn with_nginx(self) -> Result<Self> {
+        packages::require(&[packages::NGINX, packages::WRK])?;
         self.link("nginx", &packages::nginx()?)?;
         self.link("wrk", &command::find("wrk").context("wrk is missing")?)?;
         Ok(self)

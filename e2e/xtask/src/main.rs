@@ -13,6 +13,7 @@ mod hollow;
 mod image;
 mod oci;
 mod packages;
+mod profile;
 mod programs;
 mod stage;
 mod suite;
@@ -46,6 +47,8 @@ enum Chore {
     Bench(bench::Arguments),
     /// What must hold for a while, disturbed by a seed: `events`
     Soak(bench::SoakArguments),
+    /// Has `rouse` carry requests and notes which branches it takes, for its optimised builds
+    Profile,
     /// Writes the checked-in files that are made from others
     Generate(generate::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
+        Chore::Profile => profile::run(),
         Chore::Generate(arguments) => generate::run(&arguments),
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),

@@ -1,7 +1,8 @@
 //! Optimised builds of the workspace's programs, all with the same flags, so that they share what is
 //! compiled. Must not know what becomes of a program.
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -47,14 +48,11 @@ fn build_as(
     feature: Option<&str>,
 ) -> Result<Vec<PathBuf>> {
     let target = target()?;
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(folders::workspace());
-    // These would replace the flags below, which make the program static.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(flags_variable(&target), STATIC_FLAGS);
-    // With an explicit target the flags don't reach build scripts and procedural macros, which
-    // can't be static.
-    cargo.args(["build", "--profile", profile.as_str(), "--target", &target]);
+    let mut flags = STATIC_FLAGS.to_owned();
+    if matches!(profile, Profile::Dist) {
+        let _ = write!(flags, " -C profile-use={}", branches().display());
+    }
+    let mut cargo = cargo_build(profile, &target, &flags);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
     }
@@ -62,6 +60,38 @@ fn build_as(
     command::run(&mut cargo)?;
     let folder = folder(profile, &target);
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
+}
+
+/// Builds `rouse` as it is handed out, but so that it counts how often each branch is taken, into
+/// `counts`; gives its path, in a folder of its own.
+pub fn build_counting(folder: &Path, counts: &Path) -> Result<PathBuf> {
+    let target = target()?;
+    // Counters that may be anywhere can be in a file, where they outlive the process.
+    let flags = format!(
+        "{STATIC_FLAGS} -C profile-generate={} -C llvm-args=-runtime-counter-relocation",
+        counts.display()
+    );
+    let mut cargo = cargo_build(Profile::Dist, &target, &flags);
+    cargo.args(["--package", "rouse", "--bin", "rouse", "--target-dir"]).arg(folder);
+    command::run(&mut cargo)?;
+    Ok(folder.join(target).join(Profile::Dist.as_str()).join("rouse"))
+}
+
+/// Where it is kept how often each branch of `rouse` is taken, which `cargo xtask profile` writes.
+pub fn branches() -> PathBuf {
+    folders::workspace().join("operator/rouse.profdata")
+}
+
+fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folders::workspace());
+    // These would replace the flags, which make the program static.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env(flags_variable(target), flags);
+    // With an explicit target the flags don't reach build scripts and procedural macros, which
+    // can't be static.
+    cargo.args(["build", "--profile", profile.as_str(), "--target", target]);
+    cargo
 }
 
 /// Where the static build of a program is, once it was built.
@@ -86,7 +116,7 @@ const STATIC_FLAGS: &str =
     "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
 
 /// What is built for: this machine.
-fn target() -> Result<String> {
+pub fn target() -> Result<String> {
     let told = command::output(Command::new("rustc").arg("-vV"))?;
     Ok(host(&told).context("`rustc -vV` names no host")?.to_owned())
 }
