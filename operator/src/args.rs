@@ -10,9 +10,10 @@ use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
 use rouse_core::function::runtime::Runtimes;
+use rouse_core::kept::KEPT_PORT;
 use rouse_core::letter::LETTERS_PORT;
+use rouse_core::resident::{PodTemplate, Resident, TemplateMistake};
 use rouse_core::scaling::allowance::PodCaps;
-use rouse_core::source::PodTemplate;
 use rouse_core::trigger::HostPolicy;
 
 use crate::otlp;
@@ -54,6 +55,8 @@ pub enum Role {
     Activator(Box<ActivatorArgs>),
     /// Brings the events of one namespace's brokers, buckets, databases and senders to its Functions.
     Source(Box<SourceArgs>),
+    /// Keeps what the pods of one namespace's Functions with source printed, for when they are gone.
+    Keeper(KeeperArgs),
     /// Replays a trace of requests under several scaling policies and compares them.
     ///
     /// A trace has the form of the public Azure Functions trace of 2019: a table of the calls of each
@@ -65,7 +68,7 @@ pub enum Role {
     /// Looks after the dead letters that streams keep.
     #[command(subcommand)]
     Dlq(Errand),
-    /// Shows what a Function printed, by request.
+    /// Shows what a Function printed, by request, also in pods that are gone.
     Logs(LogsArgs),
     /// Questions of users about Functions.
     #[command(flatten)]
@@ -160,12 +163,24 @@ pub struct ControllerArgs {
     pub peer_port: u16,
     /// Pod template, as JSON, of the pods that run the sources of Triggers, one in each namespace that
     /// needs it. Without it nobody runs them.
-    #[arg(long, env = "ROUSE_SOURCE_TEMPLATE", value_name = "JSON", value_parser = PodTemplate::parse)]
+    #[arg(long, env = "ROUSE_SOURCE_TEMPLATE", value_name = "JSON", value_parser = parse_source_template)]
     pub source_template: Option<PodTemplate>,
+    /// Pod template, as JSON, of the pods that keep what Functions with source printed, one in each
+    /// namespace that has such Functions. Without it nobody keeps it.
+    #[arg(long, env = "ROUSE_KEEPER_TEMPLATE", value_name = "JSON", value_parser = parse_keeper_template)]
+    pub keeper_template: Option<PodTemplate>,
     /// Table, as JSON, of the runtimes that Functions with `spec.source` can name: for each its image
     /// and the command that starts the code, for all contracts or for each. Without it there are none.
     #[arg(long, env = "ROUSE_RUNTIMES", value_name = "JSON", value_parser = Runtimes::parse)]
     pub runtimes: Option<Runtimes>,
+}
+
+fn parse_source_template(text: &str) -> Result<PodTemplate, TemplateMistake> {
+    PodTemplate::parse(Resident::Source, text)
+}
+
+fn parse_keeper_template(text: &str) -> Result<PodTemplate, TemplateMistake> {
+    PodTemplate::parse(Resident::Keeper, text)
 }
 
 /// What an activator is told.
@@ -262,6 +277,30 @@ pub struct SourceArgs {
     /// Addresses of the node that the pod is on: forbidden too.
     #[arg(long, env = "HOST_IP", value_delimiter = ',', value_parser = parse_range)]
     pub host_ip: Vec<IpNet>,
+}
+
+/// What a keeper is told.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// Namespace whose Functions it serves: its own.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// UID of this process's pod.
+    #[arg(long, env = "POD_UID")]
+    pub pod_uid: String,
+    /// Folder in which lines are kept.
+    #[arg(long, env = "ROUSE_KEPT", default_value = "/var/lib/rouse/kept")]
+    pub kept: PathBuf,
+    /// Port at which it is asked for lines, on the loopback address alone: whoever asks comes by way of
+    /// the API server (`pods/portforward`), which says who may.
+    #[arg(long, env = "ROUSE_KEPT_PORT", default_value_t = KEPT_PORT)]
+    pub kept_port: u16,
+    /// Address at which the next keeper of the namespace takes over what is kept.
+    #[arg(long, env = "ROUSE_HEIR_ADDR", default_value = "0.0.0.0:8086")]
+    pub heir_addr: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "ROUSE_ADMIN_ADDR", default_value = "0.0.0.0:9090")]
+    pub admin_addr: SocketAddr,
 }
 
 /// Memory that is counted on where the container has no limit.

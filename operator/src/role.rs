@@ -5,9 +5,16 @@ mod controller;
 pub mod deploy;
 pub mod dlq;
 pub mod inspect;
+mod keeper;
 pub mod logs;
+mod loopback;
 mod simulate;
 mod source;
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
 
 use crate::args::{Cli, Role};
 use crate::shutdown::Shutdown;
@@ -27,6 +34,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Controller(args) => controller::run(*args, stay()?).await,
         Role::Activator(args) => Box::pin(activator::run(*args, stay()?)).await,
         Role::Source(args) => source::run(*args, stay()?).await,
+        Role::Keeper(args) => keeper::run(args, stay()?).await,
         Role::Simulate(args) => simulate::run(&args),
         Role::Dlq(errand) => {
             provide_tls()?;
@@ -45,6 +53,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             inspect::run(&question).await
         }
     }
+}
+
+/// Opens a port.
+async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("opening the {name} port {address}"))
 }
 
 fn provide_tls() -> anyhow::Result<()> {

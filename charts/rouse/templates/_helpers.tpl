@@ -224,9 +224,13 @@ spec:
     {{- end }}
 {{- end }}
 
-{{/* The pod template of the pods that run sources, which the controller takes as JSON. */}}
-{{- define "rouse.sourceTemplate" -}}
-{{- $role := .Values.source -}}
+{{/*
+The pod template of what Rouse runs in namespaces of tenants, which the controller takes as JSON. Takes
+(dict "root" $ "role" "source"), and beside it "args", "env" and "ports" (YAML lists), "grace" (seconds)
+and, where there are any, "mounts" and "volumes" (YAML lists).
+*/}}
+{{- define "rouse.residentTemplate" -}}
+{{- $role := index .root.Values .role -}}
 metadata:
   labels:
     app.kubernetes.io/part-of: rouse
@@ -238,11 +242,11 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: rouse-source
+  serviceAccountName: rouse-{{ .role }}
   automountServiceAccountToken: true
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 40
-  {{- with .Values.imagePullSecrets }}
+  terminationGracePeriodSeconds: {{ .grace }}
+  {{- with .root.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -256,41 +260,27 @@ spec:
     seccompProfile:
       type: RuntimeDefault
   containers:
-    - name: source
-      image: {{ include "rouse.image" . | quote }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
+    - name: {{ .role }}
+      image: {{ include "rouse.image" .root | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args:
-        - source
-        - --activator-host={{ include "rouse.activatorHost" . }}
-        - --secrets=/var/run/secrets/rouse.dev/source
-        - --doors-addr=0.0.0.0:8083
+        - {{ .role }}
+        {{- .args | nindent 8 }}
         - --admin-addr=0.0.0.0:9090
-        {{- range $role.addresses.allowed }}
-        - --allow-address={{ . }}
-        {{- end }}
-        {{- range $role.addresses.forbidden }}
-        - --forbid-address={{ . }}
-        {{- end }}
-        - --log={{ .Values.log.format }}
-        - {{ printf "--log-filter=%s" .Values.log.filter | quote }}
+        - --log={{ .root.Values.log.format }}
+        - {{ printf "--log-filter=%s" .root.Values.log.filter | quote }}
       env:
         - name: POD_NAMESPACE
           valueFrom:
             fieldRef:
               apiVersion: v1
               fieldPath: metadata.namespace
-        - name: HOST_IP
-          valueFrom:
-            fieldRef:
-              apiVersion: v1
-              fieldPath: status.hostIPs
+        {{- .env | nindent 8 }}
         {{- with $role.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
-        - name: doors
-          containerPort: 8083
-          protocol: TCP
+        {{- .ports | nindent 8 }}
         - name: admin
           containerPort: 9090
           protocol: TCP
@@ -318,6 +308,14 @@ spec:
         capabilities:
           drop:
             - ALL
+      {{- with .mounts }}
+      volumeMounts:
+        {{- . | nindent 8 }}
+      {{- end }}
+  {{- with .volumes }}
+  volumes:
+    {{- . | nindent 4 }}
+  {{- end }}
   {{- with $role.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -339,9 +337,29 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* CEL: is the object `it` of what runs the sources of a namespace? It has no owner. */}}
-{{- define "rouse.isSource" -}}
-it.metadata.name == 'rouse-source' && it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && it.metadata.?labels[?'app.kubernetes.io/component'].orValue('') == 'source' && it.metadata.?ownerReferences.orValue([]).size() == 0
+{{/* The pod template of the pods that run sources. */}}
+{{- define "rouse.sourceTemplate" -}}
+{{- $args := list (printf "- --activator-host=%s" (include "rouse.activatorHost" .)) "- --secrets=/var/run/secrets/rouse.dev/source" "- --doors-addr=0.0.0.0:8083" -}}
+{{- range .Values.source.addresses.allowed }}{{ $args = append $args (printf "- --allow-address=%s" .) }}{{ end -}}
+{{- range .Values.source.addresses.forbidden }}{{ $args = append $args (printf "- --forbid-address=%s" .) }}{{ end -}}
+{{- $env := "- name: HOST_IP\n  valueFrom:\n    fieldRef:\n      apiVersion: v1\n      fieldPath: status.hostIPs" -}}
+{{- $ports := "- name: doors\n  containerPort: 8083\n  protocol: TCP" -}}
+{{- include "rouse.residentTemplate" (dict "root" . "role" "source" "args" (join "\n" $args) "env" $env "ports" $ports "grace" 40) -}}
+{{- end }}
+
+{{/* The pod template of the pods that keep what Functions printed. */}}
+{{- define "rouse.keeperTemplate" -}}
+{{- $args := "- --kept=/var/lib/rouse/kept\n- --heir-addr=0.0.0.0:8086" -}}
+{{- $env := "- name: POD_UID\n  valueFrom:\n    fieldRef:\n      apiVersion: v1\n      fieldPath: metadata.uid" -}}
+{{- $ports := "- name: heir\n  containerPort: 8086\n  protocol: TCP" -}}
+{{- $mounts := "- name: kept\n  mountPath: /var/lib/rouse/kept" -}}
+{{- $volumes := "- name: kept\n  emptyDir: {}" -}}
+{{- include "rouse.residentTemplate" (dict "root" . "role" "keeper" "args" $args "env" $env "ports" $ports "grace" 60 "mounts" $mounts "volumes" $volumes) -}}
+{{- end }}
+
+{{/* CEL: is the object `it` of what Rouse runs in namespaces of tenants? It has no owner. */}}
+{{- define "rouse.isResident" -}}
+it.metadata.name in ['rouse-source', 'rouse-keeper'] && it.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'rouse' && 'rouse-' + it.metadata.?labels[?'app.kubernetes.io/component'].orValue('') == it.metadata.name && it.metadata.?ownerReferences.orValue([]).size() == 0
 {{- end }}
 
 {{/* CEL: does the object `it` carry Rouse's mark, and does a Function control it? */}}

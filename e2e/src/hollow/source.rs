@@ -11,13 +11,15 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use rouse_core::function::names::{LABEL_MANAGED_BY, MANAGED_BY};
-use rouse_core::source::{DOORS_PORT, SOURCE_COMPONENT, SOURCE_CONTAINER, SOURCE_NAME};
+use rouse_core::resident::{DOORS_PORT, LABEL_COMPONENT, Resident};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::process::{Figures, Process};
 use super::{Hollow, NAMESPACE};
 
+/// Name of the pod, its account and its rights.
+const NAME: &str = Resident::Source.name();
 /// How long its token lasts: longer than any run.
 const TOKEN_SECONDS: u32 = 6 * 3600;
 /// Number of its address in the run's block, and its ports.
@@ -110,17 +112,17 @@ fn secrets(hollow: &Hollow) -> PathBuf {
 async fn make_pod(hollow: &Hollow, address: Ipv4Addr) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let pod = json!({
-        "metadata": {"name": SOURCE_NAME, "labels": {
-            "app.kubernetes.io/component": SOURCE_COMPONENT, LABEL_MANAGED_BY: MANAGED_BY,
+        "metadata": {"name": NAME, "labels": {
+            LABEL_COMPONENT: Resident::Source.component(), LABEL_MANAGED_BY: MANAGED_BY,
         }},
-        "spec": {"nodeName": "hollow", "serviceAccountName": SOURCE_NAME, "containers": [{
-            "name": SOURCE_CONTAINER, "image": "rouse",
+        "spec": {"nodeName": "hollow", "serviceAccountName": NAME, "containers": [{
+            "name": Resident::Source.component(), "image": "rouse",
             "ports": [{"name": DOORS_PORT, "containerPort": DOORS}],
         }]},
     });
     pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
     let status = json!({"status": {"phase": "Running", "podIP": address.to_string()}});
-    pods.patch_status(SOURCE_NAME, &PatchParams::default(), &Patch::Merge(status)).await?;
+    pods.patch_status(NAME, &PatchParams::default(), &Patch::Merge(status)).await?;
     Ok(())
 }
 
@@ -129,24 +131,24 @@ async fn token(hollow: &Hollow) -> anyhow::Result<String> {
     let params = PatchParams::apply("hollow").force();
     let accounts: Api<ServiceAccount> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SOURCE_NAME},
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME},
     });
-    accounts.patch(SOURCE_NAME, &params, &Patch::Apply(account)).await?;
+    accounts.patch(NAME, &params, &Patch::Apply(account)).await?;
     let bindings: Api<RoleBinding> = Api::namespaced(hollow.client.clone(), NAMESPACE);
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": SOURCE_NAME},
+        "metadata": {"name": NAME},
         "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SOURCE_NAME,
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME,
         },
         "subjects": [
-            {"kind": "ServiceAccount", "name": SOURCE_NAME, "namespace": NAMESPACE},
+            {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE},
         ],
     });
-    bindings.patch(SOURCE_NAME, &params, &Patch::Apply(binding)).await?;
+    bindings.patch(NAME, &params, &Patch::Apply(binding)).await?;
     let wanted: TokenRequest = serde_json::from_value(json!({
         "spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS},
     }))?;
-    let made = accounts.create_token_request(SOURCE_NAME, &PostParams::default(), &wanted).await?;
+    let made = accounts.create_token_request(NAME, &PostParams::default(), &wanted).await?;
     made.status.and_then(|status| status.token).context("no token was made")
 }

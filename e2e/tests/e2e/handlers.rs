@@ -10,8 +10,15 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use rouse_core::resident::Resident;
+use rouse_crds::v1alpha1::Function;
+use rouse_e2e::activators::is_ready;
 use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{PATIENCE, Scope};
+use rouse_e2e::wait;
+use serde_json::json;
 use tokio::time::{interval, timeout};
 
 use crate::flow::Objects;
@@ -208,34 +215,99 @@ async fn code_that_is_large_is_fetched_from_a_bucket() {
     .await;
 }
 
+/// Sends a request that has an id, of which the handler prints something.
+async fn print(scope: &Scope, id: &str, text: &str) -> anyhow::Result<()> {
+    let request = Request::get(format!("http://{}/?text={text}", scope.cluster.activator))
+        .header(HOST, scope.host("labels"))
+        .header("x-request-id", id);
+    let request = request.body(Full::default())?;
+    let answer = Caller::new(scope.cluster.activator).send(request).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
+}
+
+/// What `rouse logs` says of a request, once `wanted` is in it.
+async fn printed(scope: &Scope, id: &str, wanted: &str) -> anyhow::Result<String> {
+    let mut logs = scope.program()?;
+    logs.args(["logs", "labels", "--request", id, "-n", &scope.namespace]);
+    // The kubelet writes lines down a moment after they were printed.
+    let mut looks = interval(Duration::from_millis(100));
+    let mut last = String::new();
+    let found = async {
+        loop {
+            looks.tick().await;
+            let said = logs.output()?;
+            last = String::from_utf8(said.stdout)?;
+            if last.contains(wanted) {
+                return anyhow::Ok(());
+            }
+            last += &String::from_utf8_lossy(&said.stderr);
+        }
+    };
+    let found = timeout(PATIENCE, found).await;
+    found.with_context(|| format!("the line is not found, but: {last}"))??;
+    Ok(last)
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn what_a_request_printed_is_found_by_its_id() {
     Scope::run("printed", async |scope| {
         scope.deploy("labels", "handlers/labels/lambda-node", &[], &[])?;
-        for (id, text) in [("request-1", "one"), ("request-2", "two")] {
-            let request = Request::get(format!("http://{}/?text={text}", scope.cluster.activator))
-                .header(HOST, scope.host("labels"))
-                .header("x-request-id", id);
-            let request = request.body(Full::default())?;
-            let answer = Caller::new(scope.cluster.activator).send(request).await?;
-            ensure!(answer.status == 200, "{answer:?}");
-        }
-        let mut logs = scope.program()?;
-        logs.args(["logs", "labels", "--request", "request-2", "-n", &scope.namespace]);
-        // The kubelet writes lines down a moment after they were printed.
-        let mut looks = interval(Duration::from_millis(100));
-        let found = async {
-            loop {
-                looks.tick().await;
-                let said = String::from_utf8(logs.output()?.stdout)?;
-                if said.contains("label 1 for two") {
-                    return anyhow::Ok(said);
-                }
-            }
-        };
-        let said = timeout(PATIENCE, found).await.context("the line is not found")??;
+        print(&scope, "request-1", "one").await?;
+        print(&scope, "request-2", "two").await?;
+        let said = printed(&scope, "request-2", "label 1 for two").await?;
         ensure!(!said.contains("for one"), "{said}");
+        Ok(())
+    })
+    .await;
+}
+
+/// The keeper of the namespace, once there is one that is ready, and is not `former`.
+async fn keeper(scope: &Scope, former: Option<&str>) -> anyhow::Result<String> {
+    let mut name = None;
+    let selector = Resident::Keeper.selector();
+    wait::list(&scope.api::<Pod>(), selector, PATIENCE, |pods| {
+        let mut pods = pods.iter().filter(|pod| is_ready(pod));
+        name = pods.find_map(|pod| pod.metadata.name.clone().filter(|it| Some(&**it) != former));
+        name.is_some()
+    })
+    .await?;
+    name.context("the keeper has a name")
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_a_request_printed_is_found_when_its_pod_is_gone_and_the_keeper_was_replaced() {
+    Scope::run("kept", async |scope| {
+        scope.deploy("labels", "handlers/labels/lambda-node", &[], &[])?;
+        let first = keeper(&scope, None).await?;
+        let pods = scope.api::<Pod>();
+
+        // A pod that is deleted right after its answer.
+        print(&scope, "request-1", "one").await?;
+        for pod in scope.pods("labels", PATIENCE, |pods| !pods.is_empty()).await? {
+            let name = pod.metadata.name.context("a pod has a name")?;
+            pods.delete(&name, &DeleteParams::default()).await?;
+            wait::object(&pods, &name, PATIENCE, |pod| pod.is_none()).await?;
+        }
+        printed(&scope, "request-1", "label 1 for one").await?;
+
+        // One that is scaled away.
+        print(&scope, "request-2", "two").await?;
+        let soon = json!({"spec": {"scaling": {"idle": {"after": "1s"}, "stableWindow": "1s"}}});
+        let functions = scope.api::<Function>();
+        functions.patch("labels", &PatchParams::default(), &Patch::Merge(soon)).await?;
+        scope.asleep("labels", PATIENCE).await?;
+        let said = printed(&scope, "request-2", "for two").await?;
+        ensure!(said.lines().count() == said.matches("request-2").count(), "{said}");
+        ensure!(said.matches("for two").count() == 1, "told once: {said}");
+
+        // The keeper goes in order, as when its node is drained: the next one has all.
+        pods.delete(&first, &DeleteParams::default()).await?;
+        keeper(&scope, Some(&first)).await?;
+        printed(&scope, "request-1", "label 1 for one").await?;
+        printed(&scope, "request-2", "for two").await?;
         Ok(())
     })
     .await;

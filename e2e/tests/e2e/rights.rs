@@ -6,11 +6,12 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use rouse_crds::v1alpha1::Trigger;
 use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
-use rouse_e2e::scope::{PATIENCE, Scope, hello};
+use rouse_e2e::scope::{PATIENCE, Scope, hello, hello_code};
+use rouse_e2e::wait;
 use serde_json::{Value, json};
 
 const ROLES: [&str; 2] = ["rouse-controller", "rouse-activator"];
@@ -164,6 +165,45 @@ async fn what_runs_sources_may_tell_how_they_go_and_nothing_else() {
         refused("another role", binding("rouse-source", "rouse-controller").await);
         let accounts: Api<ServiceAccount> = Api::namespaced(controller, namespace);
         refused("another's account", accounts.delete("default", &DeleteParams::default()).await);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_keeps_lines_sees_pods_and_functions_of_its_namespace_and_nothing_else() {
+    Scope::run("keeper-rights", async |scope| {
+        let namespace = scope.namespace.as_str();
+        let files = json!({"files": {"app.txt": "x"}});
+        scope.apply_function("app", hello_code(&files, &json!({}))).await?;
+        // It comes last, after the account and its rights.
+        let deployments = scope.api::<Deployment>();
+        wait::object(&deployments, "rouse-keeper", PATIENCE, |it| it.is_some()).await?;
+        let keeper = scope.cluster.as_account(namespace, "rouse-keeper")?;
+        let pods: Api<Pod> = Api::namespaced(keeper.clone(), namespace);
+        pods.list(&ListParams::default()).await?;
+        let plain = json!({"metadata": {"name": "plain", "namespace": namespace},
+            "spec": {"containers": [{"name": "c", "image": HELLO_IMAGE}]}});
+        let plain: Pod = serde_json::from_value(plain)?;
+        scope.api::<Pod>().create(&PostParams::default(), &plain).await?;
+        refused("a log", pods.logs("plain", &LogParams::default()).await);
+        refused("a new pod", pods.create(&PostParams::default(), &plain).await);
+        let delete = pods.delete("plain", &DeleteParams::default()).await;
+        refused("a pod's end", delete);
+        let secrets: Api<Secret> = Api::namespaced(keeper.clone(), namespace);
+        refused("a Secret", secrets.list(&ListParams::default()).await);
+        let elsewhere: Api<Pod> = Api::namespaced(keeper, "default");
+        refused("another namespace", elsewhere.list(&ListParams::default()).await);
+
+        let controller = scope.cluster.as_role("rouse-controller")?;
+        let mount = json!({"spec": {"template": {"spec": {"volumes": [
+            {"name": "node", "hostPath": {"path": "/"}}]}}}});
+        let mounted = merge::<Deployment>(&controller, namespace, "rouse-keeper", mount).await;
+        refused("a folder of the node", mounted);
+        let account = json!({"spec": {"template": {"spec": {"serviceAccountName": "default"}}}});
+        let other = merge::<Deployment>(&controller, namespace, "rouse-keeper", account).await;
+        refused("another account", other);
         Ok(())
     })
     .await;

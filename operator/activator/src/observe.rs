@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
 use rouse_core::membership::Membership;
-use rouse_core::source::SOURCE_SELECTOR;
+use rouse_core::resident::Resident;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
@@ -56,7 +56,7 @@ pub fn watch_cluster(client: &Client, namespace: &str) -> BoxStream<'static, Obs
     let triggers = Api::<Trigger>::all(client.clone());
     let deployments = Api::<Deployment>::all(client.clone());
     let pods = Api::<Pod>::all(client.clone());
-    let sources = all.clone().labels(SOURCE_SELECTOR);
+    let sources = all.clone().labels(Resident::Source.selector());
     let membership = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     stream::select_all([
         watch(pods.clone(), ours.clone(), PodSeen::of).map(Observation::Pod).boxed(),

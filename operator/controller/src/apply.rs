@@ -1,4 +1,4 @@
-//! Carries plans out: the only writer of Functions' children, and of what runs sources. What the API
+//! Carries plans out: the only writer of Functions' children, and of what runs beside them. What the API
 //! server refuses becomes trouble for the status; what fails otherwise becomes an error, and is tried again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,7 +11,7 @@ use rouse_core::function::names::{
 };
 use rouse_core::function::plan::{ChildKind, Deletion, Outlook, Plan, RevisionStep, Verb, Write};
 use rouse_core::function::status::Trouble;
-use rouse_core::source::{SOURCE_COMPONENT, SourcePlan};
+use rouse_core::resident::{LABEL_COMPONENT, Resident, ResidentPlan};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -35,8 +35,8 @@ pub(crate) struct Applied {
 enum Whose<'a> {
     /// Those of the Function of this name and UID.
     Function { name: &'a str, uid: &'a str },
-    /// Those that run the sources of a namespace.
-    Source,
+    /// Those of what Rouse runs in a namespace.
+    Resident(Resident),
 }
 
 /// Whose plan it is, and what it may use.
@@ -82,18 +82,18 @@ pub(crate) async fn apply(
     Ok(Applied { outlook, trouble, retry_at })
 }
 
-/// Carries out `plan` for the sources of `namespace`; what the API server refused first.
-pub(crate) async fn apply_source(
+/// Carries out `plan` for a resident of `namespace`; what the API server refused first.
+pub(crate) async fn apply_resident(
     context: &Context,
-    namespace: &str,
-    plan: SourcePlan,
+    (resident, namespace): (Resident, &str),
+    plan: ResidentPlan,
 ) -> Result<Option<Trouble>, Error> {
-    let SourcePlan { writes, deletions } = plan;
-    let memory_key = format!("sources of {namespace}");
+    let ResidentPlan { writes, deletions } = plan;
+    let memory_key = format!("{} of {namespace}", resident.name());
     let mut applier = Applier {
         context,
         namespace,
-        whose: Whose::Source,
+        whose: Whose::Resident(resident),
         memory_key: &memory_key,
         trouble: None,
         retry_at: None,
@@ -127,13 +127,13 @@ impl Applier<'_> {
     }
 
     async fn try_write(&self, write: &Write) -> Result<Option<crate::memory::Refusal>, Error> {
-        let (children, sources) = (&self.context.children, &self.context.sources);
+        let (children, residents) = (&self.context.children, &self.context.residents);
         let outcome = match write.kind {
             ChildKind::Deployment => self.send(self.deployments(), write).await?,
             ChildKind::ControllerRevision => self.send(&children.records, write).await?,
             ChildKind::Service => self.send(&children.services, write).await?,
-            ChildKind::ServiceAccount => self.send(&sources.accounts, write).await?,
-            ChildKind::RoleBinding => self.send(&sources.bindings, write).await?,
+            ChildKind::ServiceAccount => self.send(&residents.accounts, write).await?,
+            ChildKind::RoleBinding => self.send(&residents.bindings, write).await?,
         };
         let memory = &self.context.memory;
         Ok(match outcome {
@@ -238,7 +238,7 @@ impl Applier<'_> {
                             "to this Function, and it is left as it is: delete it or give the \
                              Function another name"
                         }
-                        Whose::Source => {
+                        Whose::Resident(_) => {
                             "to Rouse, and it is left as it is: delete it or give it another name"
                         }
                     }
@@ -255,7 +255,7 @@ impl Applier<'_> {
             (Whose::Function { name, .. }, Some(owner)) if owner.name == name => {
                 Holder::Predecessor
             }
-            (Whose::Source, None) if is_of_sources(meta) => Holder::Own,
+            (Whose::Resident(resident), None) if is_of(resident, meta) => Holder::Own,
             _ => Holder::Stranger,
         }
     }
@@ -265,9 +265,9 @@ impl Applier<'_> {
             (Whose::Function { .. }, ChildKind::Deployment) => "TemplateRefused",
             (Whose::Function { .. }, ChildKind::ControllerRevision) => "RecordRefused",
             (Whose::Function { .. }, ChildKind::Service) => "ServiceRefused",
-            (_, ChildKind::ServiceAccount | ChildKind::RoleBinding) | (Whose::Source, _) => {
-                "SourceRefused"
-            }
+            (Whose::Resident(Resident::Keeper), _) => "KeeperRefused",
+            (_, ChildKind::ServiceAccount | ChildKind::RoleBinding)
+            | (Whose::Resident(Resident::Source), _) => "SourceRefused",
         }
     }
 
@@ -275,18 +275,18 @@ impl Applier<'_> {
     fn deployments(&self) -> &Index<Deployment> {
         match self.whose {
             Whose::Function { .. } => &self.context.children.deployments,
-            Whose::Source => &self.context.sources.deployments,
+            Whose::Resident(_) => &self.context.residents.deployments,
         }
     }
 
     async fn delete(&self, deletion: Deletion) -> Result<(), Error> {
-        let (children, sources) = (&self.context.children, &self.context.sources);
+        let (children, residents) = (&self.context.children, &self.context.residents);
         match deletion.kind {
             ChildKind::Deployment => self.remove(self.deployments(), deletion).await,
             ChildKind::ControllerRevision => self.remove(&children.records, deletion).await,
             ChildKind::Service => self.remove(&children.services, deletion).await,
-            ChildKind::ServiceAccount => self.remove(&sources.accounts, deletion).await,
-            ChildKind::RoleBinding => self.remove(&sources.bindings, deletion).await,
+            ChildKind::ServiceAccount => self.remove(&residents.accounts, deletion).await,
+            ChildKind::RoleBinding => self.remove(&residents.bindings, deletion).await,
         }
     }
 
@@ -329,11 +329,11 @@ enum Holder {
     Stranger,
 }
 
-/// Whether it is of what runs sources: by its labels, for it has no owner.
-fn is_of_sources(meta: &ObjectMeta) -> bool {
+/// Whether it is of the resident: by its labels, for it has no owner.
+fn is_of(resident: Resident, meta: &ObjectMeta) -> bool {
     let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name));
     label(LABEL_MANAGED_BY).is_some_and(|value| value == MANAGED_BY)
-        && label("app.kubernetes.io/component").is_some_and(|value| value == SOURCE_COMPONENT)
+        && label(LABEL_COMPONENT).is_some_and(|value| value == resident.component())
 }
 
 /// What became of a write.

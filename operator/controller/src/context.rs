@@ -17,8 +17,8 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::objects::{Deployment, Record, Service};
 use crate::reports::Reports;
+use crate::residents::Residents;
 use crate::run::Config;
-use crate::sources::Sources;
 
 /// Requests to reconcile that may wait on their way to the controller's queue, which drops
 /// duplicates; a full channel makes watches and reports wait, and loses nothing.
@@ -36,7 +36,7 @@ pub(crate) struct Context {
     /// that is kube's controller.
     pub functions_ready: watch::Sender<bool>,
     pub children: Children,
-    pub sources: Sources,
+    pub residents: Residents,
     pub triggers: Index<Trigger>,
     pub pods: Index<Pod>,
     pub memberships: Index<ConfigMap>,

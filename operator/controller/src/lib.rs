@@ -1,4 +1,4 @@
-//! The controller: makes the children of Functions and what runs sources, publishes the membership
+//! The controller: makes the children of Functions and what runs beside them, publishes the membership
 //! of activators and writes all status. It decides nothing itself; decisions are `rouse-core`'s.
 //!
 //! Data moves one way: `watch` fills the stores, `fetch` reads them, `rouse-core` decides, `apply`
@@ -22,9 +22,9 @@ mod propagation;
 mod reconcile_function;
 mod reconcile_trigger;
 mod reports;
+mod residents;
 mod run;
 mod schedules;
-mod sources;
 mod status;
 mod usage;
 mod watch;

@@ -70,7 +70,7 @@ struct Target {
 pub(crate) async fn run(context: Shared) {
     let mut claims = context.claims.subscribe();
     context.triggers.ready().await;
-    context.sources.deployments.ready().await;
+    context.residents.deployments.ready().await;
     let mut functions_ready = context.functions_ready.subscribe();
     // The sender lives as long as the context.
     let _ = functions_ready.wait_for(|ready| *ready).await;
@@ -184,7 +184,7 @@ fn see_pods(
     let now = Instant::now();
     let sources = triggers.iter().filter(|trigger| kind_of(trigger).is_some());
     let namespaces: BTreeSet<String> = sources.map(|trigger| key(trigger).namespace).collect();
-    let is_away = |namespace: &String| !context.sources.is_available(namespace);
+    let is_away = |namespace: &String| !context.residents.is_available(namespace);
     away.retain(|namespace, _| namespaces.contains(namespace) && is_away(namespace));
     for namespace in namespaces.into_iter().filter(is_away) {
         away.entry(namespace).or_insert(now);
@@ -201,7 +201,7 @@ fn source_trouble(
     kind_of(trigger)?;
     let namespace = key(trigger).namespace;
     let is_away = away.get(&namespace).is_some_and(|since| since.elapsed() >= AWAY_GRACE);
-    let pod = match context.sources.refused(&namespace) {
+    let pod = match context.residents.refused(&namespace) {
         Some(trouble) => SourcePod::Refused(trouble),
         None if is_away => SourcePod::Away,
         None => SourcePod::There,

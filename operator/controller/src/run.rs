@@ -1,5 +1,6 @@
 //! Starts the tasks of the controller and waits for the first that should not have ended.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, controller};
 use rouse_core::function::runtime::Runtimes;
 use rouse_core::membership::Membership;
-use rouse_core::source::PodTemplate;
+use rouse_core::resident::{PodTemplate, Resident};
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::Function;
 use rouse_peer::{Activators, Connector, TlsError};
@@ -25,8 +26,8 @@ use crate::index::Index;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reports::{Reports, collector};
+use crate::residents::{self, Residents};
 use crate::schedules::{self, Outside};
-use crate::sources::{self, Sources};
 use crate::{members, reconcile_function, reconcile_trigger, watch as watches};
 
 /// Functions that are reconciled at once: each holds at most one request to the API server.
@@ -49,8 +50,9 @@ pub struct Config {
     pub peer_token_file: PathBuf,
     /// Port on which activators listen for their peers.
     pub peer_port: u16,
-    /// What the chart says of the pods that run sources; none where nobody shall run them.
-    pub source_template: Option<PodTemplate>,
+    /// What the chart says of the pods that Rouse runs in namespaces of tenants, as far as there shall be
+    /// any.
+    pub residents: BTreeMap<Resident, PodTemplate>,
     /// What the chart says of what code is run in.
     pub runtimes: Runtimes,
 }
@@ -130,7 +132,7 @@ pub(crate) fn start(
         functions: store.as_reader(),
         functions_ready: watch::Sender::new(false),
         children: Children::default(),
-        sources: Sources::default(),
+        residents: Residents::default(),
         triggers: Index::default(),
         pods: Index::default(),
         memberships: Index::default(),
@@ -149,13 +151,13 @@ pub(crate) fn start(
     tasks.spawn(watches::watch_triggers(c()).map(|()| "watch of Triggers"));
     tasks.spawn(watches::watch_activators(c()).map(|()| "watch of activators"));
     tasks.spawn(watches::watch_membership(c()).map(|()| "watch of the membership"));
-    let source_deployments = watches::watch_sources(c(), |sources| &sources.deployments);
-    tasks.spawn(source_deployments.map(|()| "watch of Deployments of sources"));
-    let source_accounts = watches::watch_sources(c(), |sources| &sources.accounts);
-    tasks.spawn(source_accounts.map(|()| "watch of ServiceAccounts of sources"));
-    let source_bindings = watches::watch_sources(c(), |sources| &sources.bindings);
-    tasks.spawn(source_bindings.map(|()| "watch of RoleBindings of sources"));
-    tasks.spawn(sources::run(c()).map(|()| "sources"));
+    let deployments = watches::watch_residents(c(), |residents| &residents.deployments);
+    tasks.spawn(deployments.map(|()| "watch of Deployments of residents"));
+    let accounts = watches::watch_residents(c(), |residents| &residents.accounts);
+    tasks.spawn(accounts.map(|()| "watch of ServiceAccounts of residents"));
+    let bindings = watches::watch_residents(c(), |residents| &residents.bindings);
+    tasks.spawn(bindings.map(|()| "watch of RoleBindings of residents"));
+    tasks.spawn(residents::run(c()).map(|()| "residents"));
     tasks.spawn(members::run(c(), published).map(|()| "membership"));
     tasks.spawn(reconcile_trigger::run(c()).map(|()| "triggers"));
     let functions = watches::watch_functions(c(), store);

@@ -12,7 +12,8 @@ use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
 use rouse_core::function::code::seal;
 use rouse_core::function::names::{LABEL_FUNCTION_UID, MEMBERSHIP_CONFIG_MAP};
-use rouse_core::source::{SOURCE_SELECTOR, SourceHealth};
+use rouse_core::resident::RESIDENTS;
+use rouse_core::source::SourceHealth;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde::de::DeserializeOwned;
 
@@ -20,7 +21,7 @@ use crate::context::{Context, Shared, bump};
 use crate::error::chain;
 use crate::index::{Index, ObjectKey, controlling_function};
 use crate::objects::{Child, Deployment, Kind, Record, Service};
-use crate::sources::Sources;
+use crate::residents::Residents;
 use crate::status::own_trigger_status;
 
 /// Objects that may have code in them in one piece of a list: a megabyte each, for a moment.
@@ -165,16 +166,16 @@ fn concerned_function<K: Kind>(child: &Child<K>) -> Option<(String, String)> {
     Some((namespace, name))
 }
 
-/// Watches what runs sources, of one kind.
-pub(crate) async fn watch_sources<K: Kind>(
+/// Watches what Rouse runs in namespaces of tenants, of one kind.
+pub(crate) async fn watch_residents<K: Kind>(
     context: Shared,
-    index: impl Fn(&Sources) -> &Index<Child<K>>,
+    index: impl Fn(&Residents) -> &Index<Child<K>>,
 ) {
     let api: Api<Child<K>> = Api::all(context.client.clone());
-    let config = watcher::Config::default().labels(SOURCE_SELECTOR);
+    let config = watcher::Config::default().labels(RESIDENTS);
     let mut events = follow(&context, api, config, K::KIND.as_str());
     while let Some(event) = events.next().await {
-        index(&context.sources).take(event);
+        index(&context.residents).take(event);
         bump(&context.claims);
     }
 }

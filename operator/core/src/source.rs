@@ -1,8 +1,8 @@
 //! Turns a Trigger whose source speaks to a server, or is called by one, into one whose values are
 //! parsed. Pure.
 
-mod children;
 mod health;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -16,11 +16,8 @@ use crate::filter::{Filter, Mistake};
 use crate::function::FunctionKey;
 use crate::trigger::TriggerKey;
 
-pub use children::{
-    DOORS_PORT, PodTemplate, SECRETS_FOLDER, SOURCE_COMPONENT, SOURCE_CONTAINER, SOURCE_NAME,
-    SOURCE_SELECTOR, SeenChildren, SourcePlan, TemplateMistake, decide_children, secrets_of,
-};
 pub use health::{SourceHealth, SourcePod, trouble_of_source};
+pub use secrets::secrets_of;
 
 /// A Trigger whose source is parsed.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,6 +17,7 @@ mod port;
 mod problem;
 mod process;
 mod proxy;
+mod recent;
 mod serve;
 mod settings;
 mod state;

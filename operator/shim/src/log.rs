@@ -1,5 +1,5 @@
 //! What is said, as lines of JSON on standard output: by the shim itself, and by the language
-//! process. A thread of its own writes them, so that a slow reader holds up who prints and nobody
+//! process. The last ones are kept for who fetches them (`recent`). A thread of its own writes them, so that a slow reader holds up who prints and nobody
 //! else.
 
 use std::io::Write;
@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::recent::Recent;
+
 /// Lines that may wait to be written: 64 of at most 8 KiB of text, half a MiB.
 const WAITING: usize = 64;
 
@@ -18,6 +20,7 @@ const WAITING: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Log {
     lines: mpsc::Sender<Vec<u8>>,
+    recent: Recent,
 }
 
 /// A line.
@@ -58,19 +61,28 @@ impl Log {
             }
         };
         let thread = std::thread::Builder::new().name("log".into()).stack_size(64 << 10);
-        Ok((Self { lines: sender }, thread.spawn(write)?))
+        Ok((Self { lines: sender, recent: Recent::default() }, thread.spawn(write)?))
     }
 
     /// Waits for its place and writes a line.
     pub async fn write(&self, line: Line<'_>) {
+        let line = encode(&line);
+        self.recent.push(&line);
         // The thread ends after all senders have.
-        let _ = self.lines.send(encode(&line)).await;
+        let _ = self.lines.send(line).await;
     }
 
-    /// A line of the shim's own. It is dropped rather than waited for: nothing hangs on it.
+    /// A line of the shim's own. On standard output it is dropped rather than waited for: nothing hangs on it.
     pub fn note(&self, message: &str, fields: Value) {
         let line = Line { stream: "shim", request_id: None, message, partial: false, fields };
-        let _ = self.lines.try_send(encode(&line));
+        let line = encode(&line);
+        self.recent.push(&line);
+        let _ = self.lines.try_send(line);
+    }
+
+    /// The last lines.
+    pub const fn recent(&self) -> &Recent {
+        &self.recent
     }
 }
 

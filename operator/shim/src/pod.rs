@@ -34,6 +34,7 @@ pub async fn live(world: Arc<World>) -> io::Result<()> {
     let reaper = Arc::clone(&world.reaper);
     tokio::spawn(async move { reaper.run().await });
     let (ending, told) = watch::channel(false);
+    let (leaving, over) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let settings = &world.settings;
     let store = Store::new(settings.folder.clone(), settings.digest, settings.code);
@@ -42,7 +43,7 @@ pub async fn live(world: Arc<World>) -> io::Result<()> {
     let control = Arc::new(Control::new(Arc::clone(&world), pushed));
     let listener = serve::open(settings.control_port).await?;
     world.log.note("asked at", json!({"controlPort": listener.local_addr()?.port()}));
-    let (answer, stop) = (Arc::clone(&control), until_told(told.clone()));
+    let (answer, stop) = (Arc::clone(&control), until_told(over));
     let answer = move |request| Arc::clone(&answer).answer(request);
     tasks.spawn(serve::serve(listener, answer, stop, FAREWELL));
 
@@ -57,7 +58,12 @@ pub async fn live(world: Arc<World>) -> io::Result<()> {
     world.board.set(Phase::Ending, "");
     world.log.note("the pod ends", json!({}));
     ending.send_replace(true);
-    end(served, tasks).await;
+    end(served).await;
+    // Who fetches lines gets the last ones before nobody is left to ask.
+    world.log.recent().close();
+    world.log.recent().until_fetched().await;
+    leaving.send_replace(true);
+    while tasks.join_next().await.is_some() {}
     outcome
 }
 
@@ -70,16 +76,14 @@ struct Served {
 }
 
 /// Requests that are under way come to their end, then the language processes do.
-async fn end(served: Option<Served>, mut tasks: JoinSet<()>) {
-    if let Some(Served { server, orders, mut supervisors }) = served {
-        // It ends when all is answered, or the time for that is over.
-        let _ = server.await;
-        for order in &orders {
-            order.terminate().await;
-        }
-        while supervisors.join_next().await.is_some() {}
+async fn end(served: Option<Served>) {
+    let Some(Served { server, orders, mut supervisors }) = served else { return };
+    // It ends when all is answered, or the time for that is over.
+    let _ = server.await;
+    for order in &orders {
+        order.terminate().await;
     }
-    while tasks.join_next().await.is_some() {}
+    while supervisors.join_next().await.is_some() {}
 }
 
 async fn until_told(mut told: watch::Receiver<bool>) {

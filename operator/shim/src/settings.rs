@@ -72,6 +72,8 @@ pub struct Times {
 /// Who it is.
 #[derive(Clone, Debug)]
 pub struct Names {
+    /// UID of the pod: whoever may read pods of the namespace knows it, and nobody else.
+    pub pod: Option<String>,
     /// The Function.
     pub function: String,
     /// Its namespace.
@@ -207,6 +209,7 @@ impl Settings {
             processes: environment.number("ROUSE_PROCESSES", 1usize)?.max(1),
             concurrency: environment.number("ROUSE_PROCESS_CONCURRENCY", 1usize)?.max(1),
             names: Names {
+                pod: get("ROUSE_POD_UID").filter(|uid| !uid.is_empty()),
                 function: get("ROUSE_FUNCTION").unwrap_or_else(|| "function".into()),
                 namespace: text("ROUSE_NAMESPACE"),
                 revision: text("ROUSE_REVISION"),

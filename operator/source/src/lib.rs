@@ -13,8 +13,6 @@ pub mod credentials;
 mod failure;
 mod kinds;
 mod link;
-#[cfg(any(feature = "nats", feature = "webhook"))]
-mod listen;
 mod metrics;
 #[cfg(feature = "nats")]
 pub mod nats;

@@ -18,13 +18,13 @@ use rouse_core::delivery::{Heir, Outcome, Target};
 use rouse_core::event::{CONTENT_TYPE_JSON, CloudEvent, Message, Unreadable, read_events};
 use rouse_core::letter::{Letters, MOST_LETTERS, revive};
 use rouse_core::source::ValidatedSource;
+use rouse_listen::{Reply, say};
 use rouse_peer::{Call, chain};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::kinds::message_of;
-use crate::listen::{self, Reply, say};
 use crate::nats::{Connections, Kept, LettersTo};
 
 /// Content type of an event as one JSON document.
@@ -117,7 +117,7 @@ impl Office {
             let office = office.clone();
             async move { office.answer(request).await }
         };
-        listen::serve(listener, answer, stop).await;
+        rouse_listen::serve(listener, answer, stop).await;
     }
 
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Reply {

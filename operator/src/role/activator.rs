@@ -1,7 +1,6 @@
 //! The activator's process: opens the ports, runs the control side and the server, and stops them
 //! in the order that loses nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -17,6 +16,7 @@ use rouse_activator::upstream::Dialer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::open;
 use crate::admin::{self, Admin};
 use crate::args::{ActivatorArgs, TlsArgs};
 use crate::files;
@@ -110,10 +110,6 @@ fn tell_spans(args: &ActivatorArgs, registry: &mut Registry) -> anyhow::Result<S
         otlp::spawn(endpoint, &args.common.pod_name, (spans.clone(), wakings))?;
     }
     Ok(spans)
-}
-
-async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("opening the {name} port {address}"))
 }
 
 /// The port for callers that speak TLS, where there shall be one.

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rouse_controller::{Config, Metrics};
+use rouse_core::resident::Resident;
 
 use crate::admin::{self, Admin};
 use crate::args::ControllerArgs;
@@ -25,6 +26,10 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()>
         name: LEASE.to_owned(),
         identity: format!("{}_{}", args.common.pod_name, args.common.pod_uid),
     };
+    let residents =
+        [(Resident::Source, args.source_template), (Resident::Keeper, args.keeper_template)];
+    let residents = residents.into_iter().filter_map(|(it, template)| Some((it, template?)));
+    let residents = residents.collect();
     let config = Config {
         namespace: args.common.namespace.clone(),
         pod_name: args.common.pod_name.clone(),
@@ -32,7 +37,7 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()>
         host_policy: args.common.host_policy(),
         peer_token_file: args.common.peer_token_file,
         peer_port: args.peer_port,
-        source_template: args.source_template,
+        residents,
         runtimes: args.runtimes.unwrap_or_default(),
     };
     let stop = shutdown.clone();

@@ -1,13 +1,15 @@
-//! `rouse logs`: what a Function printed, of all its pods and by request. Reads the logs of pods with
-//! the user's own rights, and nothing else.
+//! `rouse logs`: what a Function printed, of all its pods and by request. Reads the logs of pods, and what
+//! the namespace's keeper has of those that are gone, with the user's own rights and nothing else.
 
 pub mod args;
+mod kept;
 mod line;
 
 use std::collections::HashSet;
 
 use anyhow::{Context, anyhow, ensure};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, pin_mut};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -36,16 +38,35 @@ pub async fn run(args: &LogsArgs) -> anyhow::Result<()> {
 
 /// What was printed until now, in the order of time.
 async fn show(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Result<()> {
+    let kept = kept::fetch(&client, namespace, &args.name).await;
+    let (pods, live) = fetch_live(args, client, namespace).await?;
+    ensure!(
+        pods > 0 || !kept.lines.is_empty(),
+        "the Function {} has no pods in namespace {namespace}, and {}",
+        args.name,
+        kept.notes.first().map_or("nothing is kept of any that are gone", String::as_str)
+    );
+    for note in &kept.notes {
+        eprintln!("rouse: {note}");
+    }
+    let mut lines = merge(kept.lines, live);
+    let oldest = args.since.and_then(|age| Timestamp::now().checked_sub(age).ok());
+    lines.retain(|line| is_wanted(line, args) && oldest.is_none_or(|oldest| line.time >= oldest));
+    let first = args.tail.map_or(0, |most| lines.len().saturating_sub(most));
+    let told = lines.iter().skip(first).map(|line| line.render(args.output));
+    output::print(&told.collect::<String>())
+}
+
+/// How many pods there are, and what these printed.
+async fn fetch_live(
+    args: &LogsArgs,
+    client: Client,
+    namespace: &str,
+) -> anyhow::Result<(usize, Vec<Line>)> {
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let selector = format!("{LABEL_FUNCTION}={}", args.name);
     let pods = api.list(&ListParams::default().labels(&selector)).await;
     let pods = pods.map_err(|error| refused(error, "list pods", namespace))?.items;
-    ensure!(
-        !pods.is_empty(),
-        "the Function {} has no pods in namespace {namespace}, and what those printed that are gone is \
-         with the cluster's own log store, if it has one: lines have the field requestId there",
-        args.name
-    );
     let mut lines = Vec::new();
     for pod in &pods {
         for previous in [true, false] {
@@ -64,9 +85,17 @@ async fn show(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Resul
             }
         }
     }
-    lines.retain(|line| is_wanted(line, args));
+    Ok((pods.len(), lines))
+}
+
+/// All lines in the order of time, those once that are both kept and in the log of a pod.
+fn merge(kept: Vec<Line>, live: Vec<Line>) -> Vec<Line> {
+    let key = |line: &Line| (line.pod.clone(), line.written.clone());
+    let known: HashSet<_> = kept.iter().map(key).collect();
+    let mut lines = kept;
+    lines.extend(live.into_iter().filter(|line| !known.contains(&key(line))));
     lines.sort_by_key(|line| line.time);
-    output::print(&lines.iter().map(|line| line.render(args.output)).collect::<String>())
+    lines
 }
 
 /// What is printed, as it comes, until nobody reads any more.
@@ -193,6 +222,39 @@ mod tests {
         };
         assert!(is_wanted(&told("r1"), &args));
         assert!(!is_wanted(&told("r2"), &args));
+    }
+
+    #[test]
+    fn a_line_that_is_kept_and_in_a_pods_log_is_told_once_and_in_its_place() {
+        let text = |second: u8, message: &str| {
+            let time = format!("2026-11-01T10:00:0{second}Z");
+            json!({"time": time, "stream": "stdout", "message": message}).to_string()
+        };
+        let kept = |pod: &str, text: &str| Line::of_shim(pod, text).unwrap();
+        let live = |pod: &str, text: &str| {
+            Line::read(pod, &format!("2026-11-01T10:00:09Z {text}")).unwrap()
+        };
+        let (one, two, three) = (text(1, "one"), text(2, "two"), text(3, "three"));
+        let lines = merge(
+            vec![kept("gone", &two), kept("there", &one)],
+            vec![
+                live("there", &one),
+                live("there", &three),
+                live("there", "plain"),
+                live("there", "plain"),
+            ],
+        );
+        let told: Vec<_> = lines.iter().map(|line| (&*line.pod, &*line.written)).collect();
+        assert_eq!(
+            told,
+            [
+                ("there", &*one),
+                ("gone", &*two),
+                ("there", &*three),
+                ("there", "plain"),
+                ("there", "plain"),
+            ]
+        );
     }
 
     #[test]

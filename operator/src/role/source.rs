@@ -1,7 +1,7 @@
 //! The process of a namespace's sources: opens the ports, runs what the Triggers ask for, and lets
 //! what is under way end.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,9 +10,9 @@ use rouse_peer::Activators;
 use rouse_source::address::Policy;
 use rouse_source::credentials::Secrets;
 use rouse_source::{Means, Metrics, Supervisor};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::open;
 use crate::admin::{self, Admin};
 use crate::args::SourceArgs;
 use crate::shutdown::Shutdown;
@@ -31,8 +31,8 @@ pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         _ => None,
     });
     admin::spawn(args.admin_addr, Admin { registry, unready }).await?;
-    let doors = open(args.doors_addr).await?;
-    let letters = open((Ipv4Addr::LOCALHOST, args.letters_port).into()).await?;
+    let doors = open("doors", args.doors_addr).await?;
+    let letters = open("letters", (Ipv4Addr::LOCALHOST, args.letters_port).into()).await?;
     let means = Means::new(Secrets::below(&args.secrets), policy(&args));
     let caller = Arc::new(Activators::new(&args.activator_host));
     let supervisor = Supervisor {
@@ -50,11 +50,6 @@ pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         means.serve_letters(letters, shutdown),
     );
     Ok(())
-}
-
-async fn open(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("opening the port {address}"))
 }
 
 /// Where sources may connect, by what the administrator and Kubernetes say.

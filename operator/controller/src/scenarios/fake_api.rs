@@ -479,10 +479,20 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-/// Label selectors of the forms `key` and `key=value`, and the field selector for a name.
+/// Label selectors of the forms `key`, `key=value` and, as the last, `key in (a,b)`, and the field
+/// selector for a name.
 fn selects(query: &BTreeMap<String, String>, object: &Value) -> bool {
     let labels = &object["metadata"]["labels"];
     let selector = query.get("labelSelector").map(String::as_str).unwrap_or_default();
+    let (selector, listed) = match selector.rsplit_once(" in (") {
+        Some((terms, values)) => {
+            let (terms, key) = terms.rsplit_once(',').unwrap_or(("", terms));
+            (terms, Some((key, values.trim_end_matches(')'))))
+        }
+        None => (selector, None),
+    };
+    let by_list =
+        listed.is_none_or(|(key, values)| values.split(',').any(|it| labels[key] == json!(it)));
     let by_labels = selector.split(',').filter(|term| !term.is_empty()).all(|term| {
         match term.split_once('=') {
             Some((key, value)) => labels[key] == json!(value),
@@ -492,7 +502,7 @@ fn selects(query: &BTreeMap<String, String>, object: &Value) -> bool {
     let by_name = query.get("fieldSelector").is_none_or(|selector| {
         selector.strip_prefix("metadata.name=") == object["metadata"]["name"].as_str()
     });
-    by_labels && by_name
+    by_labels && by_list && by_name
 }
 
 fn event(change: &Change) -> Bytes {
@@ -540,7 +550,8 @@ fn parse_query(query: &str) -> BTreeMap<String, String> {
 
 fn decode(text: &str) -> String {
     let mut out = String::new();
-    let mut rest = text;
+    let text = text.replace('+', " ");
+    let mut rest = text.as_str();
     while let Some((head, tail)) = rest.split_once('%') {
         out.push_str(head);
         let code = u8::from_str_radix(&tail[..2], 16).unwrap();

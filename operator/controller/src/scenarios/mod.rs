@@ -3,6 +3,7 @@
 
 mod fake_api;
 mod functions;
+mod keepers;
 mod membership;
 mod propagation;
 mod schedules;
@@ -21,7 +22,7 @@ use rouse_core::function::runtime::Runtimes;
 use rouse_core::function::{FunctionKey, revision_hash, validate};
 use rouse_core::membership::Membership;
 use rouse_core::report::{FunctionReport, ReportLine, RevisionReport, Routed};
-use rouse_core::source::PodTemplate;
+use rouse_core::resident::{PodTemplate, Resident};
 use rouse_core::trigger::HostPolicy;
 use rouse_crds::v1alpha1::{Function, LastError};
 use rouse_peer::testing::Tokens;
@@ -61,7 +62,7 @@ fn config() -> Config {
         },
         peer_token_file: "/nonexistent".into(),
         peer_port: 8082,
-        source_template: PodTemplate::parse(&template().to_string()).ok(),
+        residents: residents(),
         runtimes: Runtimes::parse(RUNTIMES).unwrap(),
     }
 }
@@ -188,11 +189,16 @@ impl Rig {
     }
 }
 
-/// The pods that run sources, as the chart has them.
-fn template() -> Value {
-    json!({"spec": {
-        "serviceAccountName": "rouse-source", "containers": [{"name": "source", "image": "i"}],
-    }})
+/// The pods that Rouse runs in namespaces of tenants, as the chart has them.
+fn residents() -> BTreeMap<Resident, PodTemplate> {
+    let template = |resident: Resident| {
+        let template = json!({"spec": {
+            "serviceAccountName": resident.name(),
+            "containers": [{"name": resident.component(), "image": "i"}],
+        }});
+        (resident, PodTemplate::parse(resident, &template.to_string()).unwrap())
+    };
+    Resident::ALL.map(template).into()
 }
 
 fn conditions(status: &Value) -> Vec<String> {

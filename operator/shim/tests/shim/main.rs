@@ -7,4 +7,5 @@ mod azure;
 mod code;
 mod http;
 mod lambda;
+mod logs;
 mod rig;

@@ -13,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
 use rouse_core::event::{CloudEvent, Data, Message, read_events, to_binary};
 use rouse_core::webhook::{Refusal, verify};
+use rouse_listen::{Reply, say};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,7 +21,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::intake::{Answer, Fate, Intake};
 use super::{Kind, WebhookSettings};
 use crate::credentials::Secrets;
-use crate::listen::{self, Reply, say};
 
 /// How long a body may take to come.
 const BODY: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ pub async fn serve(listener: TcpListener, doors: Doors, stop: watch::Receiver<bo
         let doors = doors.clone();
         async move { doors.answer(request).await }
     };
-    listen::serve(listener, answer, stop).await;
+    rouse_listen::serve(listener, answer, stop).await;
 }
 
 /// Where a source is reached.

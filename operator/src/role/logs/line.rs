@@ -14,6 +14,8 @@ pub struct Line {
     pub time: Timestamp,
     /// The pod.
     pub pod: String,
+    /// As the pod wrote it.
+    pub written: String,
     fields: Map<String, Value>,
 }
 
@@ -22,13 +24,18 @@ impl Line {
     pub fn read(pod: &str, told: &str) -> Option<Self> {
         let (time, text) = told.split_once(' ').unwrap_or((told, ""));
         let told: Timestamp = time.parse().ok()?;
-        let structured = serde_json::from_str(text).ok().filter(|fields: &Map<String, Value>| {
-            fields.contains_key("stream") && fields.contains_key("message")
-        });
+        let fields = structured(text);
         let fields =
-            structured.unwrap_or_else(|| Map::from_iter([("message".to_owned(), json!(text))]));
-        let own = fields.get("time").and_then(Value::as_str).and_then(|time| time.parse().ok());
-        Some(Self { time: own.unwrap_or(told), pod: pod.to_owned(), fields })
+            fields.unwrap_or_else(|| Map::from_iter([("message".to_owned(), json!(text))]));
+        let time = own_time(&fields).unwrap_or(told);
+        Some(Self { time, pod: pod.to_owned(), written: text.to_owned(), fields })
+    }
+
+    /// Of what a pod's shim wrote; none where it was none, which tells no time.
+    pub fn of_shim(pod: &str, text: &str) -> Option<Self> {
+        let fields = structured(text)?;
+        let time = own_time(&fields)?;
+        Some(Self { time, pod: pod.to_owned(), written: text.to_owned(), fields })
     }
 
     /// Whether it is of the request; of one that can't be told it is not.
@@ -68,6 +75,17 @@ impl Line {
             }
         }
     }
+}
+
+/// The fields of a line that a shim wrote.
+fn structured(text: &str) -> Option<Map<String, Value>> {
+    let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+    (fields.contains_key("stream") && fields.contains_key("message")).then_some(fields)
+}
+
+/// When the shim wrote it.
+fn own_time(fields: &Map<String, Value>) -> Option<Timestamp> {
+    fields.get("time")?.as_str()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -57,7 +57,10 @@ pub(super) fn variables(
     let variable = |(name, value): (&str, Option<String>)| {
         value.map(|value| json!({"name": format!("{OWN}{name}"), "value": value}))
     };
-    values.into_iter().filter_map(variable).collect()
+    // By the pod's UID it knows who may have its lines (`core/src/kept.rs`).
+    let uid = json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}});
+    let uid = json!({"name": format!("{OWN}POD_UID"), "valueFrom": uid});
+    values.into_iter().filter_map(variable).chain([uid]).collect()
 }
 
 /// The port at which the shim takes code and answers how it goes.

@@ -24,10 +24,10 @@ const HEAD: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(20);
 
 /// What is answered.
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Full<Bytes>>;
 
 /// An answer of one line.
-pub(crate) fn say(status: StatusCode, text: &str) -> Reply {
+pub fn say(status: StatusCode, text: &str) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *reply.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -36,7 +36,7 @@ pub(crate) fn say(status: StatusCode, text: &str) -> Reply {
 }
 
 /// Serves until `stop` turns true, and those inside are answered.
-pub(crate) async fn serve<A, F>(listener: TcpListener, answer: A, stop: watch::Receiver<bool>)
+pub async fn serve<A, F>(listener: TcpListener, answer: A, stop: watch::Receiver<bool>)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,

@@ -1,0 +1,122 @@
+//! The way to a port that a pod of Rouse's opens in a namespace of tenants on its loopback address: it
+//! leads through the API server, which says who may take it (`pods/portforward`).
+
+use anyhow::{Context, anyhow};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Portforwarder};
+use kube::client::UpgradeConnectionError;
+use kube::{Api, Client, ResourceExt};
+use rouse_core::resident::Resident;
+
+/// The way to a pod.
+pub(super) struct Way {
+    sender: SendRequest<Empty<Bytes>>,
+    resident: Resident,
+    /// Ends the forwarding when it is dropped.
+    _forwarder: Portforwarder,
+}
+
+impl Way {
+    /// The way to `port` of the pod that `resident` has in `namespace`; none while no such pod runs.
+    pub async fn reach(
+        client: &Client,
+        namespace: &str,
+        (resident, port): (Resident, u16),
+    ) -> anyhow::Result<Option<Self>> {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let list = pods.list(&ListParams::default().labels(resident.selector())).await;
+        let list = list.map_err(|error| refused(error, "list pods", namespace))?;
+        let running = list.items.iter().filter(|pod| is_running(pod));
+        // One that has just come may have to take over from one that is about to go.
+        let Some(pod) = running.max_by_key(|pod| is_ready(pod)) else { return Ok(None) };
+        let forwarding = pods.portforward(&pod.name_any(), &[port]).await;
+        let mut forwarder =
+            forwarding.map_err(|error| refused(error, "forward ports of pods", namespace))?;
+        let stream = forwarder.take_stream(port).context("a port that was asked for")?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.context("greeting")?;
+        // Its end is seen by whoever sends.
+        tokio::spawn(connection);
+        Ok(Some(Self { sender, resident, _forwarder: forwarder }))
+    }
+
+    /// Asks the pod.
+    pub async fn ask(&mut self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let broke = format!(
+            "asking the {} pod: the connection broke off; try again, and see whether the pod is of \
+             this version of Rouse",
+            self.resident.component()
+        );
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.body(Empty::new()).context("writing the question")?;
+        self.sender.ready().await.with_context(|| broke.clone())?;
+        let answer = self.sender.send_request(request).await.with_context(|| broke.clone())?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.context(broke)?.to_bytes();
+        Ok((status, body))
+    }
+}
+
+/// Whether it runs. That it is ready, the kubelet says a second late.
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// What an answer of the API server means for the user.
+fn refused(error: kube::Error, verb: &str, namespace: &str) -> anyhow::Error {
+    let status = match &error {
+        kube::Error::Api(status) => Some(status.code),
+        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) => {
+            Some(status.as_u16())
+        }
+        _ => None,
+    };
+    match status {
+        Some(403) => anyhow!(
+            "you may not {verb} in namespace {namespace}: ask for the role `edit` there, or for \
+             `list` on pods with `get` and `create` on pods/portforward"
+        ),
+        _ => anyhow::Error::new(error).context("reaching a pod by way of the API server"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_is_told_which_right_is_missing() {
+        let upgrade = UpgradeConnectionError::ProtocolSwitch(StatusCode::FORBIDDEN);
+        let error = kube::Error::UpgradeConnection(upgrade);
+        let text = refused(error, "forward ports of pods", "shop").to_string();
+        assert!(text.starts_with("you may not forward ports of pods in namespace shop"), "{text}");
+        assert!(text.contains("pods/portforward"), "{text}");
+    }
+
+    #[test]
+    fn only_a_pod_that_runs_and_stays_is_asked() {
+        let pod = |phase: &str, leaves: Option<&str>| {
+            let pod = json!({
+                "metadata": {"deletionTimestamp": leaves},
+                "status": {"phase": phase},
+            });
+            is_running(&serde_json::from_value(pod).unwrap())
+        };
+        assert!(pod("Running", None));
+        assert!(!pod("Pending", None));
+        assert!(!pod("Running", Some("2026-11-01T00:00:00Z")));
+    }
+}
