@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::time::{interval, timeout};
 
 use crate::flow::Objects;
+use crate::sources::Nats;
 
 /// The beginning of every picture.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -174,6 +175,40 @@ async fn a_custom_handler_of_azure_draws_a_label() {
             answer.header("set-cookie").context("a cookie")?.starts_with("seen=5"),
             "{answer:?}"
         );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_an_app_of_azure_sends_to_a_queue_comes_back_to_it_and_the_clock_calls_it_too() {
+    Scope::run("azure-app", async |scope| {
+        let nats = Nats::start(&scope).await?;
+        nats.keep("orders", "orders").await?;
+        scope.deploy("shop", "handlers/orders/azure-node", &[], &[])?;
+        scope.trigger_is("shop-take", "True", "Connected").await?;
+        let request = Request::post(format!("http://{}/api/orders", scope.cluster.activator))
+            .header(HOST, scope.host("shop"))
+            .body(Full::new(Bytes::from_static(br#"{"orders": ["hat", "coat"]}"#)))?;
+        let caller = Caller::new(scope.cluster.activator);
+        let answer = caller.send(request).await?;
+        ensure!(answer.status == 202, "{answer:?}");
+        let mut looks = interval(Duration::from_millis(200));
+        let mut last = serde_json::Value::Null;
+        let all_done = async {
+            loop {
+                looks.tick().await;
+                let seen = caller.get(&scope.host("shop"), "/api/seen").await?;
+                last = serde_json::from_slice(&seen.body).unwrap_or_default();
+                let taken = last["taken"].as_array().map_or(0, Vec::len);
+                if taken >= 2 && last["ticks"].as_u64() > Some(0) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        timeout(PATIENCE, all_done).await.with_context(|| format!("it saw only {last}"))??;
+        ensure!(last["taken"] == json!(["hat", "coat"]), "{last}");
         Ok(())
     })
     .await;

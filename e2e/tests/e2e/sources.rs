@@ -22,13 +22,13 @@ pub const SOURCES: &str = "app.kubernetes.io/component=source";
 const SECRET_PATIENCE: Duration = Duration::from_mins(3);
 
 /// A server of NATS in the test's namespace, as `nats://nats.NAMESPACE:4222`.
-struct Nats {
+pub struct Nats {
     context: jetstream::Context,
     url: String,
 }
 
 impl Nats {
-    async fn start(scope: &Scope) -> anyhow::Result<Self> {
+    pub async fn start(scope: &Scope) -> anyhow::Result<Self> {
         let container = json!({
             "image": NATS_IMAGE,
             "args": ["--jetstream", "--store_dir", "/data", "--pid", "/data/nats.pid"],
@@ -50,7 +50,12 @@ impl Nats {
     }
 
     async fn stream(&self, name: &str) -> anyhow::Result<()> {
-        let subjects = vec![format!("{name}.*")];
+        self.keep(name, &format!("{name}.*")).await
+    }
+
+    /// Makes a stream that keeps a subject.
+    pub async fn keep(&self, name: &str, subject: &str) -> anyhow::Result<()> {
+        let subjects = vec![subject.to_owned()];
         let config = stream::Config { name: name.into(), subjects, ..Default::default() };
         self.context.create_stream(config).await.map(drop).context("making a stream")
     }

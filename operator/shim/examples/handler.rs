@@ -149,8 +149,11 @@ fn serve(stream: &TcpStream) -> Option<()> {
         let call = String::from_utf8_lossy(&request.body);
         let output =
             format!("{{\"statusCode\":201,\"headers\":{{\"x-path\":{target:?}}},\"body\":{call}}}");
+        // Where there is a binding of that name, two messages go out.
+        let sent = "[\"one\",{\"two\":2}]";
         request.body =
-            format!("{{\"Outputs\":{{\"res\":{output}}},\"Logs\":[\"a line\"]}}").into_bytes();
+            format!("{{\"Outputs\":{{\"res\":{output},\"sent\":{sent}}},\"Logs\":[\"a line\"]}}")
+                .into_bytes();
     }
     match (deed.0, deed.number("large")) {
         ("stream", _) => {

@@ -3,8 +3,9 @@
 
 mod app;
 mod call;
+mod event;
 mod front;
-mod route;
+mod nats;
 
-pub use app::{App, Unfit};
+pub use app::{Ready, Unfit};
 pub use front::Front;

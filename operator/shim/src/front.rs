@@ -6,7 +6,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
-use crate::azure::{self, App, Unfit};
+use crate::azure::{self, Ready, Unfit};
 use crate::events::Events;
 use crate::lambda::{self, LambdaTongue, Line};
 use crate::port::{Opens, PortTongue, Variables};
@@ -46,7 +46,10 @@ impl Front {
             ));
         }
         let app = match contract {
-            Contract::Azure => Some(Arc::new(App::read(&world.settings.folder)?)),
+            Contract::Azure => {
+                let variable = |name: &str| std::env::var(name).ok();
+                Some(Arc::new(Ready::read(&world.settings.folder, variable)?))
+            }
             _ => None,
         };
         let opens = if app.is_some() { Opens::WhenItAnswers } else { Opens::WhenItListens };

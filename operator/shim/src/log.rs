@@ -74,7 +74,12 @@ impl Log {
 
     /// A line of the shim's own. On standard output it is dropped rather than waited for: nothing hangs on it.
     pub fn note(&self, message: &str, fields: Value) {
-        let line = Line { stream: "shim", request_id: None, message, partial: false, fields };
+        self.note_of(None, message, fields);
+    }
+
+    /// The same, of a request.
+    pub fn note_of(&self, request_id: Option<Arc<str>>, message: &str, fields: Value) {
+        let line = Line { stream: "shim", request_id, message, partial: false, fields };
         let line = encode(&line);
         self.recent.push(&line);
         let _ = self.lines.try_send(line);

@@ -2,6 +2,7 @@
 //! changed.
 
 pub mod args;
+mod azure;
 mod detect;
 mod folder;
 mod pack;
@@ -44,14 +45,28 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let source = source(args, &found, &code).await?;
     let mut function = manifest.with_source(&source)?;
     function["metadata"]["name"] = json!(name);
+    let triggers = match found.contract {
+        args::Contract::Azure => {
+            let plan = azure::plan(&code, &function, &name)?;
+            plan.said.iter().for_each(|line| say(line));
+            Some(plan.triggers)
+        }
+        _ => None,
+    };
     if args.dry_run {
-        let text = serde_saphyr::to_string(&function).context("writing the Function as YAML")?;
-        return output::print(&text);
+        let all = [&function].into_iter().chain(triggers.iter().flatten());
+        let texts = all.map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
+        return output::print(&texts.context("writing the Function as YAML")?.join("---\n"));
     }
-    submit(args, &name, function).await
+    submit(args, &name, function, triggers).await
 }
 
-async fn submit(args: &DeployArgs, name: &str, mut function: Value) -> anyhow::Result<()> {
+async fn submit(
+    args: &DeployArgs,
+    name: &str,
+    mut function: Value,
+    triggers: Option<Vec<Value>>,
+) -> anyhow::Result<()> {
     let (client, namespace) = connect(&args.cluster).await?;
     let written = function.pointer("/metadata/namespace").and_then(Value::as_str);
     let namespace = match (&args.cluster.namespace, written) {
@@ -59,9 +74,14 @@ async fn submit(args: &DeployArgs, name: &str, mut function: Value) -> anyhow::R
         _ => namespace,
     };
     function["metadata"]["namespace"] = json!(namespace);
-    let api = submit::functions(client, &namespace);
-    let generation = submit::apply(&api, (&namespace, name), &function, args.force).await?;
+    let api = submit::functions(client.clone(), &namespace);
+    let target = ("Function", namespace.as_str(), name);
+    let applied = submit::apply(&api, target, &function, args.force).await?;
     say(&format!("Function {name} in namespace {namespace} is applied"));
+    if let Some(triggers) = &triggers {
+        submit::apply_triggers(client, &applied, triggers, args.force).await?;
+    }
+    let generation = applied.metadata.generation.unwrap_or_default();
     if args.timeout.is_zero() {
         return Ok(());
     }

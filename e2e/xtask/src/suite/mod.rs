@@ -107,7 +107,7 @@ fn servers(report: &mut Report) -> Result<()> {
             test.env("ROUSE_NATS_SERVER", tools::path(&NATS, "nats-server")?);
             test.env("ROUSE_MINIO", tools::path(&MINIO, "minio")?);
             test.env("ROUSE_POSTGRES", packages::postgres()?);
-            test.args(["test", "--workspace", "--lib", "--"]);
+            test.args(["test", "--workspace", "--lib", "--test", "shim", "--"]);
             report.tests(test.args(["--ignored", "nats::", "postgres::", "s3::"]))
         })
         .map(drop)

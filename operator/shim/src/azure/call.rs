@@ -8,10 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use rouse_azure::Output;
 use serde_json::{Map, Value, json};
 
+use super::nats::Message;
 use crate::lambda::{Answer, Malformed, answer};
+
+/// How late a tick must be to be told that it is.
+const PAST_DUE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A request as the handler is told of it.
 pub fn request_of(parts: &Parts, body: &[u8], parameters: &Map<String, Value>) -> Value {
@@ -45,21 +50,59 @@ pub fn message_of(body: &[u8]) -> Value {
     Value::String(Value::String(text).to_string())
 }
 
-/// The tick of a timer.
-pub fn tick_of(now: Timestamp) -> Value {
+/// The tick of a timer that was `due` when it is `now`.
+pub fn tick_of(due: Option<Timestamp>, now: Timestamp) -> Value {
+    let due = due.unwrap_or(now);
+    let late = now.duration_since(due);
     json!({
         "Schedule": {"AdjustForDST": true},
-        "ScheduleStatus": {"Last": now, "LastUpdated": now, "Next": now},
-        "IsPastDue": false,
+        "ScheduleStatus": {"Last": due, "LastUpdated": due, "Next": due},
+        "IsPastDue": late >= PAST_DUE,
     })
 }
 
-/// The whole of what the handler of `function` is sent.
-pub fn call_of(function: &str, trigger: &str, data: &Value, now: Timestamp, id: &str) -> Value {
-    json!({
-        "Data": {trigger: data},
-        "Metadata": {"sys": {"MethodName": function, "UtcNow": now, "RandGuid": id}},
-    })
+/// The whole of what the handler of `function` is sent, with what is `known` beside the data.
+pub fn call_of(
+    (function, trigger): (&str, &str),
+    data: &Value,
+    mut known: Map<String, Value>,
+    (now, id): (Timestamp, &str),
+) -> Value {
+    let sys = json!({"MethodName": function, "UtcNow": now, "RandGuid": id});
+    known.insert("sys".to_owned(), sys);
+    json!({"Data": {trigger: data}, "Metadata": known})
+}
+
+/// The messages that a handler's outputs are for the bindings `outputs`, by the settings that say where
+/// they go. An array is several messages. They are known by `origin`, so that a stream takes those of one
+/// event once, however often it is delivered.
+pub fn messages_of(
+    result: &Map<String, Value>,
+    outputs: &[Output],
+    origin: Option<&str>,
+) -> BTreeMap<String, Vec<Message>> {
+    let named = |name: &str, other: &str| result.get(name).or_else(|| result.get(other));
+    let given = named("Outputs", "outputs");
+    let mut messages: BTreeMap<String, Vec<Message>> = BTreeMap::new();
+    for Output { binding, queue, connection } in outputs {
+        let value = match binding.as_str() {
+            "$return" => named("ReturnValue", "returnValue"),
+            name => given.and_then(|given| given.get(name)),
+        };
+        let values = match value {
+            None | Some(Value::Null) => &[][..],
+            Some(Value::Array(values)) => values.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+        };
+        let of = messages.entry(connection.clone()).or_default();
+        of.extend(values.iter().enumerate().map(|(number, value)| Message {
+            subject: queue.clone(),
+            id: origin.map(|origin| format!("{origin} {binding} {number}")),
+            body: value.as_str().map_or_else(|| value.to_string(), str::to_owned).into_bytes(),
+        }));
+    }
+    messages.retain(|_, messages| !messages.is_empty());
+    messages
 }
 
 /// The answer to a request that a handler's outputs are: that of the binding `output`, or what it
@@ -149,6 +192,54 @@ mod tests {
             })
         );
         assert_eq!(message_of(b"hello"), json!("\"hello\""));
+    }
+
+    #[test]
+    fn outputs_become_messages_of_their_queues() {
+        let output = |binding: &str, connection: &str| Output {
+            binding: binding.into(),
+            queue: format!("queue-of-{binding}"),
+            connection: connection.into(),
+        };
+        let outputs =
+            [output("one", "A"), output("many", "B"), output("$return", "A"), output("no", "C")];
+        let result = json!({
+            "Outputs": {"one": "hello", "many": ["a", {"b": 1}], "res": {"body": "x"}, "no": null},
+            "ReturnValue": 7,
+        });
+        let Value::Object(result) = result else { panic!() };
+        let said = |connection: &str, origin: Option<&str>| {
+            let mut all = messages_of(&result, &outputs, origin);
+            let of = all.remove(connection).unwrap_or_default().into_iter();
+            of.map(|it| (it.subject, it.id, String::from_utf8(it.body).unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let queue = |name: &str| format!("queue-of-{name}");
+        assert_eq!(
+            said("A", None),
+            [(queue("one"), None, "hello".into()), (queue("$return"), None, "7".into())]
+        );
+        assert_eq!(
+            said("B", Some("e 1")),
+            [
+                (queue("many"), Some("e 1 many 0".into()), "a".into()),
+                (queue("many"), Some("e 1 many 1".into()), "{\"b\":1}".into()),
+            ]
+        );
+        assert!(said("C", None).is_empty());
+    }
+
+    #[test]
+    fn a_tick_says_when_it_was_due_and_whether_it_is_late() {
+        let due: Timestamp = "2026-11-01T10:00:00Z".parse().unwrap();
+        let now: Timestamp = "2026-11-01T10:02:00Z".parse().unwrap();
+        let tick = tick_of(Some(due), now);
+        assert_eq!(
+            (&tick["IsPastDue"], &tick["ScheduleStatus"]["Last"]),
+            (&json!(true), &json!(due))
+        );
+        assert_eq!(tick_of(Some(due), due)["IsPastDue"], false);
+        assert_eq!(tick_of(None, now)["IsPastDue"], false);
     }
 
     #[test]

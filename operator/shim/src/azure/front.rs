@@ -8,14 +8,16 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use rouse_azure::{Function, Kind};
 use serde_json::{Map, Value, json};
 
-use super::app::{App, Function, Kind};
-use super::call::{answer_of, call_of, logs_of, message_of, request_of, tick_of};
+use super::app::Ready;
+use super::call::{answer_of, call_of, logs_of, message_of, messages_of, request_of, tick_of};
+use super::event::Event;
 use crate::events::collect;
 use crate::lambda::new_id;
 use crate::problem::{Body, Problem, full, json_response};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, id_of};
 use crate::supervisor::World;
 
 /// The path, as with Azure, by which a function that no request calls is called.
@@ -27,21 +29,21 @@ const HOST_AGENT: HeaderValue = HeaderValue::from_static("Azure-Functions-Host/4
 /// Answers requests by the functions of an app.
 pub struct Front {
     world: Arc<World>,
-    app: Arc<App>,
+    ready: Arc<Ready>,
     proxy: Proxy,
 }
 
 impl Front {
     /// One that calls the handler by `proxy`.
-    pub const fn new(world: Arc<World>, app: Arc<App>, proxy: Proxy) -> Self {
-        Self { world, app, proxy }
+    pub const fn new(world: Arc<World>, ready: Arc<Ready>, proxy: Proxy) -> Self {
+        Self { world, ready, proxy }
     }
 
     /// Answers a request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let answered = match self.find(&request) {
             Ok((name, function, parameters)) => {
-                if self.app.forwards && function.is_plain() {
+                if self.ready.app.forwards && function.is_plain() {
                     self.forward(request).await
                 } else {
                     self.call(name, function, parameters, request).await
@@ -58,7 +60,7 @@ impl Front {
         request: &Request<Incoming>,
     ) -> Result<(&str, &Function, Map<String, Value>), Problem> {
         let path = request.uri().path();
-        let functions = || self.app.functions.iter();
+        let functions = || self.ready.app.functions.iter();
         if let Some(name) = path.strip_prefix(ADMIN) {
             let found = functions().find(|(known, function)| {
                 known.as_str() == name && !matches!(function.kind, Kind::Http { .. })
@@ -71,7 +73,7 @@ impl Front {
         let mut is_method = false;
         let mut found: Vec<_> = functions()
             .filter_map(|(name, function)| {
-                let Kind::Http { route, methods } = &function.kind else { return None };
+                let Kind::Http { route, methods, .. } = &function.kind else { return None };
                 let parameters = route.parameters(path)?;
                 let fits = methods.is_empty() || methods.contains(request.method());
                 is_method |= !fits;
@@ -83,11 +85,12 @@ impl Front {
         if let Some((_, name, function, parameters)) = first {
             return Ok((name, function, parameters));
         }
-        // An event for the only function that takes events needs no path of its own.
-        let mut events = functions().filter(|(_, f)| !matches!(f.kind, Kind::Http { .. }));
-        match (events.next(), events.next()) {
-            (Some((name, function)), None) if path == "/" && request.method() == Method::POST => {
-                Ok((name, function, Map::new()))
+        let event = Event::of(request.headers());
+        let receiver =
+            event.receiver(&self.world.settings.names.function, &self.ready.app.functions);
+        match receiver {
+            Some((name, function)) if path == "/" && request.method() == Method::POST => {
+                Ok((name.as_str(), function, Map::new()))
             }
             _ if is_method => {
                 let method = format!("no function takes {} at {path}", request.method());
@@ -118,12 +121,18 @@ impl Front {
         let (parts, body) = request.into_parts();
         let body = collect(body).await?;
         let (now, id) = (Timestamp::now(), new_id());
+        let event = Event::of(&parts.headers);
+        let mut known = Map::new();
         let data = match &function.kind {
             Kind::Http { .. } => request_of(&parts, &body, &parameters),
-            Kind::Timer => tick_of(now),
-            Kind::Queue => message_of(&body),
+            Kind::Timer(_) => tick_of(event.due(), now),
+            Kind::Queue(_) => {
+                let message = message_of(&body);
+                known = event.metadata(&message);
+                message
+            }
         };
-        let call = call_of(name, &function.trigger, &data, now, &id);
+        let call = call_of((name, &function.trigger), &data, known, (now, &id));
         let response = self.proxy.exchange(told(name, &parts, &call, &id)?).await?;
         let status = response.status();
         let body = response.into_body().collect().await;
@@ -139,8 +148,11 @@ impl Front {
             serde_json::from_slice(&body).map_err(odd)?
         };
         for line in logs_of(&result) {
-            self.world.log.note(&line, json!({"function": name, "invocation": id}));
+            let request = Some(id_of(&parts.headers)).filter(|id| **id != *"-");
+            let fields = json!({"function": name, "invocation": id});
+            self.world.log.note_of(request, &line, fields);
         }
+        self.publish(function, &result, &event).await?;
         match &function.output {
             Some(output) => {
                 let answer = answer_of(result, output);
@@ -149,6 +161,28 @@ impl Front {
             }
             None => Ok(json_response(StatusCode::OK, &json!({}))),
         }
+    }
+
+    /// Sends what a handler gave for queues. Where that fails so does the call, as with Azure.
+    async fn publish(
+        &self,
+        function: &Function,
+        result: &Map<String, Value>,
+        event: &Event,
+    ) -> Result<(), Problem> {
+        // Requests have ids that their callers choose, so only events are known by theirs.
+        let is_event = !matches!(function.kind, Kind::Http { .. });
+        let origin = event.origin().filter(|_| is_event);
+        for (connection, messages) in messages_of(result, &function.queues, origin.as_deref()) {
+            // Servers were found when the app was read.
+            let Some(server) = self.ready.servers.get(&connection) else { continue };
+            let queues: Vec<&str> = messages.iter().map(|message| &*message.subject).collect();
+            let failed = |error| {
+                Problem::Answer(format!("sending to the queue {}: {error}", queues.join(", ")))
+            };
+            server.publish(&messages).await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::{Refused, Store};
 
@@ -104,10 +105,15 @@ async fn ask(url: &Uri, redirected: bool) -> Result<Response<Incoming>, Failed> 
     if !secure {
         return exchange(url, TokioIo::new(stream)).await;
     }
-    let name = ServerName::try_from(bare.to_owned()).map_err(|error| unreachable(url, error))?;
-    let config = tls().map_err(|error| unreachable(url, error))?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    exchange(url, TokioIo::new(stream.map_err(|error| unreachable(url, error))?)).await
+    let stream = secured(stream, bare).await.map_err(|error| unreachable(url, error))?;
+    exchange(url, TokioIo::new(stream)).await
+}
+
+/// A connection to who has a certificate for `host`, from now on encrypted.
+pub async fn secured(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, String> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+    let connector = TlsConnector::from(Arc::new(tls()?));
+    connector.connect(name, stream).await.map_err(|error| error.to_string())
 }
 
 async fn exchange<S>(url: &Uri, stream: S) -> Result<Response<Incoming>, Failed>

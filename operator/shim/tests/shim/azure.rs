@@ -1,5 +1,7 @@
 //! Custom handlers of Azure Functions, with requests passed on and not.
 
+mod nats;
+
 use hyper::Request;
 use serde_json::{Value, json};
 
@@ -25,6 +27,16 @@ fn http(route: Option<&str>) -> Value {
     json!({"bindings": [
         {"type": "httpTrigger", "direction": "in", "name": "req", "methods": ["get", "post"], "route": route},
         {"type": "http", "direction": "out", "name": "res"},
+    ]})
+}
+
+/// Takes requests, answers, and sends to a queue.
+fn sending(connection: &str) -> Value {
+    json!({"bindings": [
+        {"type": "httpTrigger", "direction": "in", "name": "req"},
+        {"type": "http", "direction": "out", "name": "res"},
+        {"type": "queue", "direction": "out", "name": "sent", "queueName": "orders",
+            "connection": connection},
     ]})
 }
 
@@ -68,7 +80,12 @@ async fn timers_and_messages_call_functions_too() {
     assert_eq!(post(port, "/admin/functions/each", "{}").await.status, 200);
     assert_eq!(post(port, "/admin/functions/one", "hello").await.status, 200);
     assert_eq!(post(port, "/admin/functions/none", "hello").await.status, 404);
-    assert_eq!(post(port, "/", "hello").await.status, 404, "which of the two?");
+    assert_eq!(post(port, "/", "hello").await.status, 200, "it is no tick");
+    let tick = |source: &str| {
+        let request = Request::post("/").header("ce-type", "dev.rouse.schedule.tick");
+        call(port, request.header("ce-source", source).body("{}".into()).unwrap())
+    };
+    assert_eq!(tick("/namespaces/a/triggers/function-each").await.status, 200);
     let (_shim, port) = serving(app(&host(true), &[("each", timer)])).await;
     assert_eq!(post(port, "/", "{}").await.status, 200);
 }
@@ -85,7 +102,9 @@ async fn what_is_not_served_is_refused_by_name() {
     for (code, said) in [
         (app(&worker, &[("f", http(None))]), "custom handlers can"),
         (app(&host(true), &[("f", binding("blob", "in"))]), "\"blob\""),
-        (app(&host(true), &[("f", binding("queue", "out"))]), "\"queue\""),
+        (app(&host(true), &[("f", binding("sendGrid", "out"))]), "\"sendGrid\""),
+        (app(&host(true), &[("f", binding("queue", "out"))]), "queueName"),
+        (app(&host(true), &[("f", sending("Nowhere"))]), "nats://nats.shop:4222"),
         (app(&host(true), &[("f", json!({"bindings": []}))]), "exactly one trigger"),
         (app(&host(true), &[]), "no folder with a function.json"),
         (files(&[("a", "b")]), "host.json"),

@@ -77,6 +77,9 @@ impl Handler {
 
 /// What `tree` is, where `given` does not say.
 pub fn detect(tree: &Tree, given: &CodeArgs) -> anyhow::Result<Found> {
+    if given.contract.is_none() && runs_in_its_host(tree) {
+        return Err(rouse_azure::Unfit::Handler.into());
+    }
     let runtime = match &given.runtime {
         Some(runtime) => runtime.clone(),
         None => language(tree)?.runtime().to_owned(),
@@ -162,6 +165,13 @@ fn custom_handler(tree: &Tree) -> Option<String> {
     let host: serde_json::Value = serde_json::from_str(&tree.text("host.json")?).ok()?;
     let program = host.pointer("/customHandler/description/defaultExecutablePath")?;
     program.as_str().map(ToOwned::to_owned)
+}
+
+/// Whether it is an app of Azure Functions whose functions run in the host itself.
+fn runs_in_its_host(tree: &Tree) -> bool {
+    let mut files = tree.0.keys();
+    let is_function = |file: &String| file.ends_with("/function.json") || file == "function_app.py";
+    tree.has("host.json") && custom_handler(tree).is_none() && files.any(is_function)
 }
 
 /// What can be called in the code, the likeliest first.
@@ -342,6 +352,7 @@ mod tests {
             (&[("go.mod", "")], "go build"),
             (&[("README.md", "")], "--runtime"),
             (&[("x.jar", "")], "--handler"),
+            (&[("host.json", "{}"), ("function_app.py", "")], "custom handlers can"),
         ] {
             let error = found(files, &given()).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::{StreamExt, pin_mut};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
-use kube::{Api, Client};
-use rouse_crds::v1alpha1::{ConditionType, Function};
-use serde_json::Value;
+use kube::{Api, Client, ResourceExt};
+use rouse_crds::v1alpha1::{ConditionType, Function, Trigger};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::say;
@@ -18,6 +18,8 @@ use crate::role::inspect::refused;
 
 /// Owner of the fields that are written.
 const MANAGER: &str = "rouse-deploy";
+/// Label with the name of the Function whose app a Trigger is of.
+const LABEL_APP: &str = "rouse.dev/app";
 
 /// What has come of a Function.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,31 +37,75 @@ pub fn functions(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &ApiResource::erase::<Function>(&()))
 }
 
-/// Applies `function`; gives the generation that it has then.
+/// Where Triggers are.
+fn triggers(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &ApiResource::erase::<Trigger>(&()))
+}
+
+/// Applies the Triggers of the app that is `function` in `namespace`, and removes those that an earlier
+/// deployment of it had and this one has not. They go with the Function.
+pub async fn apply_triggers(
+    client: Client,
+    function: &DynamicObject,
+    wanted: &[Value],
+    force: bool,
+) -> anyhow::Result<()> {
+    let namespace = function.namespace().unwrap_or_default();
+    let (api, app) = (triggers(client, &namespace), function.name_any());
+    let owner = json!([{
+        "apiVersion": "rouse.dev/v1alpha1", "kind": "Function",
+        "name": app, "uid": function.uid(),
+    }]);
+    let name_of =
+        |trigger: &Value| trigger["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    for trigger in wanted {
+        let mut trigger = trigger.clone();
+        trigger["metadata"]["ownerReferences"] = owner.clone();
+        trigger["metadata"]["labels"] = json!({LABEL_APP: app});
+        let name = name_of(&trigger);
+        apply(&api, ("Trigger", &namespace, &name), &trigger, force).await?;
+        say(&format!("Trigger {name} is applied"));
+    }
+    let selector = ListParams::default().labels(&format!("{LABEL_APP}={app}"));
+    let place = format!("namespace {namespace}");
+    let there = api.list(&selector).await;
+    for trigger in there.map_err(|error| refused(error, "list triggers", &place))? {
+        let name = trigger.name_any();
+        if wanted.iter().any(|trigger| name_of(trigger) == name) {
+            continue;
+        }
+        let gone = api.delete(&name, &DeleteParams::default()).await;
+        gone.map_err(|error| refused(error, "delete triggers", &place))?;
+        say(&format!("Trigger {name} is removed: the app has no such function any more"));
+    }
+    Ok(())
+}
+
+/// Applies an object of a kind; gives what it is then.
 pub async fn apply(
     api: &Api<DynamicObject>,
-    (namespace, name): (&str, &str),
-    function: &Value,
+    (kind, namespace, name): (&str, &str, &str),
+    object: &Value,
     force: bool,
-) -> anyhow::Result<i64> {
+) -> anyhow::Result<DynamicObject> {
+    let plural = format!("{}s", kind.to_ascii_lowercase());
     let mut params = PatchParams::apply(MANAGER);
     params.force = force;
-    let applied = api.patch(name, &params, &Patch::Apply(function)).await;
-    let applied = applied.map_err(|error| match &error {
+    let applied = api.patch(name, &params, &Patch::Apply(object)).await;
+    applied.map_err(|error| match &error {
         kube::Error::Api(status) if status.code == 403 => anyhow!(
-            "you may not patch functions in namespace {namespace}: ask for the role `edit` there"
+            "you may not patch {plural} in namespace {namespace}: ask for the role `edit` there"
         ),
         kube::Error::Api(status) if status.code == 409 => anyhow!(
-            "others wrote fields of the Function {name} that would be changed; take them with \
+            "others wrote fields of the {kind} {name} that would be changed; take them with \
              --force, or deploy under another --name. The API server says: {}",
             status.message
         ),
         kube::Error::Api(status) if status.code == 422 => {
-            anyhow!("the API server does not take the Function {name}: {}", status.message)
+            anyhow!("the API server does not take the {kind} {name}: {}", status.message)
         }
-        _ => refused(error, "patch functions", &format!("namespace {namespace}")),
-    })?;
-    Ok(applied.metadata.generation.unwrap_or_default())
+        _ => refused(error, &format!("patch {plural}"), &format!("namespace {namespace}")),
+    })
 }
 
 /// Waits until that generation is ready, and gives where it is called.
