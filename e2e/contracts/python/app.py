@@ -1,5 +1,6 @@
 """A handler of Lambda as the tests want one: an echo for events, a few answers for requests."""
 
+import json
 import time
 
 import lib.words
@@ -9,6 +10,8 @@ def handler(event, context):
     http = event.get("requestContext", {}).get("http") if isinstance(event, dict) else None
     if not http or "rawPath" not in event:
         return special(event)
+    if "x-echo" in event["headers"]:
+        return {"statusCode": 200, "body": json.dumps(event)}
     path = event["rawPath"]
     if path == "/fail":
         raise ValueError("on purpose")

@@ -147,6 +147,68 @@ async fn golden(language: Language) {
     assert_eq!(shim.state().await["starts"], 1);
 }
 
+/// The request that a golden event of API Gateway or of a function URL was.
+fn request_of(event: &Value) -> Request<Full<Bytes>> {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let (path, query) = (text("/rawPath"), text("/rawQueryString"));
+    let mut request = Request::builder().method(text("/requestContext/http/method"));
+    request = request.uri(if query.is_empty() { path.into() } else { format!("{path}?{query}") });
+    let told = ["content-length", "user-agent", "x-forwarded-for"];
+    for (name, value) in event["headers"].as_object().into_iter().flatten() {
+        if !told.contains(&name.to_ascii_lowercase().as_str()) {
+            request = request.header(name, value.as_str().unwrap());
+        }
+    }
+    request = request.header("user-agent", text("/requestContext/http/userAgent"));
+    request = request.header("x-forwarded-for", text("/requestContext/http/sourceIp"));
+    for cookie in event["cookies"].as_array().into_iter().flatten() {
+        request = request.header("cookie", cookie.as_str().unwrap());
+    }
+    // The events leave out what their bodies are.
+    let request = request.header("content-type", "text/plain").header("x-echo", "1");
+    request.body(text("/body").to_owned().into()).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs the vendor's client"]
+async fn golden_requests_become_the_events_that_aws_makes_of_them() {
+    let (_shim, port) = start(python(), &[]).await;
+    let mut seen = 0;
+    for entry in clients("go").join("events").read_dir().unwrap().map(Result::unwrap) {
+        let text = std::fs::read(entry.path()).unwrap();
+        let Ok(event) = serde_json::from_slice::<Value>(&text) else { continue };
+        // What asks whether a request is allowed is none.
+        if event.get("rawPath").is_none() || event.get("type").is_some() {
+            continue;
+        }
+        let name = entry.path().display().to_string();
+        let answer = call(port, request_of(&event)).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let got = answer.json();
+        for path in [
+            "/version",
+            "/rawPath",
+            "/rawQueryString",
+            "/cookies",
+            "/queryStringParameters",
+            "/body",
+            "/isBase64Encoded",
+            "/requestContext/http",
+        ] {
+            let absent = |value: Option<&Value>| value.cloned().unwrap_or_default();
+            assert_eq!(absent(got.pointer(path)), absent(event.pointer(path)), "{name}: {path}");
+        }
+        for (header, value) in event["headers"].as_object().unwrap() {
+            let header = header.to_ascii_lowercase();
+            if !["content-length", "x-forwarded-for", "cookie"].contains(&header.as_str()) {
+                assert_eq!(got["headers"][&header], *value, "{name}: {header}");
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "only {seen} requests");
+}
+
 /// A document without members that are null: the client for Java leaves them out for handlers that
 /// take any object.
 fn without_nulls(value: Value) -> Value {
