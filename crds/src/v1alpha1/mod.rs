@@ -38,7 +38,7 @@ pub use nats::{
     JetStreamSource, NatsCredentials, NatsDeadLetters, NatsServer, NatsSubject, NatsTrigger,
 };
 pub use postgres::{PostgresOperation, PostgresTable, PostgresTrigger};
-pub use s3::{S3Credentials, S3Event, S3Start, S3Trigger};
+pub use s3::{S3Credentials, S3Event, S3Notifications, S3Start, S3Trigger};
 pub use scaling::{Buffer, Concurrency, Economy, Idle, IdlePolicy, Scaling, Timeouts};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleStatus, ScheduleTrigger};
 pub use source::{SecretKey, SourceError, SourceStatus, SourceTls};

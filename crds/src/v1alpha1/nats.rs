@@ -11,7 +11,7 @@ use super::source::{SecretKey, SourceTls};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.jetStream) != has(self.subject)")
-    .message("a source nats needs exactly one of nats.jetStream and nats.subject"))]
+    .message("exactly one of nats.jetStream and nats.subject is needed"))]
 pub struct NatsTrigger {
     /// Where the servers are.
     #[serde(flatten)]

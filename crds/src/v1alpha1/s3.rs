@@ -1,8 +1,11 @@
 //! Triggers that call when objects of a bucket come or go.
 
 use kube::KubeSchema;
+use schemars::Schema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::nats::NatsTrigger;
 use super::source::{SecretKey, SourceTls};
 use super::webhook::Entrance;
 
@@ -55,10 +58,10 @@ pub struct S3Trigger {
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')")
         .message("s3.interval must be between 5s and 24h"))]
     pub interval: String,
-    /// Where the server sends its notifications by HTTP, in the shape of S3, as MinIO and Ceph do; it
-    /// is answered when the Function is done. Default: nowhere, the list finds all.
+    /// How the server tells of objects, in the shape of S3, as MinIO and Ceph do: by HTTP, to `host`
+    /// and `path` with a `token`, or through NATS (`nats`). Default: not at all, the list finds all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notifications: Option<Entrance>,
+    pub notifications: Option<S3Notifications>,
     /// Bucket of the same server in which Rouse keeps, below `.rouse/` and the Trigger's UID, which
     /// objects were told of: some hundred bytes for each, written ten seconds late at most. The access
     /// key must be allowed to read, write and remove objects there; nothing else needs more than to
@@ -86,6 +89,31 @@ fn default_events() -> Vec<S3Event> {
 
 fn default_interval() -> String {
     "5m".into()
+}
+
+/// How a server tells of objects: it sends to a host and path, or publishes in NATS.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = without_default_path)]
+#[x_kube(validation = Rule::new("has(self.nats) ? !(has(self.host) || has(self.path) || has(self.token)) : has(self.host) && has(self.token)")
+    .message("s3.notifications needs exactly one of host and nats: host (with token, maybe path) where the server sends them by HTTP, nats where it publishes them"))]
+pub struct S3Notifications {
+    /// Where it sends them by HTTP. It is answered when the Function is done.
+    #[serde(flatten)]
+    pub http: Option<Entrance>,
+    /// Where it publishes them. A message of a stream (`jetStream`) is acknowledged when the Function
+    /// is done with the object, or the object is no news; of those of a `subject` some may be lost,
+    /// and the list finds what they told of. While nothing is heard the lists go on, and the
+    /// Trigger's conditions say why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsTrigger>,
+}
+
+/// The API server would set a path beside `nats` too, where it means nothing.
+fn without_default_path(schema: &mut Schema) {
+    if let Some(Value::Object(path)) = schema.pointer_mut("/properties/path") {
+        path.remove("default");
+    }
 }
 
 /// An access key.

@@ -46,7 +46,7 @@ pub struct SourceStatus {
     /// The generation of the spec that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Whether the server is there.
+    /// Whether the server is there; with notifications through NATS, whether both servers are.
     #[serde(default)]
     pub connected: bool,
     /// What the server has and the Function is not done with: events, or bytes of a log where

@@ -60,6 +60,15 @@ impl SourceKind {
             Self::CloudEvents(_) => "cloudEvents",
         }
     }
+
+    /// What it reads of NATS: its events, or what tells of them.
+    pub fn nats(&self) -> Option<&NatsTrigger> {
+        match self {
+            Self::Nats(nats) => Some(nats),
+            Self::S3(s3) => s3.notifications.as_ref()?.nats.as_ref(),
+            Self::Postgres(_) | Self::Webhook(_) | Self::CloudEvents(_) => None,
+        }
+    }
 }
 
 /// The host and path at which `trigger` is called by senders of events; none where it is not.
@@ -68,6 +77,7 @@ pub fn door_of(trigger: &Trigger) -> Option<&Address> {
     let webhook = spec.webhook.as_ref().map(|webhook| &webhook.at);
     let entrance = || {
         let notifications = spec.s3.as_ref().and_then(|s3| s3.notifications.as_ref());
+        let notifications = notifications.and_then(|told| told.http.as_ref());
         spec.cloud_events.as_ref().map(|events| &events.at).or(notifications)
     };
     webhook.or_else(|| entrance().map(|entrance| &entrance.at))
@@ -95,7 +105,7 @@ impl ValidatedSource {
         let key = TriggerKey { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
         let uid = meta.uid.as_deref()?.into();
         let parse = || {
-            if let SourceKind::Nats(NatsTrigger { jet_stream: Some(stream), .. }) = &kind {
+            if let Some(NatsTrigger { jet_stream: Some(stream), .. }) = kind.nats() {
                 Start::parse(&stream.start)?;
             }
             let delivery = trigger.spec.delivery.clone().unwrap_or_default();
@@ -186,5 +196,8 @@ mod tests {
         let nats = json!({"servers": ["nats://n"],
             "jetStream": {"stream": "S", "start": "2026-02-30T00:00:00Z"}});
         assert!(matches!(parse(&json!({"nats": nats})), Err(Invalid::Start(_))));
+        let s3 = json!({"endpoint": "http://minio:9000", "bucket": "pictures",
+            "notifications": {"nats": nats}});
+        assert!(matches!(parse(&json!({"nats": null, "s3": s3})), Err(Invalid::Start(_))));
     }
 }

@@ -11,6 +11,10 @@ use rouse_core::source::{SourceKind, ValidatedSource};
 use rouse_crds::v1alpha1::Address;
 #[cfg(feature = "nats")]
 use rouse_crds::v1alpha1::EventFormat;
+#[cfg(any(feature = "nats", feature = "s3"))]
+use rouse_crds::v1alpha1::NatsTrigger;
+#[cfg(feature = "s3")]
+use rouse_crds::v1alpha1::{Entrance, S3Notifications, S3Trigger};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,6 +34,8 @@ pub struct Means {
     nats: crate::nats::Connections,
     #[cfg(any(feature = "postgres", feature = "s3"))]
     policy: Arc<Policy>,
+    #[cfg(feature = "s3")]
+    s3: crate::s3::Servers,
     #[cfg(feature = "webhook")]
     doors: crate::webhook::Doors,
 }
@@ -47,6 +53,8 @@ impl Means {
             nats,
             #[cfg(any(feature = "postgres", feature = "s3"))]
             policy,
+            #[cfg(feature = "s3")]
+            s3: crate::s3::Servers::new(secrets.clone()),
             secrets,
             #[cfg(feature = "webhook")]
             doors: crate::webhook::Doors::default(),
@@ -105,11 +113,8 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
     match &seat.trigger.kind {
         #[cfg(feature = "nats")]
         SourceKind::Nats(nats) => {
-            use crate::nats::{Nats, Settings};
-            let settings = Settings::of(nats, &seat.own_name());
-            let settings = settings.ok_or_else(|| Failure::Invalid("it names no stream".into()))?;
-            let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
-            Ok(seat.run(Nats::new(settings, means.nats())))
+            let source = reader(means, &seat, nats)?;
+            Ok(seat.run(source))
         }
         #[cfg(feature = "postgres")]
         SourceKind::Postgres(postgres) => {
@@ -122,13 +127,7 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
             Ok(seat.run(Postgres::new(settings, means.secrets.clone(), means.policy.clone())))
         }
         #[cfg(feature = "s3")]
-        SourceKind::S3(s3) => {
-            let settings = crate::s3::Settings::of(s3, &seat.trigger.uid, means.policy.clone());
-            let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
-            let at = s3.notifications.as_ref();
-            let (source, door) = crate::s3::open(settings, at, means.secrets.clone());
-            Ok(seat.open(means, source, door.zip(at.map(|entrance| &entrance.at))))
-        }
+        SourceKind::S3(s3) => start_s3(means, seat, s3),
         #[cfg(feature = "webhook")]
         SourceKind::Webhook(webhook) => {
             use crate::webhook::WebhookSettings;
@@ -147,6 +146,70 @@ pub(crate) fn start(means: &Means, seat: Seat<'_>) -> Started {
         #[allow(unreachable_patterns, reason = "all kinds may be there")]
         other => Err(Failure::NotSupported(other.name())),
     }
+}
+
+/// What reads the messages that the Trigger of `seat` names.
+#[cfg(feature = "nats")]
+fn reader(
+    means: &Means,
+    seat: &Seat<'_>,
+    trigger: &NatsTrigger,
+) -> Result<crate::nats::Nats, Failure> {
+    use crate::nats::{Nats, Settings};
+    let settings = Settings::of(trigger, &seat.own_name());
+    let settings = settings.ok_or_else(|| Failure::Invalid("it names no stream".into()))?;
+    let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
+    Ok(Nats::new(settings, means.nats()))
+}
+
+/// The same for objects of a bucket.
+#[cfg(feature = "s3")]
+fn start_s3(means: &Means, seat: Seat<'_>, s3: &S3Trigger) -> Started {
+    use crate::s3::{Notifications, S3, Settings};
+    let settings = Settings::of(s3, &seat.trigger.uid, means.policy.clone());
+    let settings = settings.map_err(|error| Failure::Invalid(error.to_string()))?;
+    let (notifications, door) = match &s3.notifications {
+        None => (None, None),
+        Some(S3Notifications { http: Some(Entrance { at, token }), nats: _ }) => {
+            let (bucket, secrets) = (&settings.scope.bucket, means.secrets.clone());
+            let (told, door) = Notifications::at_door(bucket, token.clone(), secrets);
+            (Some(told), Some((door, at)))
+        }
+        Some(S3Notifications { http: None, nats: Some(nats) }) => {
+            (Some(hear(means, &seat, &settings, nats)?), None)
+        }
+        Some(S3Notifications { http: None, nats: None }) => {
+            return Err(Failure::Invalid("its notifications come by no way".into()));
+        }
+    };
+    Ok(seat.open(means, S3::new(settings, means.s3.clone(), notifications), door))
+}
+
+/// Hears the notifications that a server of S3 publishes.
+#[cfg(all(feature = "nats", feature = "s3"))]
+fn hear(
+    means: &Means,
+    seat: &Seat<'_>,
+    settings: &crate::s3::Settings,
+    trigger: &NatsTrigger,
+) -> Result<crate::s3::Notifications, Failure> {
+    let hearer = crate::s3::Hearer {
+        key: seat.trigger.key.clone(),
+        uid: seat.trigger.uid.clone(),
+        source: format!("/s3/{}", settings.scope.bucket),
+    };
+    Ok(crate::s3::Notifications::through(reader(means, seat, trigger)?, hearer))
+}
+
+/// There is nothing that hears them.
+#[cfg(all(not(feature = "nats"), feature = "s3"))]
+const fn hear(
+    _: &Means,
+    _: &Seat<'_>,
+    _: &crate::s3::Settings,
+    _: &NatsTrigger,
+) -> Result<crate::s3::Notifications, Failure> {
+    Err(Failure::NotSupported("s3.notifications.nats"))
 }
 
 /// What the Function of a Trigger with such a source is sent for `event`. None where this build has no

@@ -7,7 +7,11 @@ use rouse_core::delivery;
 use rouse_core::event::{CloudEvent, Data};
 use tokio::sync::{mpsc, watch};
 
+use crate::runner::Trouble;
 use crate::source::Brought;
+
+/// Orders on their way to a source. More wait at who gives them, who then takes no events.
+const ORDERS: usize = 256;
 
 /// An event in the machine.
 pub(crate) type Held<T> = Arc<delivery::Event<Body<T>>>;
@@ -91,8 +95,10 @@ impl Room {
 /// How a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether it is connected.
+    /// Whether it is connected, to all that it needs.
     pub connected: bool,
+    /// What keeps a part of it from its work, while the rest goes on.
+    pub trouble: Option<Trouble>,
     /// Events, or bytes where events can't be counted, that the server has and that are not
     /// acknowledged.
     pub lag: Option<u64>,
@@ -105,6 +111,27 @@ pub struct Progress {
 pub(crate) struct Allowance {
     pub events: u64,
     pub bytes: u64,
+}
+
+/// A link, and its far end.
+pub(crate) fn linked<T>() -> (Link<T>, Far<T>) {
+    let (allowance, room) = watch::channel(Allowance::default());
+    let (sender, events) = mpsc::unbounded_channel();
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    let (progress, watched) = watch::channel(Progress::default());
+    let brought = Allowance::default();
+    let link = Link { allowance: room, brought, events: sender, orders: ordered, progress };
+    (link, Far { allowance, events, orders, progress: watched })
+}
+
+/// The end of whoever asks a source for events.
+#[derive(Debug)]
+pub(crate) struct Far<T> {
+    pub allowance: watch::Sender<Allowance>,
+    pub events: mpsc::UnboundedReceiver<Vec<Brought<T>>>,
+    /// Dropped, it ends the source.
+    pub orders: mpsc::Sender<Order<T>>,
+    pub progress: watch::Receiver<Progress>,
 }
 
 /// A source's end.
@@ -163,7 +190,20 @@ impl<T> Link<T> {
 
     /// Says that the server is there, and whether it is not any more.
     pub fn set_connected(&self, connected: bool) {
-        self.set(|progress| std::mem::replace(&mut progress.connected, connected) != connected);
+        self.set_state(connected, None);
+    }
+
+    /// Says what keeps a part of the source from its work, while the rest goes on.
+    pub fn set_trouble(&self, trouble: Trouble) {
+        self.set_state(false, Some(trouble));
+    }
+
+    fn set_state(&self, connected: bool, trouble: Option<Trouble>) {
+        self.set(|progress| {
+            let is_new = (progress.connected, &progress.trouble) != (connected, &trouble);
+            (progress.connected, progress.trouble) = (connected, trouble);
+            is_new
+        });
     }
 
     /// Tells how much the server has.

@@ -26,17 +26,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::link::{Allowance, Batch, Body, Held, Link, Order, Progress, count, size};
+use crate::link::{Allowance, Batch, Body, Far, Held, Order, Progress, count, linked, size};
 use crate::metrics::TriggerMetrics;
 use crate::source::{Brought, Source};
-use keeper::Kept;
 pub use keeper::Trouble;
+pub(crate) use keeper::{Keeper, Kept};
 
 /// Data that the events of one Trigger may hold: what waits here takes memory, and what the server
 /// keeps takes none.
 const HELD_BYTES: usize = 8 << 20;
-/// Orders on their way to a source. More wait in the runner, which then takes no events.
-const ORDERS: usize = 256;
 /// Batches of events that are taken at once.
 const TAKEN: usize = 256;
 /// How long nothing may happen before the runner looks around.
@@ -99,13 +97,14 @@ pub struct Outlook {
 /// Delivers the events of `source` until `stop` turns true and what is under way has ended.
 pub async fn run<S: Source>(source: S, work: Work, wires: Wires, stop: watch::Receiver<bool>) {
     let terms = source.terms();
-    let (allowance, room) = watch::channel(Allowance::default());
-    let (sender, events) = mpsc::unbounded_channel();
-    let (orders, ordered) = mpsc::channel(ORDERS);
-    let (progress, watched) = watch::channel(Progress::default());
-    let brought = Allowance::default();
-    let link = Link { allowance: room, brought, events: sender, orders: ordered, progress };
-    let kept = Kept::spawn(source, link, watched, &work, &wires);
+    let (link, Far { allowance, events, orders, progress }) = linked();
+    let keeper = Keeper::new(work.key.clone(), &work.uid, wires.outlook.clone());
+    let metrics = wires.metrics.clone();
+    let note = move |now: &Progress| {
+        metrics.connected.set(i64::from(now.connected));
+        metrics.lag.set(now.lag.and_then(|lag| lag.try_into().ok()).unwrap_or(0));
+    };
+    let kept = Kept::spawn(source, link, keeper, progress, note);
     let mut policy = work.settings.policy.clone();
     (policy.acks, policy.patience) = (terms.acks, terms.patience);
     let runner = Runner::<S> {

@@ -26,6 +26,8 @@ use crate::link::{Link, Next, Order};
 use crate::source::{Brought, Source, Terms};
 
 pub use doors::{Door, Doors, Hung, serve};
+#[cfg(all(feature = "s3", feature = "nats"))]
+pub(crate) use intake::Answer;
 pub(crate) use intake::{Fate, Intake, Offered};
 
 /// What a body may have. GitHub sends 25 MiB at most, which it hardly ever does.
@@ -147,7 +149,26 @@ pub(crate) fn enter(
     (intake, offered, door)
 }
 
-/// What a server told of an object, as it stands in an event of the kind [`Kind::Bucket`].
+/// What a server told of objects, each as an event of the kind [`Kind::Bucket`], which only the source
+/// reads.
+#[cfg(feature = "s3")]
+pub(crate) fn events_of(body: &[u8], source: &str) -> Result<Vec<CloudEvent>, String> {
+    let told = rouse_core::s3::read_notifications(body).map_err(|error| error.to_string())?;
+    let event = |told: Told| {
+        Ok(CloudEvent {
+            id: told.id(),
+            source: source.to_owned(),
+            kind: "dev.rouse.s3.notification".into(),
+            time: told.at,
+            subject: None,
+            extensions: [].into(),
+            data: Data::Json(serde_json::to_value(told).map_err(|error| error.to_string())?),
+        })
+    };
+    told.into_iter().map(event).collect()
+}
+
+/// What a server told of an object, as it stands in such an event.
 #[cfg(feature = "s3")]
 pub(crate) fn told_of(event: &CloudEvent) -> Option<Told> {
     match &event.data {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use rouse_crds::v1alpha1::{
-    Entrance, NatsCredentials, NatsServer, NatsTrigger, PostgresTrigger, S3Credentials, S3Trigger,
-    SecretKey, SourceTls,
+    Entrance, NatsCredentials, NatsServer, NatsTrigger, PostgresTrigger, S3Credentials,
+    S3Notifications, S3Trigger, SecretKey, SourceTls,
 };
 
 use super::{SourceKind, ValidatedSource};
@@ -18,10 +18,11 @@ const LONGEST_NAME: usize = 253;
 pub fn secrets_of(trigger: &ValidatedSource) -> BTreeSet<SecretKey> {
     let mut named = Named::default();
     match &trigger.kind {
-        SourceKind::Nats(NatsTrigger { server, jet_stream: _, subject: _ }) => named.nats(server),
+        SourceKind::Nats(nats) => named.messages(nats),
         SourceKind::S3(S3Trigger { notifications, credentials, tls, .. }) => {
-            if let Some(Entrance { token, .. }) = notifications {
-                named.key(token);
+            if let Some(S3Notifications { http, nats }) = notifications {
+                named.keys(http.as_ref().map(|Entrance { at: _, token }| token));
+                nats.iter().for_each(|nats| named.messages(nats));
             }
             if let Some(credentials) = credentials {
                 let S3Credentials { access_key_id, secret_access_key, session_token } = credentials;
@@ -64,6 +65,11 @@ impl Named {
         if let Some(SourceTls { ca, certificate, key }) = tls {
             self.keys([ca, certificate, key].into_iter().flatten());
         }
+    }
+
+    fn messages(&mut self, nats: &NatsTrigger) {
+        let NatsTrigger { server, jet_stream: _, subject: _ } = nats;
+        self.nats(server);
     }
 
     fn nats(&mut self, server: &NatsServer) {
@@ -121,6 +127,16 @@ mod tests {
                 "notifications": {"host": "a.example.com", "token": at("token")},
             }})),
             ["id", "secret", "token"]
+        );
+        assert_eq!(
+            found(json!({"function": "f", "s3": {
+                "endpoint": "http://minio:9000", "bucket": "uploads",
+                "notifications": {"nats": {
+                    "servers": ["nats://n"], "subject": {"name": "a"},
+                    "credentials": {"file": at("creds")}, "tls": {"ca": at("ca")},
+                }},
+            }})),
+            ["ca", "creds"]
         );
         let webhook = |secret: Value| {
             json!({"function": "f", "webhook": {

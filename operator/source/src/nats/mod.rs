@@ -12,7 +12,7 @@ mod letters;
 mod settings;
 mod subject;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_nats::Subject;
 use rouse_core::delivery::Acks;

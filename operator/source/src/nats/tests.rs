@@ -1,7 +1,7 @@
 //! The source against a real server, which `cargo xtask test` builds.
 
 mod office;
-mod stage;
+pub mod stage;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,10 +11,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use super::{Outlook, Wires, Work};
+use super::Outlook;
 use crate::failure::Failure;
 use crate::link::{Link, Progress};
-use crate::metrics::TriggerMetrics;
 use crate::source::Source;
 
 /// First pause after a failure; it doubles.
@@ -32,26 +31,24 @@ pub struct Trouble {
 }
 
 /// The task of a source; it ends with this.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     tasks: JoinSet<()>,
     teller: AbortHandle,
 }
 
 impl Kept {
-    /// Starts `source`.
+    /// Starts `source`, and has its progress told to the keeper's outlook and to `note`.
     pub fn spawn<S: Source>(
         source: S,
         link: Link<S::Token>,
+        keeper: Keeper,
         progress: watch::Receiver<Progress>,
-        work: &Work,
-        wires: &Wires,
+        note: impl Fn(&Progress) + Send + 'static,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let outlook = wires.outlook.clone();
-        let chance = Chance::new(seed_of(&work.uid), 1);
-        let keeper = Keeper { key: work.key.clone(), outlook: outlook.clone(), chance };
+        let outlook = keeper.outlook.clone();
         tasks.spawn(keeper.keep(source, link));
-        let teller = tasks.spawn(tell(progress, outlook, wires.metrics.clone()));
+        let teller = tasks.spawn(tell(progress, outlook, note));
         Self { tasks, teller }
     }
 
@@ -66,29 +63,33 @@ impl Kept {
 async fn tell(
     mut progress: watch::Receiver<Progress>,
     outlook: watch::Sender<Outlook>,
-    metrics: TriggerMetrics,
+    note: impl Fn(&Progress),
 ) {
     while progress.changed().await.is_ok() {
         let now = progress.borrow_and_update().clone();
-        metrics.connected.set(i64::from(now.connected));
-        metrics.lag.set(now.lag.and_then(|lag| lag.try_into().ok()).unwrap_or(0));
-        outlook.send_if_modified(|outlook| {
-            if now.connected {
-                outlook.trouble = None;
+        note(&now);
+        outlook.send_modify(|outlook| {
+            if now.connected || now.trouble.is_some() {
+                outlook.trouble = now.trouble.clone();
             }
             outlook.progress = now;
-            true
         });
     }
 }
 
-struct Keeper {
+/// Keeps the source of a Trigger, or what it hears of.
+pub(crate) struct Keeper {
     key: TriggerKey,
     outlook: watch::Sender<Outlook>,
     chance: Chance,
 }
 
 impl Keeper {
+    /// A keeper for the Trigger `key`, whose `uid` chance follows from.
+    pub fn new(key: TriggerKey, uid: &str, outlook: watch::Sender<Outlook>) -> Self {
+        Self { key, outlook, chance: Chance::new(seed_of(uid), 1) }
+    }
+
     async fn keep<S: Source>(mut self, mut source: S, mut link: Link<S::Token>) {
         let mut failures = 0_u32;
         loop {
@@ -119,5 +120,64 @@ impl Keeper {
         if told {
             tracing::warn!(%trigger, reason, error = &*trouble.message, "a source can't go on");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rouse_core::delivery::Acks;
+    use rouse_core::event::{CloudEvent, Invalid, Message};
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::link::linked;
+    use crate::source::Terms;
+
+    /// A source of which a part fails at first; then it is well, then all of it fails.
+    struct Half(Arc<Notify>);
+
+    impl Source for Half {
+        type Token = ();
+
+        fn terms(&self) -> Terms {
+            Terms { acks: Acks::Each, patience: None }
+        }
+
+        async fn run(&mut self, link: &mut Link<()>) -> Result<(), Failure> {
+            let message = "a part fails".into();
+            link.set_trouble(Trouble { reason: "SourceMissing", message });
+            self.0.notified().await;
+            link.set_connected(true);
+            self.0.notified().await;
+            link.set_trouble(Trouble { reason: "SourceMissing", message: "again".into() });
+            Err(Failure::away("reading", "broken off"))
+        }
+
+        fn to_lambda(_: &[&CloudEvent]) -> Result<Message, Invalid> {
+            Err(Invalid::Missing("reader"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_keeps_a_part_from_its_work_is_told_until_it_is_over() {
+        let (link, far) = linked();
+        let (outlook, mut told) = watch::channel(Outlook::default());
+        let key = TriggerKey { namespace: "shop".into(), name: "t".into() };
+        let (next, keeper) = (Arc::new(Notify::new()), Keeper::new(key, "u", outlook));
+        let _kept = Kept::spawn(Half(next.clone()), link, keeper, far.progress.clone(), |_| {});
+        let mut is = async |connected: bool, trouble: Option<&str>| {
+            let told = told.wait_for(|told| {
+                let message = told.trouble.as_ref().map(|trouble| &*trouble.message);
+                (told.progress.connected, message) == (connected, trouble)
+            });
+            assert!(timeout(GOOD, told).await.is_ok(), "{connected} {trouble:?}");
+        };
+        is(false, Some("a part fails")).await;
+        next.notify_one();
+        is(true, None).await;
+        next.notify_one();
+        is(false, Some("reading: broken off")).await;
+        is(false, Some("a part fails")).await;
     }
 }

@@ -32,6 +32,7 @@ const EXPIRES: Duration = Duration::from_mins(5);
 const SKEW: i64 = 30;
 
 /// A server of S3.
+#[derive(Debug)]
 pub(super) struct Objects {
     http: Http,
     credentials: Option<Credentials>,

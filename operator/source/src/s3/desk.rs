@@ -15,11 +15,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::book::{Fate as Noted, Found};
 use super::look::{Looked, look};
+use super::notifications::{Heard, Notifications};
 use super::pass::{Step, step};
 use super::store::Store;
-use super::{Notifications, S3, Settings, State};
+use super::{S3, Settings, State};
 use crate::failure::Failure;
 use crate::link::{Link, Next, Order, count};
+use crate::runner::{Outlook, Trouble};
 use crate::webhook::{Fate, Offered, told_of};
 
 /// Objects that are done before the ledger is written.
@@ -97,10 +99,24 @@ impl<'a> Desk<'a> {
                     self.job = None;
                     self.take_job(job?, link);
                 }
-                Some(offered) = next_offered(&mut self.notifications), if has_place => {
-                    self.take_in(offered);
-                }
+                heard = next_heard(&mut self.notifications, has_place) => match heard {
+                    Heard::Offered(offered) => self.take_in(offered),
+                    Heard::Outlook => self.tell_state(link),
+                },
                 () = sleep_until(due), if self.job.is_none() => {}
+            }
+        }
+    }
+
+    /// Tells that the server is there, and whether what it tells is heard.
+    pub fn tell_state(&self, link: &Link<Token>) {
+        let outlook = self.notifications.as_ref().and_then(|told| told.outlook());
+        match outlook {
+            None => link.set_connected(true),
+            Some(Outlook { progress, trouble: None }) => link.set_connected(progress.connected),
+            Some(Outlook { trouble: Some(Trouble { reason, message }), .. }) => {
+                let message = format!("no notifications are heard, lists go on: {message}");
+                link.set_trouble(Trouble { reason, message: message.into() });
             }
         }
     }
@@ -268,11 +284,11 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Tells those who wait at the door what became of their notifications.
+    /// Tells those who wait what became of their notifications.
     fn tell(&self, waiting: impl IntoIterator<Item = Token>, fate: Fate) {
-        if let Some(Notifications { intake, .. }) = &self.notifications {
+        if let Some(notifications) = &self.notifications {
             for token in waiting {
-                intake.settle(&token, fate);
+                notifications.settle(&token, fate);
             }
         }
     }
@@ -303,9 +319,9 @@ async fn next_of(
     }
 }
 
-async fn next_offered(notifications: &mut Option<&mut Notifications>) -> Option<Offered> {
+async fn next_heard(notifications: &mut Option<&mut Notifications>, has_place: bool) -> Heard {
     match notifications {
-        Some(notifications) => notifications.offered.recv().await,
+        Some(notifications) => notifications.next(has_place).await,
         None => pending().await,
     }
 }

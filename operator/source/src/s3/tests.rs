@@ -1,6 +1,8 @@
 //! The source against a real server, which `cargo xtask test` builds, and against one that only a
 //! script is.
 
+#[cfg(feature = "nats")]
+mod published;
 mod script;
 mod stage;
 
@@ -20,15 +22,17 @@ async fn listed(source: &mut Running) {
     tokio::time::timeout(Duration::from_mins(1), listed).await.unwrap().unwrap();
 }
 
-#[tokio::test]
-#[ignore = "needs the server that cargo xtask test builds"]
-async fn nothing_is_lost_when_the_server_and_the_source_are_killed() {
+/// Writes objects while the source, the server and `others`, which `disturb` kills, die at moments of
+/// chance. Gives the source that is left when all was told, set up as `tell` says.
+async fn survives(
+    mut minio: Minio,
+    tell: impl Fn(&mut Setup<'_>),
+    (others, mut disturb): (usize, impl AsyncFnMut()),
+) -> (Minio, Running) {
     const OBJECTS: u32 = 1000;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    let mut minio = Minio::start().await;
     let client = minio.client();
-    client.notify().await;
     let mut function = Recorder::new(seed);
     (function.takes, function.fails) = (Duration::from_millis(5), 2);
     let uploader = tokio::spawn(async move {
@@ -42,18 +46,20 @@ async fn nothing_is_lost_when_the_server_and_the_source_are_killed() {
     let mut chance = Chance::new(seed, 2);
     let start = |minio: &Minio| {
         let mut setup = Setup::new(minio);
-        setup.is_told = true;
+        tell(&mut setup);
         setup.settings.interval = Duration::from_millis(500);
         setup.start(&function)
     };
     let mut source = start(&minio);
     while !uploader.is_finished() {
         sleep(Duration::from_millis(chance.number() % 1500)).await;
-        if chance.below(2) == 0 {
-            minio.restart().await;
-        } else {
-            drop(source);
-            source = start(&minio);
+        match chance.below(2 + others) {
+            0 => minio.restart().await,
+            1 => {
+                drop(source);
+                source = start(&minio);
+            }
+            _ => disturb().await,
         }
     }
     uploader.await.unwrap();
@@ -69,6 +75,15 @@ async fn nothing_is_lost_when_the_server_and_the_source_are_killed() {
     for (body, ids) in ids {
         assert_eq!(ids.len(), 1, "seed {seed}: {}", String::from_utf8_lossy(&body));
     }
+    (minio, source)
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn nothing_is_lost_when_the_server_and_the_source_are_killed() {
+    let minio = Minio::start().await;
+    minio.client().notify().await;
+    survives(minio, |setup| setup.is_told = true, (0, async || {})).await;
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ impl Door {
         match &self.settings.kind {
             Kind::CloudEvents => read_events(&message, now).map_err(|error| error.to_string()),
             #[cfg(feature = "s3")]
-            Kind::Bucket => self.notifications(&message.body),
+            Kind::Bucket => super::events_of(&message.body, &self.settings.source),
             Kind::Webhook { id, event, prefix } => {
                 let header = |name: &str| {
                     message.header(name).filter(|value| !value.is_empty()).map(str::to_owned)
@@ -207,26 +207,6 @@ impl Door {
                 Ok(vec![event])
             }
         }
-    }
-}
-
-#[cfg(feature = "s3")]
-impl Door {
-    /// What a server told of objects, each as an event that only the source reads.
-    fn notifications(&self, body: &[u8]) -> Result<Vec<CloudEvent>, String> {
-        let told = rouse_core::s3::read_notifications(body).map_err(|error| error.to_string())?;
-        let event = |told: rouse_core::s3::Told| {
-            Ok(CloudEvent {
-                id: told.id(),
-                source: self.settings.source.clone(),
-                kind: "dev.rouse.s3.notification".into(),
-                time: told.at,
-                subject: None,
-                extensions: [].into(),
-                data: Data::Json(serde_json::to_value(told).map_err(|error| error.to_string())?),
-            })
-        };
-        told.into_iter().map(event).collect()
     }
 }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
+use rouse_crds::v1alpha1::SourceTls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::stage::{access, key};
 use crate::credentials::Secrets;
 use crate::failure::Failure;
-use crate::s3::Server;
 use crate::s3::client::Objects;
+use crate::s3::{Server, Servers};
 use crate::stage::loopback;
 
 /// Answers requests one after the other; gives the lines that they begin with.
@@ -82,4 +84,43 @@ async fn nobody_is_followed_elsewhere() {
     let failure = open(&server).await.list("b", "", None, 1).await.unwrap_err();
     assert!(matches!(&failure, Failure::Invalid(text) if text.contains("redirects")), "{failure}");
     assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_reaches_a_server_alike_shares_its_connections() {
+    let folder = std::env::temp_dir().join(format!("rouse-s3-alike-{}", std::process::id()));
+    let write = |name: &str, text: &str| {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        for key in ["id", "secret"] {
+            std::fs::write(folder.join(name).join(key), text).unwrap();
+        }
+    };
+    write("a", "one");
+    write("b", "one");
+    let servers = Servers::new(Secrets::below(&folder));
+    let (mut server, _) = answers(Vec::new()).await;
+    server.credentials = Some(access("a"));
+    let first = servers.open(&server).await.unwrap();
+    let [second, third] = [servers.open(&server).await, servers.open(&server).await];
+    assert!(Arc::ptr_eq(&first, &second.unwrap()) && Arc::ptr_eq(&first, &third.unwrap()));
+    for other in [
+        Server { credentials: Some(access("b")), ..server.clone() },
+        Server { credentials: None, ..server.clone() },
+        Server { region: "eu-central-1".into(), ..server.clone() },
+        Server { endpoint: "http://other:9000".into(), ..server.clone() },
+    ] {
+        assert!(!Arc::ptr_eq(&first, &servers.open(&other).await.unwrap()), "{other:?}");
+    }
+    // A Secret that changed is taken at the next connection, and shared too.
+    write("a", "two");
+    let new = servers.open(&server).await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &new));
+    assert!(Arc::ptr_eq(&new, &servers.open(&server).await.unwrap()));
+    let tls = Some(SourceTls { ca: Some(key("a", "id")), ..SourceTls::default() });
+    let unfit = servers.open(&Server { tls, ..server.clone() }).await.unwrap_err();
+    assert_eq!(unfit.reason(), "SourceInvalid");
+    let gone = Arc::downgrade(&new);
+    drop((first, new));
+    assert!(gone.upgrade().is_none(), "nobody keeps what nobody uses");
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use rouse_core::event::Message;
 use rouse_core::function::FunctionKey;
 use rouse_core::s3::Scope;
 use rouse_core::simulation::chance::Chance;
-use rouse_crds::v1alpha1::{Entrance, S3Credentials, S3Event, S3Start, SecretKey};
+use rouse_crds::v1alpha1::{S3Credentials, S3Event, S3Start, SecretKey};
 use rouse_peer::Call;
 use rusty_s3::actions::S3Action;
 use rusty_s3::{Bucket, Credentials, UrlStyle};
@@ -28,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::credentials::Secrets;
-use crate::s3::{Server, Settings, open};
+use crate::s3::{Notifications, S3, Server, Servers, Settings};
 use crate::stage::{Play, Running, free_port, loopback, until};
 use crate::webhook::{Doors, Hung, serve};
 
@@ -49,6 +50,8 @@ pub struct Minio {
     hung: Mutex<Option<Hung>>,
     door: std::net::SocketAddr,
     is_tls: bool,
+    /// What else its environment says.
+    more: Vec<(&'static str, String)>,
     _stop: watch::Sender<bool>,
 }
 
@@ -61,13 +64,22 @@ impl Drop for Minio {
 
 impl Minio {
     pub async fn start() -> Self {
-        let minio = Self::begin(false).await;
+        Self::start_with(Vec::new()).await
+    }
+
+    /// With `more` in its environment.
+    pub async fn start_with(more: Vec<(&'static str, String)>) -> Self {
+        let minio = Self::set_up(false, more).await;
         minio.client().make(BUCKET).await;
         minio
     }
 
     /// With certificates for 127.0.0.1, that of the authority in the Secret `tls`.
     pub async fn begin(is_tls: bool) -> Self {
+        Self::set_up(is_tls, Vec::new()).await
+    }
+
+    async fn set_up(is_tls: bool, more: Vec<(&'static str, String)>) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("rouse-s3-{}-{port}", std::process::id()));
         let secrets = folder.join("secrets");
@@ -88,9 +100,8 @@ impl Minio {
         let door = listener.local_addr().unwrap();
         let (doors, (stop, stopped)) = (Doors::default(), watch::channel(false));
         tokio::spawn(serve(listener, doors.clone(), stopped));
-        let child = spawn(&folder, port, door);
-        let minio =
-            Self { folder, port, child, doors, hung: Mutex::default(), door, is_tls, _stop: stop };
+        let (child, hung) = (spawn(&folder, port, door, &more), Mutex::default());
+        let minio = Self { folder, port, child, doors, hung, door, is_tls, more, _stop: stop };
         minio.listens().await;
         minio
     }
@@ -109,7 +120,7 @@ impl Minio {
 
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = spawn(&self.folder, self.port, self.door);
+        self.child = spawn(&self.folder, self.port, self.door, &self.more);
         self.listens().await;
     }
 
@@ -132,7 +143,12 @@ impl Minio {
     }
 }
 
-fn spawn(folder: &std::path::Path, port: u16, door: std::net::SocketAddr) -> Child {
+fn spawn(
+    folder: &std::path::Path,
+    port: u16,
+    door: std::net::SocketAddr,
+    more: &[(&str, String)],
+) -> Child {
     let program = std::env::var_os("ROUSE_MINIO").expect("cargo xtask test sets it");
     let mut command = Command::new(program);
     command.arg("server").arg(folder.join("drive"));
@@ -149,6 +165,7 @@ fn spawn(folder: &std::path::Path, port: u16, door: std::net::SocketAddr) -> Chi
         ("MINIO_NOTIFY_WEBHOOK_ENDPOINT_ROUSE", &format!("http://{door}/s3")),
         ("MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_ROUSE", TOKEN),
     ]);
+    command.envs(more.iter().map(|(name, value)| (name, value)));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -204,18 +221,24 @@ impl ObjectClient {
         until(made).await;
     }
 
-    /// Lets the server tell of all that happens to objects.
+    /// Lets the server tell of all that happens to objects, by HTTP.
     pub async fn notify(&self) {
-        let text = "<NotificationConfiguration><QueueConfiguration>\
-            <Queue>arn:minio:sqs:us-east-1:ROUSE:webhook</Queue><Event>s3:ObjectCreated:*</Event>\
-            <Event>s3:ObjectRemoved:*</Event></QueueConfiguration></NotificationConfiguration>";
+        self.notify_by("webhook").await;
+    }
+
+    /// The same by another way of the server's.
+    pub async fn notify_by(&self, way: &str) {
+        let text = format!(
+            "<NotificationConfiguration><QueueConfiguration>\
+             <Queue>arn:minio:sqs:us-east-1:ROUSE:{way}</Queue><Event>s3:ObjectCreated:*</Event>\
+             <Event>s3:ObjectRemoved:*</Event></QueueConfiguration></NotificationConfiguration>"
+        );
         let bucket = self.bucket(BUCKET);
         let mut action = bucket.create_bucket(&self.credentials);
         action.query_mut().insert("notification", "");
         let url = action.sign(EXPIRES);
         // It knows where to send a moment after it listens.
-        let told =
-            async || self.send(Method::PUT, url.as_str(), text.to_owned()).await == Some(200);
+        let told = async || self.send(Method::PUT, url.as_str(), text.clone()).await == Some(200);
         until(told).await;
     }
 
@@ -255,6 +278,8 @@ pub struct Told {
 #[derive(Clone)]
 pub struct Recorder {
     told: Arc<Mutex<Vec<Told>>>,
+    /// How often it was called.
+    pub calls: Arc<AtomicUsize>,
     pub takes: Duration,
     /// Of ten calls, so many fail.
     pub fails: usize,
@@ -264,7 +289,8 @@ pub struct Recorder {
 impl Recorder {
     pub fn new(seed: u64) -> Self {
         let chance = Arc::new(Mutex::new(Chance::new(seed, 1)));
-        Self { told: Arc::default(), takes: Duration::ZERO, fails: 0, chance }
+        let (told, calls) = (Arc::default(), Arc::default());
+        Self { told, calls, takes: Duration::ZERO, fails: 0, chance }
     }
 
     pub fn told(&self) -> Vec<Told> {
@@ -290,6 +316,7 @@ impl Call for Recorder {
     fn call(&self, _: &FunctionKey, message: Message, _: Duration) -> BoxFuture<'static, Outcome> {
         let function = self.clone();
         async move {
+            function.calls.fetch_add(1, Ordering::Relaxed);
             sleep(function.takes).await;
             if function.chance.lock().unwrap().below(10) < function.fails {
                 return Outcome::Failed;
@@ -311,6 +338,9 @@ pub struct Setup<'a> {
     minio: &'a Minio,
     pub settings: Settings,
     pub is_told: bool,
+    /// Where it is told else.
+    #[cfg(feature = "nats")]
+    pub through: Option<crate::nats::Settings>,
     pub play: Play,
 }
 
@@ -343,16 +373,31 @@ impl<'a> Setup<'a> {
             ledger_bucket: BUCKET.into(),
             own: "uid".into(),
         };
-        Self { minio, settings, is_told: false, play: Play::default() }
+        Self {
+            minio,
+            settings,
+            is_told: false,
+            #[cfg(feature = "nats")]
+            through: None,
+            play: Play::default(),
+        }
     }
 
     pub fn start(&self, function: &Recorder) -> Running {
-        let at = serde_json::json!({"host": "s3.example.com", "token": key("door", "token")});
-        let at: Entrance = serde_json::from_value(at).unwrap();
         let secrets = Secrets::below(self.minio.folder.join("secrets"));
-        let (source, door) = open(self.settings.clone(), self.is_told.then_some(&at), secrets);
-        let hung = door.map(|door| self.minio.doors.hang("127.0.0.1", "/s3", door));
+        let (mut notifications, mut hung) = (None, None);
+        if self.is_told {
+            let token = key("door", "token");
+            let (told, door) = Notifications::at_door(BUCKET, token, secrets.clone());
+            hung = Some(self.minio.doors.hang("127.0.0.1", "/s3", door));
+            notifications = Some(told);
+        }
+        #[cfg(feature = "nats")]
+        if let Some(settings) = self.through.clone() {
+            notifications = Some(super::published::hear(settings, &secrets));
+        }
         *self.minio.hung.lock().unwrap() = hung;
+        let source = S3::new(self.settings.clone(), Servers::new(secrets), notifications);
         self.play.start(source, Arc::new(function.clone()))
     }
 }
