@@ -106,7 +106,7 @@ pub struct S3Notifications {
     /// and the list finds what they told of. While nothing is heard the lists go on, and the
     /// Trigger's conditions say why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nats: Option<NatsTrigger>,
+    pub nats: Option<Box<NatsTrigger>>,
 }
 
 /// The API server would set a path beside `nats` too, where it means nothing.

@@ -65,7 +65,7 @@ impl SourceKind {
     pub fn nats(&self) -> Option<&NatsTrigger> {
         match self {
             Self::Nats(nats) => Some(nats),
-            Self::S3(s3) => s3.notifications.as_ref()?.nats.as_ref(),
+            Self::S3(s3) => s3.notifications.as_ref()?.nats.as_deref(),
             Self::Postgres(_) | Self::Webhook(_) | Self::CloudEvents(_) => None,
         }
     }

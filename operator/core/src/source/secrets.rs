@@ -22,7 +22,9 @@ pub fn secrets_of(trigger: &ValidatedSource) -> BTreeSet<SecretKey> {
         SourceKind::S3(S3Trigger { notifications, credentials, tls, .. }) => {
             if let Some(S3Notifications { http, nats }) = notifications {
                 named.keys(http.as_ref().map(|Entrance { at: _, token }| token));
-                nats.iter().for_each(|nats| named.messages(nats));
+                if let Some(nats) = nats {
+                    named.messages(nats);
+                }
             }
             if let Some(credentials) = credentials {
                 let S3Credentials { access_key_id, secret_access_key, session_token } = credentials;

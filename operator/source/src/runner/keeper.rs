@@ -70,7 +70,7 @@ async fn tell(
         note(&now);
         outlook.send_modify(|outlook| {
             if now.connected || now.trouble.is_some() {
-                outlook.trouble = now.trouble.clone();
+                outlook.trouble.clone_from(&now.trouble);
             }
             outlook.progress = now;
         });

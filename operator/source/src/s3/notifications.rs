@@ -40,6 +40,7 @@ enum Way {
 }
 
 /// What comes next.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Heard {
     /// The server told something.
     Offered(Offered),
@@ -128,5 +129,5 @@ async fn changed(outlook: Option<&mut watch::Receiver<Outlook>>) {
         return;
     }
     // There is none, or it ended with what it is of.
-    pending().await
+    pending::<()>().await;
 }
