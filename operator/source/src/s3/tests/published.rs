@@ -108,7 +108,6 @@ async fn a_message_of_a_stream_is_acknowledged_when_the_function_is_done() {
     client.remove("in/0").await;
     client.put("in/5", "x").await;
     until(async || function.told().len() >= 7).await;
-    source.stop().await;
     answered(&context).await;
     assert_eq!(function.told().len(), 7);
 }
