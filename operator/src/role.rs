@@ -55,6 +55,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// A client with the rights of this process's account.
+async fn own_client() -> anyhow::Result<kube::Client> {
+    let kube = kube::Config::infer().await.context("finding the API server")?;
+    kube::Client::try_from(kube).context("making a client")
+}
+
 /// Opens a port.
 async fn open(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("opening the {name} port {address}"))

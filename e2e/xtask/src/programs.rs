@@ -117,12 +117,18 @@ const STATIC_FLAGS: &str =
 
 /// What is built for: this machine.
 pub fn target() -> Result<String> {
-    let told = command::output(Command::new("rustc").arg("-vV"))?;
-    Ok(host(&told).context("`rustc -vV` names no host")?.to_owned())
+    about_compiler("host")
 }
 
-fn host(told: &str) -> Option<&str> {
-    told.lines().find_map(|line| line.strip_prefix("host: "))
+/// What the compiler says of itself by this name.
+pub fn about_compiler(name: &str) -> Result<String> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    let found = said(&told, name).with_context(|| format!("`rustc -vV` names no {name}"))?;
+    Ok(found.to_owned())
+}
+
+fn said<'a>(told: &'a str, name: &str) -> Option<&'a str> {
+    told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// The variable that gives a target's flags to cargo.
@@ -136,8 +142,10 @@ mod tests {
 
     #[test]
     fn the_host_and_its_flags() {
-        let told = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
-        assert_eq!(host(told), Some("x86_64-unknown-linux-gnu"));
+        let told = "rustc 1.95.0\nhost: x86_64-unknown-linux-gnu\nLLVM version: 22.1.2\n";
+        assert_eq!(said(told, "host"), Some("x86_64-unknown-linux-gnu"));
+        assert_eq!(said(told, "LLVM version"), Some("22.1.2"));
+        assert_eq!(said("rustc 1.95.0\n", "LLVM version"), None);
         let variable = flags_variable("x86_64-unknown-linux-gnu");
         assert_eq!(variable, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS");
     }

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::route::Route;
 
+/// What the names of the host's own settings begin with, which bindings may leave out.
+pub const HOST_SETTING: &str = "AzureWebJobs";
 /// Functions that an app may have.
 const MOST: usize = 100;
 /// Longest name of an object of Kubernetes that Rouse takes for a Trigger.

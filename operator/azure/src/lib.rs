@@ -4,5 +4,5 @@
 mod app;
 mod route;
 
-pub use app::{App, Function, Kind, Output, Queue, Timer, Unfit, trigger_name};
+pub use app::{App, Function, HOST_SETTING, Kind, Output, Queue, Timer, Unfit, trigger_name};
 pub use route::Route;

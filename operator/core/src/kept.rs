@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Port of a keeper, on its loopback address, at which people ask for what is kept.
 pub const KEPT_PORT: u16 = 8085;
+/// Path below which a keeper has what is kept of each Function, by its name.
+pub const KEPT_PATH: &str = "/v1/functions";
 
 /// Header in which who asks for the lines of a pod, or for what a keeper has, names that pod by its UID:
 /// whoever may read pods of the namespace knows it, and nobody else.

@@ -24,6 +24,9 @@ pub const CONTENT_TYPE_JSON: &str = "application/json";
 /// Nobody outside may say so.
 pub const EVENT_HEADER: &str = "rouse-event";
 
+/// Type of the events of Triggers with a schedule.
+pub const TICK: &str = "dev.rouse.schedule.tick";
+
 /// An event with its attributes and data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloudEvent {

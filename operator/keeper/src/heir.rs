@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use rouse_core::kept::read_pieces;
+use rouse_core::kept::{KEPT_PATH, read_pieces};
 
 use crate::fetch::{Connection, FetchError};
-use crate::serve::{FUNCTIONS, TAKEN};
+use crate::serve::TAKEN;
 use crate::store::{Store, StoreError};
 
 /// Bytes that the pieces of a Function may have: two segments, with the heads of pieces.
@@ -38,10 +38,10 @@ pub(crate) async fn take_over(
     (address, uid): (SocketAddr, &str),
 ) -> Result<(), HeirError> {
     let mut connection = Connection::open(address, uid).await?;
-    let list = ask(&mut connection, Method::GET, FUNCTIONS).await?;
+    let list = ask(&mut connection, Method::GET, KEPT_PATH).await?;
     let names: Vec<String> = serde_json::from_slice(&list)?;
     for name in names {
-        let pieces = ask(&mut connection, Method::GET, &format!("{FUNCTIONS}/{name}")).await?;
+        let pieces = ask(&mut connection, Method::GET, &format!("{KEPT_PATH}/{name}")).await?;
         let store = Arc::clone(store);
         let keeping = tokio::task::spawn_blocking(move || {
             let (pieces, _) = read_pieces(&pieces);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use rouse_core::kept::POD_HEADER;
+use rouse_core::kept::{KEPT_PATH, POD_HEADER};
 use rouse_listen::{Reply, say};
 use tokio::sync::watch;
 
 use crate::store::Store;
 
-/// Below which the Functions are found.
-pub(crate) const FUNCTIONS: &str = "/v1/functions";
 /// Where the next keeper says that it has all.
 pub(crate) const TAKEN: &str = "/v1/taken";
 
@@ -47,7 +45,7 @@ impl Desk {
             );
         }
         match (&head.method, head.uri.path()) {
-            (&Method::GET, FUNCTIONS) => {
+            (&Method::GET, KEPT_PATH) => {
                 let list = serde_json::to_vec(&self.store.functions()).unwrap_or_default();
                 Response::new(Full::new(list.into()))
             }
@@ -74,6 +72,6 @@ impl Desk {
 }
 
 fn function(path: &str) -> Option<&str> {
-    let name = path.strip_prefix(FUNCTIONS)?.strip_prefix('/')?;
+    let name = path.strip_prefix(KEPT_PATH)?.strip_prefix('/')?;
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }

@@ -75,17 +75,14 @@ impl Known {
 impl Store {
     /// What is kept below `folder`, which is made if it is not there.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let of = |doing, function: &str| {
-            let function = function.to_owned();
-            move |source| StoreError { doing, function, source }
-        };
-        let all = || of("opening", "all Functions");
-        fs::create_dir_all(folder).map_err(all())?;
+        let all = |source| error("opening", "all Functions", source);
+        fs::create_dir_all(folder).map_err(all)?;
         let mut known = HashMap::new();
-        for entry in fs::read_dir(folder).map_err(all())? {
-            let name = entry.map_err(all())?.file_name();
+        for entry in fs::read_dir(folder).map_err(all)? {
+            let name = entry.map_err(all)?.file_name();
             let Some(name) = name.to_str().filter(|name| is_name(name)) else { continue };
-            let found = scan(&folder.join(name)).map_err(of("opening", name))?;
+            let found = scan(&folder.join(name));
+            let found = found.map_err(|source| error("opening", name, source))?;
             known.insert(name.to_owned(), found);
         }
         Ok(Self { folder: folder.to_owned(), known: Mutex::new(known) })

@@ -12,6 +12,7 @@ mod events;
 mod front;
 mod lambda;
 mod log;
+mod percent;
 mod pod;
 mod port;
 mod problem;

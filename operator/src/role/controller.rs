@@ -1,10 +1,10 @@
 //! The controller's process: waits for the lead, works while it has it, and gives it back.
 
-use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rouse_controller::{Config, Metrics};
 use rouse_core::resident::Resident;
 
+use super::own_client;
 use crate::admin::{self, Admin};
 use crate::args::ControllerArgs;
 use crate::lease::{self, LeaseConfig};
@@ -15,8 +15,7 @@ const LEASE: &str = "rouse-controller";
 
 /// Runs a controller until the process shall stop, or fails when the lead is lost.
 pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()> {
-    let kube = kube::Config::infer().await.context("finding the API server")?;
-    let client = kube::Client::try_from(kube).context("making a client")?;
+    let client = own_client().await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let admin = Admin { registry, unready: Box::new(|| None) };

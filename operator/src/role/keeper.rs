@@ -8,15 +8,14 @@ use prometheus_client::registry::Registry;
 use rouse_keeper::{Keeper, Listeners, Metrics, Store};
 use tokio::sync::watch;
 
-use super::open;
+use super::{open, own_client};
 use crate::admin::{self, Admin};
 use crate::args::KeeperArgs;
 use crate::shutdown::Shutdown;
 
 /// Keeps lines until the process shall stop and what it has was taken over.
 pub async fn run(args: KeeperArgs, shutdown: Shutdown) -> anyhow::Result<()> {
-    let kube = kube::Config::infer().await.context("finding the API server")?;
-    let client = kube::Client::try_from(kube).context("making a client")?;
+    let client = own_client().await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let ready = watch::Sender::new(false);

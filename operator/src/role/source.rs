@@ -4,7 +4,6 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rouse_peer::Activators;
 use rouse_source::address::Policy;
@@ -12,15 +11,14 @@ use rouse_source::credentials::Secrets;
 use rouse_source::{Means, Metrics, Supervisor};
 use tokio::sync::watch;
 
-use super::open;
+use super::{open, own_client};
 use crate::admin::{self, Admin};
 use crate::args::SourceArgs;
 use crate::shutdown::Shutdown;
 
 /// Runs the sources of a namespace until the process shall stop and what is under way has ended.
 pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
-    let kube = kube::Config::infer().await.context("finding the API server")?;
-    let client = kube::Client::try_from(kube).context("making a client")?;
+    let client = own_client().await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let ready = watch::Sender::new(false);

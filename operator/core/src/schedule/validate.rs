@@ -14,9 +14,6 @@ use crate::function::{FunctionKey, parse_duration};
 use crate::letter::letter_of;
 use crate::trigger::TriggerKey;
 
-/// What a tick is called.
-const TICK: &str = "dev.rouse.schedule.tick";
-
 /// A Trigger whose schedule is parsed.
 #[derive(Clone, Debug)]
 pub struct ValidatedSchedule {
@@ -102,7 +99,7 @@ impl ValidatedSchedule {
         CloudEvent {
             id: self.id(at),
             source: format!("/namespaces/{namespace}/triggers/{name}"),
-            kind: TICK.into(),
+            kind: event::TICK.into(),
             time: at,
             subject: None,
             extensions: BTreeMap::new(),

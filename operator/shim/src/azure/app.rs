@@ -5,14 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rouse_azure::{App, Function};
+use rouse_azure::{App, Function, HOST_SETTING};
 
 use super::nats::Server;
 
 /// What a file of settings may have.
 const LONGEST: u64 = 1 << 20;
-/// What settings of the host itself begin with, which bindings may leave out.
-const OWN: &str = "AzureWebJobs";
 
 /// An app that can be started.
 #[derive(Debug)]
@@ -87,7 +85,8 @@ fn servers(
         functions.iter().flat_map(|(name, it)| it.queues.iter().map(move |output| (name, output)))
     {
         let connection = &output.connection;
-        let said = variable(connection).or_else(|| variable(&format!("{OWN}{connection}")));
+        let said =
+            variable(connection).or_else(|| variable(&format!("{HOST_SETTING}{connection}")));
         let server = said.as_deref().ok_or("there is no such variable").and_then(Server::parse);
         let server = server.map_err(|why| Unfit::Connection {
             function: function.clone(),

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use jiff::Timestamp;
 use rouse_azure::{Function, Kind, trigger_name};
+use rouse_event::TICK;
 use serde_json::{Map, Value, json};
-
-/// The type of the ticks of Triggers with a schedule.
-const TICK: &str = "dev.rouse.schedule.tick";
 
 /// What the headers of an event say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::code::fetch::secured;
 use crate::lambda::new_id;
+use crate::percent::decoded;
 
 /// How long messages may take to be stored.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ impl Server {
             Some((login, place)) => {
                 let (user, password) =
                     login.split_once(':').map_or((login, None), |(user, it)| (user, Some(it)));
-                (Some((decode(user), password.map(decode))), place)
+                (Some((decoded(user), password.map(decoded))), place)
             }
             None => (None, rest.trim_end_matches('/')),
         };
@@ -264,24 +265,6 @@ async fn line<R: AsyncRead + Unpin>(connection: &mut BufReader<R>) -> std::io::R
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
     Ok(text.trim_end().to_owned())
-}
-
-/// `%41` is A. What is no such thing stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let code = behind.get(..2).filter(|_| *first == b'%');
-        let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            bytes.push(byte);
-            rest = behind.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = behind;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::percent::{decoded, decoded_form};
+
 /// What stands for the account, of which there is none.
 const ACCOUNT: &str = "anonymous";
 /// The route and the stage of a function URL.
@@ -70,7 +72,7 @@ pub fn event_of(
     let headers = &parts.headers;
     let query = parts.uri.query().unwrap_or_default();
     let host = text(headers, HOST).split(':').next().unwrap_or_default();
-    let path = decoded(parts.uri.path(), false);
+    let path = decoded(parts.uri.path());
     let (body, is_base64_encoded) = body_of(headers, body);
     let event = Event {
         version: "2.0",
@@ -129,8 +131,8 @@ pub fn parameters(query: &str) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value, true);
-        all.entry(decoded(name, true))
+        let value = decoded_form(value);
+        all.entry(decoded_form(name))
             .and_modify(|known| {
                 known.push(',');
                 known.push_str(&value);
@@ -138,26 +140,6 @@ pub fn parameters(query: &str) -> BTreeMap<String, String> {
             .or_insert(value);
     }
     all
-}
-
-/// Text without its percents; what is no UTF-8 then stays as it was.
-fn decoded(text: &str, plus_is_space: bool) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        let pair = match after {
-            [high, low, ..] if *first == b'%' => digit(high).zip(digit(low)),
-            _ => None,
-        };
-        bytes.push(match (first, pair) {
-            (_, Some((high, low))) => high * 16 + low,
-            (b'+', None) if plus_is_space => b' ',
-            (other, None) => *other,
-        });
-        rest = if pair.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// The body as text, or in base64 where it is none by its type, coding or bytes. Forms are in base64
@@ -304,7 +286,7 @@ mod tests {
 
         #[test]
         fn decoding_never_fails(text in "[a%0-9+/\u{e4}]{0,12}") {
-            decoded(&text, true);
+            decoded_form(&text);
         }
     }
 }

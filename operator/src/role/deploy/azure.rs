@@ -3,7 +3,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
-use rouse_azure::{App, Function, Kind, Queue, Timer, trigger_name};
+use rouse_azure::{App, Function, HOST_SETTING, Kind, Queue, Timer, trigger_name};
 use rouse_core::schedule::Schedule;
 use serde_json::{Value, json};
 
@@ -231,8 +231,8 @@ impl<'a> Settings<'a> {
     fn find(&self, name: &str) -> Found<'a> {
         let variables = self.0.pointer("/spec/env").and_then(Value::as_array);
         let mut variables = variables.into_iter().flatten();
-        let found =
-            variables.find(|it| it["name"] == name || it["name"] == format!("AzureWebJobs{name}"));
+        let found = variables
+            .find(|it| it["name"] == name || it["name"] == format!("{HOST_SETTING}{name}"));
         match found.map(|found| found["value"].as_str()) {
             Some(Some(text)) => Found::Text(text),
             Some(None) => Found::Elsewhere,

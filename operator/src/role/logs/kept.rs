@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::{Context, anyhow, ensure};
 use hyper::Method;
 use kube::{Api, Client};
-use rouse_core::kept::{KEPT_PORT, Piece, read_pieces};
+use rouse_core::kept::{KEPT_PATH, KEPT_PORT, Piece, read_pieces};
 use rouse_core::resident::Resident;
 use rouse_crds::v1alpha1::Function;
 
@@ -55,7 +55,7 @@ async fn ask(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Opt
             Resident::Keeper.selector()
         )
     })?;
-    let (status, body) = way.ask(Method::GET, &format!("/v1/functions/{name}")).await?;
+    let (status, body) = way.ask(Method::GET, &format!("{KEPT_PATH}/{name}")).await?;
     ensure!(status.is_success(), "{}", String::from_utf8_lossy(&body).trim());
     Ok(Some(body.to_vec()))
 }

@@ -30,14 +30,13 @@ pub trait Origin: Sized + Send {
     const TITLE: &'static str;
     /// Events of one round of throughput.
     const EVENTS: usize;
-    /// Whether events wait for who reads them; else they must come meanwhile.
+    /// Whether events wait for who reads them; else they must come meanwhile, and a source first goes
+    /// through all that a place has, and says when it did.
     const WAIT: bool = true;
     /// Whether it tells of an event at once.
     const IS_PROMPT: bool = true;
     /// Events a second that are enough, whatever a plain consumer does.
     const ENOUGH: Option<f64> = None;
-    /// Whether a source goes through all that a place has when it starts, and says when it did.
-    const IS_GONE_THROUGH: bool = false;
     /// Whether an event may be missed once the next one of its row is there.
     const SUPERSEDES: bool = false;
 

@@ -151,9 +151,6 @@ impl<O: Origin> Stage<O> {
     /// Waits until the source that `began` then has gone through all that `place` had, so that this is
     /// not measured with what comes.
     pub async fn gone_through(&self, place: &str, began: Timestamp) -> anyhow::Result<()> {
-        if !O::IS_GONE_THROUGH {
-            return Ok(());
-        }
         wait::object(&self.hollow.triggers(), place, PATIENCE, |trigger| {
             let source = trigger.and_then(|trigger| trigger.status.as_ref()?.source.as_ref());
             let said = source.and_then(|source| source.checkpoint.as_deref());

@@ -62,7 +62,6 @@ impl<const IS_TOLD: bool> Origin for S3<IS_TOLD> {
     const EVENTS: usize = if IS_TOLD { 5_000 } else { 10_000 };
     const WAIT: bool = !IS_TOLD;
     const IS_PROMPT: bool = IS_TOLD;
-    const IS_GONE_THROUGH: bool = true;
     const SUPERSEDES: bool = true;
 
     async fn start(hollow: &Hollow, activator: SocketAddr, rows: Rows) -> anyhow::Result<Self> {
