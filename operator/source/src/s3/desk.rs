@@ -217,14 +217,17 @@ impl<'a> Desk<'a> {
         link: &mut Link<Token>,
     ) {
         let (settings, now) = (self.settings, Timestamp::now());
-        let (version_id, waiting) =
+        let (version_id, token) =
             told.map_or((None, None), |(told, token)| (told.version_id.as_deref(), Some(token)));
+        let is_early = self.notifications.as_ref().is_some_and(|told| told.is_answered_early());
+        let (early, waiting) = if is_early { (token, None) } else { (None, token) };
         let found = Found { settings, version_id, waiting: waiting.clone(), now };
         match self.state.book.note(key, change, &found) {
             Noted::Brought(brought) => link.bring(vec![*brought]),
             Noted::Joined => {}
             Noted::Noted => self.tell(waiting, Fate::Done),
         }
+        self.tell(early, Fate::Done);
     }
 
     /// Takes in a notification.

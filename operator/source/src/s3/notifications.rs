@@ -1,6 +1,8 @@
 //! What a server tells of objects by itself, and to whom: to a door at which it sends, or to an ear
-//! that hears what it publishes in NATS. Both let it in at one intake, and answer when it is known
-//! what became of it.
+//! that hears what it publishes in NATS. Both let it in at one intake. Who publishes does not wait, so
+//! the ear answers when it is known what became of it. Who sends does, and has few hands for all whom
+//! it tells (MinIO one for each processor): the door answers when the object is noted. Whatever ends
+//! the source then, the list that the next one begins with finds it.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -85,6 +87,11 @@ impl Notifications {
     /// Tells who waits for it what became of an event.
     pub(super) fn settle(&self, token: &Arc<str>, fate: Fate) {
         self.intake.settle(token, fate);
+    }
+
+    /// Whether who tells hears at once that it is noted, and not what becomes of it.
+    pub(super) const fn is_answered_early(&self) -> bool {
+        matches!(self.way, Way::Door)
     }
 
     /// How the ear is off; none where there is a door.

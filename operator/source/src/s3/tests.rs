@@ -7,6 +7,7 @@ mod script;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rouse_core::simulation::chance::Chance;
@@ -125,6 +126,24 @@ async fn what_the_server_failed_to_tell_is_found_and_what_it_told_is_not_told_ag
     let told: BTreeSet<_> =
         function.told().into_iter().map(|told| (told.kind, told.key, told.id)).collect();
     assert_eq!(told.len(), 27, "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs the server that cargo xtask test builds"]
+async fn a_server_with_one_hand_tells_all_while_the_function_takes_its_time() {
+    // It tells by as many hands as it has processors.
+    let minio = Minio::start_with(vec![("GOMAXPROCS", "1".into())]).await;
+    let client = minio.client();
+    client.notify().await;
+    let mut function = Recorder::new(1);
+    function.takes = Duration::from_hours(1);
+    let mut setup = Setup::new(&minio);
+    setup.is_told = true;
+    let mut source = setup.start(&function);
+    listed(&mut source).await;
+    client.put_all((0..5).map(|number| format!("slow-{number}"))).await;
+    until(async || function.calls.load(Ordering::Relaxed) == 5).await;
+    assert_eq!(function.told().len(), 0);
 }
 
 #[tokio::test]
