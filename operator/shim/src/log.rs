@@ -1,6 +1,6 @@
 //! What is said, as lines of JSON on standard output: by the shim itself, and by the language
-//! process. The last ones are kept for who fetches them (`recent`). A thread of its own writes them, so that a slow reader holds up who prints and nobody
-//! else.
+//! process. The last ones are kept for who fetches them (`recent`). A thread of its own writes them, so
+//! that a slow reader holds up who prints and nobody else.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -9,17 +9,20 @@ use std::thread::JoinHandle;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::recent::Recent;
 
-/// Lines that may wait to be written: 64 of at most 8 KiB of text, half a MiB.
+/// Lines that may wait to be written, if they are short.
 const WAITING: usize = 64;
+/// Bytes of all lines that wait: as much as a pipe holds. One that is longer waits alone.
+const ROOM: u32 = 64 << 10;
 
 /// Where lines go.
 #[derive(Clone, Debug)]
 pub struct Log {
-    lines: mpsc::Sender<Vec<u8>>,
+    lines: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
     recent: Recent,
 }
 
@@ -52,24 +55,27 @@ struct Stamped<'a> {
 impl Log {
     /// Starts the thread. It ends when the last log is dropped and all is written.
     pub fn start() -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(WAITING);
+        let (lines, mut receiver) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
         let write = move || {
             let mut output = std::io::stdout().lock();
-            while let Some(line) = receiver.blocking_recv() {
+            while let Some((line, _place)) = receiver.blocking_recv() {
                 // Nobody is left to tell that standard output is gone.
                 let _ = output.write_all(&line).and_then(|()| output.flush());
             }
         };
         let thread = std::thread::Builder::new().name("log".into()).stack_size(64 << 10);
-        Ok((Self { lines: sender, recent: Recent::default() }, thread.spawn(write)?))
+        let room = Arc::new(Semaphore::new(ROOM as usize));
+        Ok((Self { lines, room, recent: Recent::default() }, thread.spawn(write)?))
     }
 
     /// Waits for its place and writes a line.
     pub async fn write(&self, line: Line<'_>) {
         let line = encode(&line);
         self.recent.push(&line);
-        // The thread ends after all senders have.
-        let _ = self.lines.send(line).await;
+        // Nobody closes the room, and the thread ends after all senders have.
+        if let Ok(place) = Arc::clone(&self.room).acquire_many_owned(room_of(&line)).await {
+            let _ = self.lines.send((line, place)).await;
+        }
     }
 
     /// A line of the shim's own. On standard output it is dropped rather than waited for: nothing hangs on it.
@@ -82,13 +88,19 @@ impl Log {
         let line = Line { stream: "shim", request_id, message, partial: false, fields };
         let line = encode(&line);
         self.recent.push(&line);
-        let _ = self.lines.try_send(line);
+        if let Ok(place) = Arc::clone(&self.room).try_acquire_many_owned(room_of(&line)) {
+            let _ = self.lines.try_send((line, place));
+        }
     }
 
     /// The last lines.
     pub const fn recent(&self) -> &Recent {
         &self.recent
     }
+}
+
+fn room_of(line: &[u8]) -> u32 {
+    u32::try_from(line.len()).unwrap_or(ROOM).min(ROOM)
 }
 
 fn encode(line: &Line<'_>) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The last lines that were said, in bounded memory, for who fetches them before the pod is gone. A line
 //! is known by where it stands: after so many bytes since the start.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::time::{Instant, timeout};
 
 /// Bytes of the last lines that are there for certain: what is kept of a Function.
 const LEAST: usize = 1 << 20;
+/// Bytes of lines that are packed together. The pod's memory is for somebody's code.
+const BLOCK: usize = 16 << 10;
 /// Bytes of one piece, the most that is fetched at once. A line of 8 KiB may take 48 as JSON.
 const PIECE: usize = 64 << 10;
 /// How long who fetches may wait for something.
@@ -35,10 +38,81 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Whole lines in each.
-    pieces: VecDeque<Vec<u8>>,
-    /// Where the first piece stands.
+    /// Before the lines of `open`.
+    blocks: VecDeque<Block>,
+    /// The last lines, not packed yet.
+    open: Vec<u8>,
+    /// Where the first line stands.
     start: u64,
+    /// Bytes of all lines.
+    bytes: usize,
+}
+
+/// Whole lines, packed unless that makes them no smaller.
+#[derive(Debug)]
+struct Block {
+    length: usize,
+    bytes: Box<[u8]>,
+}
+
+impl Block {
+    fn of(lines: &[u8]) -> Self {
+        let packed = lz4_flex::block::compress(lines);
+        let bytes = if packed.len() < lines.len() { packed } else { lines.to_vec() };
+        Self { length: lines.len(), bytes: bytes.into() }
+    }
+
+    fn lines(&self) -> Cow<'_, [u8]> {
+        if self.bytes.len() == self.length {
+            return Cow::Borrowed(&self.bytes);
+        }
+        // What was packed here can be unpacked.
+        lz4_flex::block::decompress(&self.bytes, self.length).unwrap_or_default().into()
+    }
+}
+
+impl Kept {
+    /// Where the next line will stand.
+    fn end(&self) -> u64 {
+        self.start + length(self.bytes)
+    }
+
+    fn push(&mut self, line: &[u8]) {
+        if self.open.len() + line.len() > BLOCK && !self.open.is_empty() {
+            self.blocks.push_back(Block::of(&self.open));
+            self.open.clear();
+            // The longest line need not have its room for ever.
+            self.open.shrink_to(BLOCK);
+        }
+        self.open.extend_from_slice(line);
+        self.bytes += line.len();
+        let first = |blocks: &VecDeque<Block>| blocks.front().map(|first| first.length);
+        while let Some(first) = first(&self.blocks).filter(|it| self.bytes - it >= LEAST) {
+            self.blocks.pop_front();
+            self.start += length(first);
+            self.bytes -= first;
+        }
+    }
+
+    /// As many lines from a place on as are fetched at once.
+    fn lines(&self, from: u64) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let mut stands = self.start;
+        let lengths = self.blocks.iter().map(|block| (block.length, Some(block)));
+        for (bytes, block) in lengths.chain([(self.open.len(), None)]) {
+            let next = stands + length(bytes);
+            if from < next {
+                if !lines.is_empty() && lines.len() + bytes > PIECE {
+                    break;
+                }
+                let part = block.map_or(Cow::Borrowed(&*self.open), Block::lines);
+                let skipped = usize::try_from(from.saturating_sub(stands)).unwrap_or(usize::MAX);
+                lines.extend_from_slice(part.get(skipped..).unwrap_or_default());
+            }
+            stands = next;
+        }
+        lines
+    }
 }
 
 /// What is known of who fetches.
@@ -79,17 +153,8 @@ impl Recent {
     /// Keeps a line, which has its end.
     pub fn push(&self, line: &[u8]) {
         let mut kept = self.kept();
-        match kept.pieces.back_mut().filter(|piece| piece.len() + line.len() <= PIECE) {
-            Some(piece) => piece.extend_from_slice(line),
-            None => kept.pieces.push_back(line.to_vec()),
-        }
-        let mut bytes: usize = kept.pieces.iter().map(Vec::len).sum();
-        while let Some(first) = kept.pieces.front().map(Vec::len).filter(|it| bytes - it >= LEAST) {
-            kept.pieces.pop_front();
-            kept.start += length(first);
-            bytes -= first;
-        }
-        let end = kept.start + length(bytes);
+        kept.push(line);
+        let end = kept.end();
         drop(kept);
         self.0.said.send_modify(|said| said.0 = end);
     }
@@ -124,19 +189,9 @@ impl Recent {
     fn piece(&self, from: u64) -> Piece {
         let kept = self.kept();
         let closed = self.0.said.borrow().1;
-        let end = kept.start + length(kept.pieces.iter().map(Vec::len).sum());
+        let end = kept.end();
         let from = from.clamp(kept.start, end);
-        let mut stands = kept.start;
-        let mut lines = Bytes::new();
-        for piece in &kept.pieces {
-            let next = stands + length(piece.len());
-            if from < next {
-                let skipped = usize::try_from(from - stands).unwrap_or(usize::MAX);
-                lines = Bytes::copy_from_slice(piece.get(skipped..).unwrap_or_default());
-                break;
-            }
-            stands = next;
-        }
+        let lines = Bytes::from(kept.lines(from));
         let is_last = closed && from + length(lines.len()) == end;
         Piece { from, lines, is_last }
     }
@@ -193,6 +248,52 @@ mod tests {
         assert_eq!(first.from % length(LINE), 0, "it begins with a whole line");
         let ahead = recent.fetch(length(9_999 * LINE)).await;
         assert_eq!(ahead.lines, line(9_999));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_place_is_found_in_whatever_is_packed() {
+        let recent = Recent::default();
+        let (mut all, mut places) = (Vec::new(), Vec::new());
+        let mut dice = fastrand::Rng::with_seed(7);
+        for _ in 0..300 {
+            // Of letters, of noise, and longer than what is packed together.
+            let longest = dice.choice([100, 2_000, 50_000]).unwrap();
+            let letters = dice.u8(1..=255);
+            let text = std::iter::repeat_with(|| b'a' + dice.u8(0..letters) % 26);
+            let text: Vec<u8> = text.take(longest).chain([b'\n']).collect();
+            places.push(all.len());
+            all.extend_from_slice(&text);
+            recent.push(&text);
+        }
+        let first = usize::try_from(recent.fetch(0).await.from).unwrap();
+        assert!(all.len() - first >= LEAST);
+        for place in places.into_iter().filter(|place| *place >= first) {
+            let piece = recent.fetch(length(place)).await;
+            assert_eq!(piece.from, length(place));
+            let end = place + piece.lines.len();
+            assert!(piece.lines.ends_with(b"\n") && piece.lines == all[place..end]);
+        }
+    }
+
+    #[test]
+    fn lines_take_less_than_they_say_and_noise_no_more() {
+        let mut dice = fastrand::Rng::with_seed(7);
+        let mut orders = Kept::default();
+        let mut noise = Kept::default();
+        for number in 0..20_000 {
+            let (order, customer) = (dice.u64(..), dice.u32(..));
+            let said = format!(
+                r#"{{"time":"2026-11-30T03:20:00.{number:09}Z","stream":"stdout","message":"order {order:x} of {customer} is paid"}}"#
+            );
+            orders.push(said.as_bytes());
+            noise.push(&std::iter::repeat_with(|| dice.u8(..)).take(200).collect::<Vec<_>>());
+        }
+        let held = |kept: &Kept| {
+            kept.open.capacity() + kept.blocks.iter().map(|block| block.bytes.len()).sum::<usize>()
+        };
+        assert!(orders.bytes >= LEAST && noise.bytes >= LEAST);
+        assert!(held(&orders) < LEAST / 2, "{}", held(&orders));
+        assert!(held(&noise) < LEAST + 2 * BLOCK, "{}", held(&noise));
     }
 
     #[tokio::test(start_paused = true)]

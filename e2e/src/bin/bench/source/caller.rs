@@ -41,6 +41,18 @@ impl Caller {
         Ok(Self { sender, events })
     }
 
+    /// Has the sample Function print so many lines.
+    pub async fn print(&mut self, lines: usize) -> anyhow::Result<()> {
+        let request = Request::get(format!("/print?lines={lines}")).header("host", "bench");
+        let request = request.body(Full::default())?;
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        response.into_body().collect().await?;
+        ensure!(status == 200, "the answer was {status}");
+        Ok(())
+    }
+
     /// The milliseconds of each of some calls.
     pub async fn round(&mut self, calls: usize) -> anyhow::Result<Vec<f64>> {
         let mut millis = Vec::with_capacity(calls);

@@ -23,6 +23,8 @@ const ADDED: f64 = 0.3;
 /// What the shim may have, in bytes on disk and in KiB in memory.
 const SIZE: f64 = 4_000_000.0;
 const MEMORY: f64 = 4096.0;
+/// Lines that are printed, all together ten times as much as the shim keeps of them.
+const LINES: usize = 100_000;
 
 /// Arguments of `bench source`.
 #[derive(Debug, Args)]
@@ -73,7 +75,9 @@ async fn measure(arguments: &Arguments, folder: &std::path::Path) -> anyhow::Res
         rounds.through.push(through_it.round(arguments.calls).await?);
     }
     rounds.tell("http", &mut report);
-    remember(&through, "http", &mut report)?;
+    remember(&through, "after its calls (http)", &mut report)?;
+    through_it.print(LINES).await?;
+    remember(&through, "after 10 MB were printed", &mut report)?;
 
     let lambda = given("ROUSE_BENCH_LAMBDA")?;
     let mut api = RuntimeApi::open().await?;
@@ -88,7 +92,7 @@ async fn measure(arguments: &Arguments, folder: &std::path::Path) -> anyhow::Res
         rounds.through.push(through_it.round(arguments.calls).await?);
     }
     rounds.tell("lambda", &mut report);
-    remember(&through, "lambda", &mut report)?;
+    remember(&through, "after its calls (lambda)", &mut report)?;
     cold::measure(arguments.wakings, &mut report).await?;
     Ok(report)
 }
@@ -99,8 +103,8 @@ fn given(variable: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Notes the memory of a shim that has served.
-fn remember(shim: &Shim, contract: &str, report: &mut Report) -> anyhow::Result<()> {
-    let name = format!("memory of rouse-shim after its calls ({contract})");
+fn remember(shim: &Shim, when: &str, report: &mut Report) -> anyhow::Result<()> {
+    let name = format!("memory of rouse-shim {when}");
     report.bars.push(Bar::at_most(name, shim.memory_kib()?, MEMORY, "KiB"));
     Ok(())
 }
