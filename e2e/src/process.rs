@@ -1,6 +1,6 @@
 //! Processes of this machine that the tests disturb, found by what they were started with.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that stands still until this is dropped.
@@ -27,12 +27,26 @@ pub fn with_variable(variable: &str) -> anyhow::Result<Pid> {
     find("environ", variable)
 }
 
+/// All of those.
+pub fn all_with_variable(variable: &str) -> anyhow::Result<Vec<Pid>> {
+    all("environ", variable)
+}
+
 /// The process that was started with `argument`.
 pub fn with_argument(argument: &str) -> anyhow::Result<Pid> {
     find("cmdline", argument)
 }
 
 fn find(file: &str, wanted: &str) -> anyhow::Result<Pid> {
+    all(file, wanted)?.first().copied().with_context(|| {
+        format!(
+            "no process of this machine has {wanted} in its {file}: the node must be this machine"
+        )
+    })
+}
+
+fn all(file: &str, wanted: &str) -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -41,8 +55,8 @@ fn find(file: &str, wanted: &str) -> anyhow::Result<Pid> {
         // Whoever ends meanwhile has neither.
         let told = std::fs::read(entry.path().join(file)).unwrap_or_default();
         if told.split(|byte| *byte == 0).any(|part| part == wanted.as_bytes()) {
-            return Pid::from_raw(pid).context("a process has a number");
+            found.push(Pid::from_raw(pid).context("a process has a number")?);
         }
     }
-    bail!("no process of this machine has {wanted} in its {file}: the node must be this machine")
+    Ok(found)
 }

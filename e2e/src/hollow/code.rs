@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Container as Spec;
 use rouse_core::function::names::CONTROL_PORT;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +22,7 @@ use tokio::time::sleep;
 
 use super::Hollow;
 use super::node::{Container, Workload};
-use super::process::bound_command;
+use super::process::{BOUND, bound_command, id_of};
 
 /// How often a program is asked whether it listens: much more often than anybody asks the pod.
 const LOOK: Duration = Duration::from_millis(1);
@@ -61,6 +62,7 @@ async fn run(programs: &Programs, folder: &Path, container: Container) -> anyhow
     let output = child.stdout.take().context("the shim's output")?;
     let mut lines = BufReader::new(output).lines();
     let mut doors = JoinSet::new();
+    let mut is_asked = false;
     loop {
         tokio::select! {
             line = lines.next_line() => {
@@ -72,10 +74,13 @@ async fn run(programs: &Programs, folder: &Path, container: Container) -> anyhow
                     doors.spawn(pass_on(door, inner));
                 }
             }
-            () = async { drop(stopping.wait_for(|stop| *stop).await) } => break,
+            () = async { drop(stopping.wait_for(|stop| *stop).await) }, if !is_asked => {
+                is_asked = true;
+                kill_process(id_of(&child)?, Signal::TERM).context("asking the shim to end")?;
+            }
         }
     }
-    child.kill().await.context("ending the shim")
+    child.wait().await.map(drop).context("waiting for the shim's end")
 }
 
 /// The program listens at a port of its own, and the pod's opens when that does.
@@ -101,7 +106,8 @@ async fn run_image(
 fn start(shim: &Path, folder: &Path, own: &Spec) -> anyhow::Result<Child> {
     std::fs::create_dir_all(folder)?;
     let mut command = program(shim, own);
-    command.args(own.args.iter().flatten());
+    // Of a container that is killed the kernel ends all processes.
+    command.args(BOUND).args(own.args.iter().flatten());
     command.env("ROUSE_CODE_FOLDER", folder.join("task")).env("TMPDIR", folder);
     command.env("ROUSE_CONTROL_PORT", "0").env("PORT", "0");
     Ok(command.stdout(Stdio::piped()).spawn()?)

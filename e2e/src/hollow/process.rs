@@ -17,12 +17,22 @@ const END_PATIENCE: Duration = Duration::from_mins(1);
 /// Lines of its log that tell why a program ended.
 const TAIL: usize = 15;
 
-/// A command that ends with this process. `setpriv` makes the kernel see to it; the thread that
-/// starts it must live as long as the process, as the runtime's own threads do.
+/// What comes before a command that is to end with whoever starts it, however that ends: the kernel sees
+/// to it. The thread that starts it must live as long as the process, as a runtime's own threads do.
+pub const BOUND: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
+
+/// A command that ends with this process.
 pub fn bound_command(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).kill_on_drop(true);
+    let [setpriv, arguments @ ..] = BOUND;
+    let mut command = Command::new(setpriv);
+    command.args(arguments).arg(program).kill_on_drop(true);
     command
+}
+
+/// The id of a process that has not been waited for.
+pub fn id_of(child: &Child) -> anyhow::Result<Pid> {
+    let raw = child.id().context("it has ended")?;
+    Pid::from_raw(i32::try_from(raw)?).context("a process has a number")
 }
 
 /// A running program.
@@ -55,8 +65,7 @@ impl Process {
         let output = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
-        let raw = child.id().with_context(|| format!("{name} ended at once"))?;
-        let pid = Pid::from_raw(i32::try_from(raw)?).context("a process has a number")?;
+        let pid = id_of(&child).with_context(|| format!("starting {name}"))?;
         Ok(Self { name: name.to_owned(), log, child, pid })
     }
 

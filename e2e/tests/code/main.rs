@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -20,8 +21,9 @@ use rouse_e2e::hollow::programs::Programs;
 use rouse_e2e::hollow::{Hollow, NAMESPACE, PATIENCE, code};
 use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{condition, find_condition, hello_code};
-use rouse_e2e::wait;
+use rouse_e2e::{process, wait};
 use serde_json::{Value, json};
+use tokio::time::{interval, timeout};
 
 /// Within which a caller must know why its request can't be served.
 const PROMPT: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ const PROMPT: Duration = Duration::from_secs(10);
 struct Stage {
     hollow: Hollow,
     activator: Activator,
+    node: Node,
 }
 
 fn spec(source: &Value, env: &Value) -> Value {
@@ -86,10 +89,11 @@ async fn code_runs_changes_and_says_what_is_wrong_with_it() {
     let hollow = Hollow::start(programs).await.unwrap();
     let _controller = hollow.start_controller().await.unwrap();
     let activator = hollow.start_activator().await.unwrap();
-    let _node = Node::start(&hollow, code::workload(&hollow).unwrap());
-    let stage = Stage { hollow, activator };
+    let node = Node::start(&hollow, code::workload(&hollow).unwrap());
+    let stage = Stage { hollow, activator, node };
     rules(&stage).await.unwrap();
     tell(&stage).await.unwrap();
+    leave_nothing(&stage).await.unwrap();
 }
 
 /// What the API server itself says to each fixture, without keeping any.
@@ -145,4 +149,34 @@ async fn tell(stage: &Stage) -> anyhow::Result<()> {
         .await?;
     assert_eq!(&stage.get("app", "/file/app.txt").await?.body[..], b"first", "the old one serves");
     Ok(())
+}
+
+/// However a pod ends, its processes end with it: it is scaled away, or killed.
+async fn leave_nothing(stage: &Stage) -> anyhow::Result<()> {
+    let value = format!("of the test {}", std::process::id());
+    let mark = format!("HELLO_MARK={value}");
+    let env = json!([{"name": "HELLO_MARK", "value": value}]);
+    let running = async || {
+        assert_eq!(stage.get("marked", "/").await?.status, 200);
+        let all = process::all_with_variable(&mark)?;
+        assert_eq!(all.len(), 2, "the shim and what it runs: {all:?}");
+        anyhow::Ok(all)
+    };
+    stage.apply("marked", spec(&files("x"), &env)).await?;
+    running().await?;
+    stage.hollow.asleep("marked").await?;
+    assert!(process::all_with_variable(&mark)?.is_empty());
+
+    let former = running().await?;
+    for pod in stage.node.pods("marked") {
+        stage.node.crash(&pod);
+    }
+    let mut looks = interval(Duration::from_millis(10));
+    let gone = async {
+        while process::all_with_variable(&mark)?.iter().any(|pid| former.contains(pid)) {
+            looks.tick().await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, gone).await.context("a process outlived its container")?
 }

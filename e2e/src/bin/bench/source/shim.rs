@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rouse_e2e::hollow::process::bound_command;
+use rouse_e2e::hollow::process::{BOUND, bound_command};
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
@@ -72,7 +72,8 @@ impl Shim {
         ];
         let given = variables.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let all: Vec<_> = own.into_iter().chain(given).collect();
-        let running = Running::start(program, &[process], &all, folder)?;
+        let command = [&BOUND.map(Path::new)[..], &[process]].concat();
+        let running = Running::start(program, &command, &all, folder)?;
         timeout(PATIENCE, push(control)).await.context("the shim took no code")??;
         Ok(Self { running, port })
     }
