@@ -1,8 +1,8 @@
 //! A language process for the tests, in nothing but the standard library: it listens on `$PORT`, or
 //! asks the Runtime API where that is named. What it is to do comes in the request's query, or in the
-//! event's `do`: `hang`, `exit`, `shut`, `print=BYTES`, `large=BYTES`, `odd`, `fork`, `leak`, `stream`,
-//! `sleep=MILLIS`, `cut`, `fail`; nothing is an echo. As a custom handler of Azure it gives back the
-//! call that it gets.
+//! event's `do`: `hang`, `exit`, `shut`, `print=BYTES`, `unended`, `large=BYTES`, `odd`, `fork`, `leak`,
+//! `stream`, `sleep=MILLIS`, `cut`, `fail`; nothing is an echo. As a custom handler of Azure it gives
+//! back the call that it gets.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::zombie_processes, missing_docs)]
 
@@ -64,8 +64,13 @@ impl Deed<'_> {
                 print!("{line}");
             }
         }
-        if !self.0.is_empty() {
-            println!("did {}", self.0);
+        match self.0 {
+            "" => {}
+            "unended" => {
+                print!("did unended");
+                std::io::stdout().flush().unwrap();
+            }
+            deed => println!("did {deed}"),
         }
     }
 }

@@ -80,10 +80,13 @@ impl Output {
         Ok(Arc::new(Self { pipes, last, readers }))
     }
 
-    /// Reads what has been printed by now, so that it is of the requests of now.
+    /// Reads what has been printed by now, so that it is of the requests of now. So is a line that has no
+    /// end: Lambda's logger for Java gives none to any.
     pub async fn settle(&self) {
         for pipe in &self.pipes {
-            pipe.drain().await;
+            if pipe.drain().await != Left::More {
+                pipe.end_line().await;
+            }
         }
     }
 
@@ -92,10 +95,7 @@ impl Output {
         for pipe in &self.pipes {
             let rest = async { while pipe.drain().await == Left::More {} };
             let _ = timeout(REST, rest).await;
-            let line = std::mem::take(&mut *pipe.begun.lock().await);
-            if !line.is_empty() {
-                pipe.write(&line, false).await;
-            }
+            pipe.end_line().await;
         }
     }
 
@@ -141,6 +141,15 @@ impl Pipe {
             }
         }
         Left::More
+    }
+
+    /// Writes the line that is not at its end as if it were.
+    async fn end_line(&self) {
+        let mut begun = self.begun.lock().await;
+        if !begun.is_empty() {
+            self.write(&begun, false).await;
+            begun.clear();
+        }
     }
 
     async fn lines(&self, begun: &mut Vec<u8>, mut bytes: &[u8]) {

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::rig::{Shim, digest, eventually, files, get, handler, is_stopped, lives, post, send};
+use crate::rig::{
+    Shim, call, digest, eventually, files, get, handler, is_stopped, lives, post, send,
+};
 
 async fn serving(variables: &[(&str, &str)]) -> (Shim, u16) {
     Shim::serving(&[&handler()], variables).await
@@ -69,6 +71,17 @@ async fn what_is_printed_is_of_its_request() {
             (&"stdout".into(), 99)
         );
     }
+}
+
+#[tokio::test]
+async fn a_line_that_has_no_end_is_of_its_request_alone() {
+    let (mut shim, port) = serving(&[]).await;
+    for id in ["r1", "r2"] {
+        let request = Request::get("/?unended").header("x-request-id", id);
+        call(port, request.body(Full::default()).unwrap()).await;
+    }
+    let line = shim.said(|line| (line["requestId"] == "r1").then(|| line.clone())).await;
+    assert_eq!((&line["stream"], &line["message"]), (&"stdout".into(), &"did unended".into()));
 }
 
 #[tokio::test]
