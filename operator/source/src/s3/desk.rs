@@ -219,15 +219,18 @@ impl<'a> Desk<'a> {
         let (settings, now) = (self.settings, Timestamp::now());
         let (version_id, token) =
             told.map_or((None, None), |(told, token)| (told.version_id.as_deref(), Some(token)));
-        let is_early = self.notifications.as_ref().is_some_and(|told| told.is_answered_early());
-        let (early, waiting) = if is_early { (token, None) } else { (None, token) };
-        let found = Found { settings, version_id, waiting: waiting.clone(), now };
-        match self.state.book.note(key, change, &found) {
-            Noted::Brought(brought) => link.bring(vec![*brought]),
-            Noted::Joined => {}
-            Noted::Noted => self.tell(waiting, Fate::Done),
+        let notifications = self.notifications.as_ref();
+        let is_early = notifications.is_some_and(|it| it.is_answered_early());
+        let waiting = token.clone().filter(|_| !is_early);
+        let noted =
+            self.state.book.note(key, change, &Found { settings, version_id, waiting, now });
+        let is_answered = is_early || matches!(noted, Noted::Noted);
+        if let Noted::Brought(brought) = noted {
+            link.bring(vec![*brought]);
         }
-        self.tell(early, Fate::Done);
+        if is_answered {
+            self.tell(token, Fate::Done);
+        }
     }
 
     /// Takes in a notification.
