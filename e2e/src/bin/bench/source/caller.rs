@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::HeaderValue;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -43,14 +44,8 @@ impl Caller {
 
     /// Has the sample Function print so many lines.
     pub async fn print(&mut self, lines: usize) -> anyhow::Result<()> {
-        let request = Request::get(format!("/print?lines={lines}")).header("host", "bench");
-        let request = request.body(Full::default())?;
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
-        let status = response.status();
-        response.into_body().collect().await?;
-        ensure!(status == 200, "the answer was {status}");
-        Ok(())
+        let request = Request::get(format!("/print?lines={lines}")).body(Full::default())?;
+        self.call(request).await
     }
 
     /// The milliseconds of each of some calls.
@@ -62,16 +57,21 @@ impl Caller {
             } else {
                 Request::get("/").body(Full::default())
             };
-            let mut request = request?;
-            request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("bench"));
+            let request = request?;
             let began = Instant::now();
-            self.sender.ready().await?;
-            let response = self.sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
+            self.call(request).await?;
             millis.push(began.elapsed().as_secs_f64() * 1000.0);
-            ensure!(status == 200 && !body.is_empty(), "the answer was {status}");
         }
         Ok(millis)
+    }
+
+    async fn call(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<()> {
+        request.headers_mut().insert("host", HeaderValue::from_static("bench"));
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        ensure!(status == 200 && !body.is_empty(), "the answer was {status}");
+        Ok(())
     }
 }
