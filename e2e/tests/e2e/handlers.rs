@@ -27,27 +27,40 @@ use crate::sources::Nats;
 /// The beginning of every picture.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Deploys a folder below `e2e/handlers`, and gives what it answers to a GET.
-async fn hello(folder: &'static str, path: &'static str, expected: &'static str) {
-    let test = folder.replace('/', "-");
-    Scope::run(&test, async |scope| {
-        scope.deploy("hello", &format!("handlers/{folder}"), &[], &[])?;
+/// Code as its user deploys it.
+pub struct Code<'c> {
+    /// Where it is, seen from `e2e`.
+    pub folder: String,
+    /// What `rouse deploy` is told beside that.
+    pub more: Vec<&'c str>,
+    /// What stands in the user's environment.
+    pub variables: Vec<(&'c str, &'c str)>,
+}
+
+impl Code<'_> {
+    /// A folder below `e2e/handlers`, by which all can be told.
+    fn at(folder: &str) -> Self {
+        Self { folder: format!("handlers/{folder}"), more: Vec::new(), variables: Vec::new() }
+    }
+
+    fn deploy(&self, scope: &Scope, name: &str) -> anyhow::Result<()> {
+        scope.deploy(name, &self.folder, &self.more, &self.variables)
+    }
+
+    /// Deploys it; to a GET it says what is expected.
+    pub async fn says(&self, scope: &Scope, path: &str, expected: &str) -> anyhow::Result<()> {
+        self.deploy(scope, "hello")?;
         let answer = Caller::new(scope.cluster.activator).get(&scope.host("hello"), path).await?;
         ensure!(answer.status == 200 && answer.body == expected, "{answer:?}");
         Ok(())
-    })
-    .await;
-}
+    }
 
-/// Deploys a folder that draws labels: twice the same archive comes of it, and the handler answers
-/// with a picture, gives and takes cookies, and takes bytes that are no text.
-async fn labels(folder: &'static str) {
-    let test = folder.replace('/', "-");
-    Scope::run(&test, async |scope| {
-        let folder = format!("handlers/{folder}");
-        scope.deploy("labels", &folder, &[], &[])?;
+    /// Deploys it: twice the same archive comes of it, and the handler answers with a picture, gives and
+    /// takes cookies, and takes bytes that are no text.
+    pub async fn draws_labels(&self, scope: &Scope) -> anyhow::Result<()> {
+        self.deploy(scope, "labels")?;
         let before = scope.function("labels", PATIENCE, |_| true).await?;
-        scope.deploy("labels", &folder, &[], &[])?;
+        self.deploy(scope, "labels")?;
         let after = scope.function("labels", PATIENCE, |_| true).await?;
         let generations = (before.metadata.generation, after.metadata.generation);
         ensure!(generations.0 == generations.1, "the same folder made another archive");
@@ -73,6 +86,19 @@ async fn labels(folder: &'static str) {
         ensure!(echo.status == 200 && echo.body == bytes, "{echo:?}");
         ensure!(echo.header("content-type") == Some("image/x-odd"), "{echo:?}");
         Ok(())
+    }
+}
+
+async fn hello(folder: &'static str, path: &'static str, expected: &'static str) {
+    Scope::run(&folder.replace('/', "-"), async |scope| {
+        Code::at(folder).says(&scope, path, expected).await
+    })
+    .await;
+}
+
+async fn labels(folder: &'static str) {
+    Scope::run(&folder.replace('/', "-"), async |scope| {
+        Code::at(folder).draws_labels(&scope).await
     })
     .await;
 }

@@ -10,6 +10,7 @@
 
 mod api;
 mod code;
+mod compiled;
 mod doors;
 mod explain;
 mod failures;

@@ -1,63 +1,19 @@
 //! The vendors' clients that the shim is tested with: installs them, with pinned versions, below the
 //! cache. Must not run them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::packages::{self, Need, PIP};
-use crate::{command, digest, folders, term, whole};
+use crate::builds::{self, Build};
+use crate::command;
+use crate::packages::{JAVAC, MAVEN, Need, PIP};
 
-/// Where the sources are, below the checkout: those of handlers, and those of which the runtimes'
-/// images are made, too.
-const HANDLERS: &str = "e2e/contracts";
-const RUNTIMES: &str = "operator/runtimes";
-
-/// One language.
-struct Language {
-    name: &'static str,
-    /// Files and folders of which its build is made: a folder of those above, below it a folder, and
-    /// what of it. What is not named is read by the tests.
-    sources: &'static [(&'static str, &'static str, &'static [&'static str])],
-    build: fn(&Path, &Path) -> Result<()>,
-}
-
-const LANGUAGES: [Language; 5] = [
-    Language {
-        name: "python",
-        sources: &[(RUNTIMES, "python3.11", &["requirements.txt"])],
-        build: python,
-    },
-    Language {
-        name: "node",
-        sources: &[(RUNTIMES, "node18", &["package.json", "package-lock.json"])],
-        build: node,
-    },
-    Language {
-        name: "go",
-        sources: &[(HANDLERS, "go", &["go.mod", "go.sum", "lambda", "functions"])],
-        build: go,
-    },
-    Language {
-        name: "rust",
-        sources: &[(HANDLERS, "rust", &["Cargo.toml", "Cargo.lock", "src"])],
-        build: rust,
-    },
-    Language {
-        name: "java",
-        sources: &[(RUNTIMES, "java17", &["pom.xml"]), (HANDLERS, "java", &["src"])],
-        build: java,
-    },
-];
-
-/// What the languages need of the system.
-const NEEDS: [Need; 8] = [
-    PIP,
+/// What the client for Node.js needs of the system: it compiles libcurl, and the library of AWS for C++.
+const FOR_NODE: [Need; 7] = [
+    needed("python3", "python3", || command::find("python3").is_some()),
     needed("npm", "npm", || command::find("npm").is_some()),
-    needed("mvn", "maven", || command::find("mvn").is_some()),
-    // The client for Node.js compiles libcurl, and the library of AWS for C++.
     needed("cmake", "cmake", || command::find("cmake").is_some()),
     needed("g++", "g++", || command::find("g++").is_some()),
     needed("autoreconf", "autoconf", || command::find("autoreconf").is_some()),
@@ -69,80 +25,81 @@ const fn needed(what: &'static str, debian: &'static str, present: fn() -> bool)
     Need { what, why: "installs clients of vendors for the tests of contracts", debian, present }
 }
 
+/// By the names of their languages. Of `operator/runtimes` the images of runtimes are made, too. What is
+/// not named of `e2e/contracts` is read by the tests.
+const LANGUAGES: [(&str, Build); 5] = [
+    (
+        "python",
+        Build {
+            name: "contracts/python",
+            what: "the clients for Python",
+            sources: &[("operator/runtimes/python3.11", &["requirements.txt"])],
+            needs: &[PIP],
+            make: python,
+        },
+    ),
+    (
+        "node",
+        Build {
+            name: "contracts/node",
+            what: "the clients for Node.js",
+            sources: &[("operator/runtimes/node18", &["package.json", "package-lock.json"])],
+            needs: &FOR_NODE,
+            make: node,
+        },
+    ),
+    (
+        "go",
+        Build {
+            name: "contracts/go",
+            what: "the clients for Go",
+            sources: &[("e2e/contracts/go", &["go.mod", "go.sum", "lambda", "functions"])],
+            needs: &[],
+            make: go,
+        },
+    ),
+    (
+        "rust",
+        Build {
+            name: "contracts/rust",
+            what: "the client for Rust",
+            sources: &[("e2e/contracts/rust", &["Cargo.toml", "Cargo.lock", "src"])],
+            needs: &[],
+            make: rust,
+        },
+    ),
+    (
+        "java",
+        Build {
+            name: "contracts/java",
+            what: "the client for Java",
+            sources: &[
+                ("operator/runtimes/java17", &["pom.xml"]),
+                ("e2e/contracts/java", &["src"]),
+            ],
+            needs: &[MAVEN, JAVAC],
+            make: java,
+        },
+    ),
+];
+
 /// Installs what the cache lacks, and tells a test where each language is.
 pub fn tell(test: &mut Command) -> Result<()> {
-    for language in &LANGUAGES {
-        let variable = format!("ROUSE_CONTRACTS_{}", language.name.to_uppercase());
-        test.env(variable, ensure(language)?);
+    for (language, build) in &LANGUAGES {
+        test.env(format!("ROUSE_CONTRACTS_{}", language.to_uppercase()), build.ensure()?);
     }
     Ok(())
 }
 
 /// Where the clients of a language are; installs them unless they are there.
 pub fn folder(name: &str) -> Result<PathBuf> {
-    let language = LANGUAGES.iter().find(|language| language.name == name);
-    ensure(language.with_context(|| format!("{name} is none of the languages"))?)
+    let language = LANGUAGES.iter().find(|(language, _)| *language == name);
+    language.with_context(|| format!("{name} is none of the languages"))?.1.ensure()
 }
 
 /// A handler of Lambda in Go: the client that adds least of those that many have.
 pub fn go_handler() -> Result<PathBuf> {
     Ok(folder("go")?.join("bin/lambda"))
-}
-
-fn ensure(language: &Language) -> Result<PathBuf> {
-    let cache = folders::cache()?.join("contracts");
-    let folder = cache.join(format!("{}-{}", language.name, stamp(language)?));
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    packages::require(&NEEDS)?;
-    term::note(format!("Installing the clients for {}, once", language.name));
-    let log = whole::log(&format!("contracts-{}", language.name))?;
-    whole::make(&folder, |unfinished| {
-        for source in language.paths() {
-            let mut copy = Command::new("cp");
-            command::run(copy.arg("-r").arg(source).arg(unfinished))?;
-        }
-        (language.build)(unfinished, &log)
-            .with_context(|| format!("could not install the clients for {}", language.name))
-    })?;
-    Ok(folder)
-}
-
-impl Language {
-    fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.sources.iter().flat_map(|(above, folder, names)| {
-            let folder = folders::workspace().join(above).join(folder);
-            names.iter().map(move |name| folder.join(name))
-        })
-    }
-}
-
-/// What tells this build from others: all its sources.
-fn stamp(language: &Language) -> Result<String> {
-    let mut all = Vec::new();
-    for source in language.paths() {
-        read(&source, &mut all)?;
-    }
-    Ok(digest::short(&all))
-}
-
-/// What all files of a folder hold, in the order of their names.
-pub fn content(folder: &Path) -> Result<Vec<u8>> {
-    let mut all = Vec::new();
-    read(folder, &mut all)?;
-    Ok(all)
-}
-
-fn read(path: &Path, all: &mut Vec<u8>) -> Result<()> {
-    if path.is_dir() {
-        let mut entries = path.read_dir()?.collect::<Result<Vec<_>, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        return entries.iter().try_for_each(|entry| read(&entry.path(), all));
-    }
-    let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    all.extend(content);
-    Ok(())
 }
 
 fn python(folder: &Path, log: &Path) -> Result<()> {
@@ -165,37 +122,26 @@ fn node(folder: &Path, log: &Path) -> Result<()> {
 }
 
 fn go(folder: &Path, log: &Path) -> Result<()> {
-    let go = || {
-        let mut go = Command::new("go");
-        go.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-        go
-    };
     for program in ["lambda", "functions"] {
-        let output = format!("bin/{program}");
-        let package = format!("./{program}");
-        let build = ["build", "-trimpath", "-ldflags=-s -w", "-tags=lambda.norpc", "-o"];
-        command::logged(go().args(build).args([&output, &package]), log)?;
+        builds::go_build(folder, &format!("./{program}"), &format!("bin/{program}"), log)?;
     }
     // The events that AWS's own client for Go is tested with.
     let client = "github.com/aws/aws-lambda-go";
-    let module = command::output(go().args(["list", "-m", "-f", "{{.Dir}}", client]))?;
+    let module =
+        command::output(builds::go(folder).args(["list", "-m", "-f", "{{.Dir}}", client]))?;
     let events = Path::new(module.trim()).join("events/testdata");
     let mut copy = Command::new("cp");
     command::run(copy.arg("-r").arg(events).arg(folder.join("events")))
 }
 
 fn rust(folder: &Path, log: &Path) -> Result<()> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(folder).env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", "build");
-    command::logged(cargo.args(["build", "--release", "--locked"]), log)?;
-    fs::copy(folder.join("build/release/bootstrap"), folder.join("bootstrap"))?;
-    fs::remove_dir_all(folder.join("build"))?;
+    let target = folder.join("build");
+    builds::cargo_build(folder, &target, &folder.join("bootstrap"), log)?;
+    std::fs::remove_dir_all(target)?;
     Ok(())
 }
 
 fn java(folder: &Path, log: &Path) -> Result<()> {
-    let mut maven = Command::new("mvn");
-    maven.current_dir(folder).args(["--batch-mode", "--quiet", "--strict-checksums", "package"]);
     let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
-    command::logged(maven.args([copy, "-DoutputDirectory=target/jars"]), log)
+    builds::maven(folder, &[copy, "-DoutputDirectory=target/jars"], log)
 }

@@ -1,6 +1,7 @@
 //! The chores of Rouse: `cargo xtask --help` lists them. Owns the command line and nothing else.
 
 mod bench;
+mod builds;
 mod cluster;
 mod command;
 mod contracts;
@@ -8,6 +9,7 @@ mod demo;
 mod digest;
 mod folders;
 mod generate;
+mod handlers;
 mod helm;
 mod hollow;
 mod image;

@@ -56,6 +56,22 @@ pub const PIP: Need = Need {
     present: || command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok(),
 };
 
+/// Builds what is written in Java.
+pub const MAVEN: Need = Need {
+    what: "mvn",
+    why: "builds what is written in Java",
+    debian: "maven",
+    present: || command::find("mvn").is_some(),
+};
+
+/// Compiles Java. Maven comes with what runs it alone.
+pub const JAVAC: Need = Need {
+    what: "javac",
+    why: "compiles Java",
+    debian: "default-jdk-headless",
+    present: || command::find("javac").is_some(),
+};
+
 /// The database that a source reads. Debian's package starts a server, unless its tools are told
 /// not to.
 pub const POSTGRES: Need = Need {

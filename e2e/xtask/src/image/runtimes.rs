@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{debian, java, node};
 use crate::packages::{self, PIP};
-use crate::{command, contracts, digest, folders, term, whole};
+use crate::{builds, command, digest, folders, term, whole};
 
 /// Where the sources of the images are, below the checkout.
 const SOURCES: &str = "operator/runtimes";
@@ -117,7 +117,7 @@ impl Runtime {
         let names: Vec<&str> = list.split_whitespace().collect();
         let packages = debian::closure(&names, self.without)?;
         let mut stamp = format!("{EDITION} {packages:?} {:?}", self.links).into_bytes();
-        stamp.extend(contracts::content(&sources)?);
+        stamp.extend(builds::content(&sources)?);
         let name = format!("{}-{}", self.name, digest::short(&stamp));
         let tree = folders::cache()?.join("runtimes").join(name);
         if tree.is_dir() {

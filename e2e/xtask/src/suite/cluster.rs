@@ -12,7 +12,7 @@ use crate::cluster::kubectl_for;
 use crate::programs::{self, Profile};
 use crate::stage::Stage;
 use crate::tools::{self, catalog::GRPC};
-use crate::{command, folders, helm, image, term};
+use crate::{command, folders, handlers, helm, image, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
 const TESTS_AT_ONCE: &str = "4";
@@ -31,6 +31,7 @@ pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     others.extend(report.step("programs of gRPC's makers", |_| image::build_grpc())?);
     others.push(report.step("a runtime of tests", |_| image::build_code(Profile::Release))?);
     others.extend(report.step("runtimes", |_| image::build_runtimes(Profile::Release))?);
+    report.step("handlers that run compiled", |_| handlers::build())?;
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
     let filter = arguments.filter.as_deref();
@@ -114,6 +115,7 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     // Users' questions are asked by the program that the image holds.
     tests.env("ROUSE_E2E_PROGRAM", programs::path_of(Profile::Release, "rouse")?);
     tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
+    handlers::tell(&mut tests)?;
     Ok(tests)
 }
 
