@@ -1,0 +1,103 @@
+//! What has no owner any more goes; what waits for its dependents goes after them; a namespace goes
+//! with all that is in it.
+
+use super::Control;
+use crate::api::meta::{self, set};
+use crate::api::store::{Change, Object, Place};
+use crate::api::verbs::{DeleteOptions, FOREGROUND, Propagation, delete_at, drop_owner};
+
+/// Does what follows of a change for others.
+pub(super) fn follow(control: &mut Control<'_>, change: &Change) {
+    let object = &change.after;
+    if change.is_gone {
+        for dependent in control.store.dependents(meta::uid(&object.value)) {
+            lose_owner(control, &dependent, meta::uid(&object.value));
+        }
+        for owner in meta::owners(&object.value) {
+            finish(control, owner);
+        }
+        finish_namespace(control, meta::namespace(&object.value));
+        return;
+    }
+    if change.before.is_none() {
+        lose_missing_owners(control, object);
+    }
+    if meta::is_going(&object.value) {
+        if object.kind.is("", "Namespace") {
+            empty_namespace(control, meta::name(&object.value));
+        }
+        if waits_for_dependents(object) {
+            for dependent in control.store.dependents(meta::uid(&object.value)) {
+                remove(control, &dependent.place(), Propagation::Foreground);
+            }
+            finish(control, meta::uid(&object.value));
+        }
+    }
+}
+
+fn waits_for_dependents(object: &Object) -> bool {
+    meta::is_going(&object.value)
+        && meta::list(&object.value, "/metadata/finalizers").any(|it| it == FOREGROUND)
+}
+
+fn remove(control: &mut Control<'_>, place: &Place, propagation: Propagation) {
+    let options = DeleteOptions::propagated(propagation);
+    // Nothing can be wrong without preconditions.
+    drop(delete_at(control.store, place, &options, control.now));
+}
+
+/// One of its owners is gone: it goes with the last.
+fn lose_owner(control: &mut Control<'_>, dependent: &Object, uid: &str) {
+    let others = meta::owners(&dependent.value).filter(|other| *other != uid);
+    if others.filter(|other| control.store.by_uid(other).is_some()).count() == 0 {
+        remove(control, &dependent.place(), Propagation::Background);
+        return;
+    }
+    let mut after = dependent.value.clone();
+    drop_owner(&mut after, uid);
+    control.put(dependent, after);
+}
+
+/// What was made for an owner that was gone already.
+fn lose_missing_owners(control: &mut Control<'_>, object: &Object) {
+    let mut owners = meta::owners(&object.value).peekable();
+    if owners.peek().is_some() && owners.all(|owner| control.store.by_uid(owner).is_none()) {
+        remove(control, &object.place(), Propagation::Background);
+    }
+}
+
+/// Lets an owner go that waited for its last dependent.
+fn finish(control: &mut Control<'_>, uid: &str) {
+    let Some(owner) = control.store.by_uid(uid).cloned() else { return };
+    if !waits_for_dependents(&owner) || !control.store.dependents(uid).is_empty() {
+        return;
+    }
+    let mut after = owner.value.clone();
+    let others: Vec<_> = meta::list(&owner.value, "/metadata/finalizers")
+        .filter(|finalizer| *finalizer != FOREGROUND)
+        .cloned()
+        .collect();
+    if others.is_empty() {
+        control.store.remove(&owner.place());
+    } else {
+        set(&mut after, &["metadata", "finalizers"], others);
+        control.put(&owner, after);
+    }
+}
+
+fn empty_namespace(control: &mut Control<'_>, name: &str) {
+    for place in control.store.in_namespace(name) {
+        remove(control, &place, Propagation::Background);
+    }
+    finish_namespace(control, name);
+}
+
+/// Lets a namespace go that is empty.
+fn finish_namespace(control: &mut Control<'_>, name: &str) {
+    let kind = control.kinds.namespace.id;
+    let place = Place { kind, namespace: String::new(), name: name.to_owned() };
+    let going = control.store.get(&place).is_some_and(|it| meta::is_going(&it.value));
+    if going && control.store.in_namespace(name).is_empty() {
+        control.store.remove(&place);
+    }
+}

@@ -1,0 +1,100 @@
+//! Rules in CEL over objects. Pure.
+//!
+//! Rules are ours and what they look at is bounded by the schema, which is checked first; but the
+//! library may still stumble over a value, and then the object is refused.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kube_cel::{CompiledSchema, ErrorKind, ValidationError, Validator, compile_schema};
+use serde_json::Value;
+
+use super::Broken;
+use crate::api::answer::{Fault, FieldError};
+
+/// The rules of a schema.
+pub(super) struct Rules {
+    compiled: CompiledSchema,
+    validator: Validator,
+    schema: Value,
+}
+
+impl Rules {
+    /// Reads all rules of `schema`.
+    pub(super) fn compile(schema: &Value) -> Result<Self, Broken> {
+        let compiled = compile_schema(schema);
+        first_error(&compiled)?;
+        // Nothing of a default is left to fill in when rules are asked.
+        Ok(Self { compiled, validator: Validator::new(), schema: schema.clone() })
+    }
+
+    /// Which of them `object` breaks.
+    pub(super) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            self.validator.validate_compiled(&self.compiled, object, old)
+        }));
+        match checked {
+            Ok(Ok(())) => Vec::new(),
+            Ok(Err(errors)) => errors.into_iter().map(|error| self.told(object, error)).collect(),
+            Err(_) => vec![FieldError::new("", Fault::Invalid, "a rule can't be applied to it")],
+        }
+    }
+
+    /// As the API server says it: with the value where that is a single one.
+    fn told(&self, object: &Value, error: ValidationError) -> FieldError {
+        let message = match error.kind {
+            ErrorKind::ValidationFailure => error.message.trim().to_owned(),
+            _ => format!("{} evaluating rule: {}", error.message, error.rule),
+        };
+        let fault = match error.reason.as_deref() {
+            Some("FieldValueForbidden") => Fault::Forbidden,
+            Some("FieldValueRequired") => Fault::Required,
+            Some("FieldValueDuplicate") => Fault::Duplicate,
+            _ => Fault::Invalid,
+        };
+        let value = value_of_rule(&self.schema, object, &error);
+        match value.filter(|value| !value.is_object() && !value.is_array()) {
+            Some(value) if fault == Fault::Invalid => {
+                FieldError::of_value(&error.field_path, fault, value, message)
+            }
+            _ => FieldError::new(&error.field_path, fault, message),
+        }
+    }
+}
+
+/// The value that a rule is about. Where the rule names a field below its own, that is an object.
+fn value_of_rule<'a>(
+    schema: &Value,
+    object: &'a Value,
+    error: &ValidationError,
+) -> Option<&'a Value> {
+    let mut node = Some(schema);
+    let mut value = object;
+    for step in super::schema::steps(&error.field_path) {
+        node = node.and_then(|node| match step.parse::<usize>() {
+            Ok(_) if node.get("items").is_some() => node.get("items"),
+            _ => node
+                .get("properties")
+                .and_then(|fields| fields.get(step))
+                .or_else(|| node.get("additionalProperties")),
+        });
+        value = match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+            other => other.get(step)?,
+        };
+    }
+    let rules = node?.get("x-kubernetes-validations")?.as_array()?;
+    let own = rules.iter().any(|rule| {
+        rule.get("rule").and_then(Value::as_str) == Some(&error.rule)
+            && rule.get("fieldPath").is_none()
+    });
+    own.then_some(value)
+}
+
+fn first_error(compiled: &CompiledSchema) -> Result<(), Broken> {
+    if let Some(error) = compiled.compilation_errors().first() {
+        return Err(Broken::Rule(error.to_string()));
+    }
+    let below = compiled.properties.values();
+    let below = below.chain(compiled.items.as_deref());
+    below.chain(compiled.additional_properties.as_deref()).try_for_each(first_error)
+}
