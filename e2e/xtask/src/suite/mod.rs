@@ -15,7 +15,7 @@ use crate::programs::Profile;
 use crate::stage::StageArguments;
 use crate::tools::{
     self,
-    catalog::{H2SPEC, MINIO, NATS},
+    catalog::{H2SPEC, KUBERNETES, MINIO, NATS},
 };
 use crate::{command, contracts, folders, generate, hollow};
 
@@ -61,6 +61,7 @@ fn all(report: &mut Report, arguments: &Arguments) -> Result<()> {
     }
     if arguments.filter.is_none() {
         conformance(report)?;
+        local_api(report)?;
         servers(report)?;
         clients(report)?;
         disturbed(report)?;
@@ -93,6 +94,19 @@ fn conformance(report: &mut Report) -> Result<()> {
             test.env("ROUSE_H2SPEC", tools::path(&H2SPEC, "h2spec")?);
             test.args(["test", "--workspace", "--lib", "--"]);
             report.tests(test.args(["--ignored", "server::tests::conformance"]))
+        })
+        .map(drop)
+}
+
+/// Asks the Kubernetes API in memory by `kubectl`.
+fn local_api(report: &mut Report) -> Result<()> {
+    report
+        .step("the API in memory by kubectl", |report| {
+            tools::ensure(&[&KUBERNETES])?;
+            let mut test = cargo();
+            test.env("ROUSE_KUBECTL", tools::path(&KUBERNETES, "kubectl")?);
+            test.args(["test", "--workspace", "--lib", "--"]);
+            report.tests(test.args(["--ignored", "api::tests::kubectl"]))
         })
         .map(drop)
 }

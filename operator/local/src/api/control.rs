@@ -3,6 +3,7 @@
 //! there is no task, no delay and nothing to poll. Pure.
 
 mod deployments;
+mod events;
 mod garbage;
 mod replica_sets;
 
@@ -32,6 +33,7 @@ struct Control<'a> {
 impl Control<'_> {
     fn follow(mut self, change: &Change) {
         garbage::follow(&mut self, change);
+        events::follow(&mut self, change);
         let kinds = self.kinds;
         if change.kind == kinds.deployment.id {
             deployments::reconcile(&mut self, meta::uid(&change.after.value));

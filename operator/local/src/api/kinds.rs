@@ -208,6 +208,8 @@ pub(super) struct Kinds {
     pub deployment: Arc<Kind>,
     pub replica_set: Arc<Kind>,
     pub definition: Arc<Kind>,
+    pub event: Arc<Kind>,
+    pub core_event: Arc<Kind>,
 }
 
 impl Kinds {
@@ -226,13 +228,13 @@ impl Kinds {
         let replica_set = add(Kind::typed::<ReplicaSet>(&["rs"], &["status", "scale"]));
         let crds: &[&str] = &["crd", "crds"];
         let definition = add(Kind::typed::<CustomResourceDefinition>(crds, &["status"]));
+        let event = add(Kind::typed::<NewEvent>(&["ev"], &[]));
+        let core_event = add(Kind::typed::<Event>(&["ev"], &[]));
         for other in [
             Kind::typed::<Node>(&["no"], &["status"]),
             Kind::typed::<Service>(&["svc"], &["status"]),
             Kind::typed::<ConfigMap>(&["cm"], &[]),
             Kind::typed::<Secret>(&[], &[]),
-            Kind::typed::<Event>(&["ev"], &[]),
-            Kind::typed::<NewEvent>(&["ev"], &[]),
             Kind::typed::<ControllerRevision>(&[], &[]),
             Kind::typed::<Lease>(&[], &[]),
             Kind::typed::<EndpointSlice>(&[], &[]),
@@ -248,7 +250,17 @@ impl Kinds {
                 add(kind);
             }
         }
-        Ok(Self { all, namespace, pod, service_account, deployment, replica_set, definition })
+        Ok(Self {
+            all,
+            namespace,
+            pod,
+            service_account,
+            deployment,
+            replica_set,
+            definition,
+            event,
+            core_event,
+        })
     }
 
     /// All of them.

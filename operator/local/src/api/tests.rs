@@ -1,5 +1,7 @@
 //! The API as clients see it: within the process, by the same client that the roles use.
 
+mod kubectl;
+
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, pin_mut};
