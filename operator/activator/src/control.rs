@@ -22,7 +22,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::forward::{PeerDialer, Releases, Streams};
 use crate::instances::Instances;
-use crate::instances::client::{ClientError, build_client};
 use crate::instances::kubernetes::Kubernetes;
 use crate::metering::Meters;
 use crate::namespaces::Namespaces;
@@ -61,10 +60,9 @@ struct Asked {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the control side must be told.
-#[derive(Debug)]
 pub struct ControlConfig {
-    /// How to reach the API server.
-    pub kube: kube::Config,
+    /// The API server. It must not retry by itself: see `instances::client`.
+    pub client: kube::Client,
     /// Namespace that Rouse runs in.
     pub namespace: String,
     /// Name of this activator's pod.
@@ -98,9 +96,6 @@ pub struct ControlHandles {
 /// Why there is no control side.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// There is no client of the API server.
-    #[error(transparent)]
-    Client(#[from] ClientError),
     /// There is no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -143,9 +138,8 @@ impl Control {
         config: ControlConfig,
         registry: &mut Registry,
     ) -> Result<(Self, ControlHandles), ControlError> {
-        let ControlConfig { kube, namespace, pod_name, uid, hosts, pod_caps, spans, token_file } =
+        let ControlConfig { client, namespace, pod_name, uid, hosts, pod_caps, spans, token_file } =
             config;
-        let client = build_client(&kube)?;
         let reports = Reports::default();
         let auth = PeerAuth::new(client.clone(), &namespace);
         let proofs = ProofMetrics::register(registry.sub_registry_with_prefix("rouse"));

@@ -8,6 +8,7 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rouse_activator::buffer::Buffer;
 use rouse_activator::control::{Control, ControlConfig};
+use rouse_activator::instances::client::build_client;
 use rouse_activator::proxy::ProxyConfig;
 use rouse_activator::request_metrics::RequestMetrics;
 use rouse_activator::server::{Drain, Listeners, Server, ServerConfig, Tls, Workers};
@@ -26,6 +27,17 @@ use crate::shutdown::Shutdown;
 
 /// Runs an activator until the process shall stop and all that it serves has ended.
 pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let kube = kube::Config::infer().await.context("finding the API server")?;
+    let client = build_client(&kube).context("making a client")?;
+    Box::pin(run_with(client, args, shutdown)).await
+}
+
+/// The same, with that API server.
+pub async fn run_with(
+    client: kube::Client,
+    args: ActivatorArgs,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     #[cfg(feature = "count-allocations")]
     crate::allocations::register(&mut registry);
@@ -35,7 +47,7 @@ pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> 
     tracing::info!(bounds.requests, bounds.bytes, "the buffer for waiting requests");
     let spans = tell_spans(&args, &mut registry)?;
     let config = ControlConfig {
-        kube: kube::Config::infer().await.context("finding the API server")?,
+        client,
         namespace: args.common.namespace.clone(),
         pod_name: args.common.pod_name.clone(),
         uid: args.common.pod_uid.clone(),
