@@ -116,7 +116,7 @@ impl LogQuery {
 }
 
 /// How the API starts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ApiOptions {
     /// What UIDs and made-up names come from; random if none is given.
     pub seed: Option<u64>,

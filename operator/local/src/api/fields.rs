@@ -61,14 +61,15 @@ impl<'a> Node<'a> {
 
     /// What is in the field `name`.
     pub(super) fn field(self, name: &'a str) -> Self {
-        let Self::Schema(schema) = self else {
-            let Self::BuiltIn { kind, .. } = self else { return self };
-            return Self::BuiltIn { kind, field: name };
-        };
-        let known = schema.get("properties").and_then(|fields| fields.get(name));
-        match known.or_else(|| schema.get("additionalProperties")) {
-            Some(below) => Self::Schema(below),
-            None => Self::BuiltIn { kind: "", field: name },
+        match self {
+            Self::Schema(schema) => {
+                let known = schema.get("properties").and_then(|fields| fields.get(name));
+                match known.or_else(|| schema.get("additionalProperties")) {
+                    Some(below) => Self::Schema(below),
+                    None => Self::BuiltIn { kind: "", field: name },
+                }
+            }
+            Self::BuiltIn { kind, .. } => Self::BuiltIn { kind, field: name },
         }
     }
 

@@ -59,8 +59,8 @@ impl Selector {
             let among =
                 |all: &[String]| value.is_some_and(|value| all.iter().any(|it| it == value));
             match term {
-                Term::Is(wanted) => value == Some(wanted),
-                Term::IsNot(refused) => value != Some(refused),
+                Term::Is(wanted) => value == Some(wanted.as_str()),
+                Term::IsNot(refused) => value != Some(refused.as_str()),
                 Term::In(wanted) => among(wanted),
                 Term::NotIn(refused) => !among(refused),
                 Term::There => value.is_some(),

@@ -417,7 +417,7 @@ async fn a_function_is_applied_and_its_status_has_its_own_owners() {
     functions.patch_status("f", &one, &status(json!({"url": "http://f"}))).await.unwrap();
     let both = functions.patch_status("f", &other, &status(json!({"replicas": 2}))).await.unwrap();
     let told = both.status.unwrap();
-    assert_eq!((told.url.as_deref(), told.replicas), (Some("http://f"), Some(2)));
+    assert_eq!((told.url.as_deref(), told.replicas), (Some("http://f"), 2));
     assert_eq!(both.metadata.generation, Some(1));
     let less = functions.patch_status("f", &one, &status(json!({}))).await.unwrap();
     assert_eq!(less.status.unwrap().url, None);

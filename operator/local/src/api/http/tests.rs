@@ -48,8 +48,9 @@ async fn a_client_with_its_kubeconfig_is_served_until_the_end() {
         tokio::spawn(async move { api.serve(listener, async { drop(stopped.await) }).await })
     };
     let config = Kubeconfig::from_yaml(&api.kubeconfig(address, "default")).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default());
-    let client = kube::Client::try_from(config.await.unwrap()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
+    let client = kube::Client::try_from(config).unwrap();
     let namespaces = kube::Api::<Namespace>::all(client.clone());
     assert_eq!(namespaces.list(&ListParams::default()).await.unwrap().items.len(), 1);
     stop.send(()).unwrap();
