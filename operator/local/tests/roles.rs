@@ -2,7 +2,12 @@
 //! request wakes it, its pods serve, and its end leaves nothing behind. A few lines stand in for the
 //! node.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -189,7 +189,7 @@ fn refuse(kind: &Kind, object: &Value, errors: &[FieldError]) -> Result<(), Refu
 pub(super) fn keep_the_rest(kind: &Kind, (old, new): (&Value, &mut Value), part: Part) {
     if part == Part::Status {
         let status = unset(new, &["status"]);
-        *new = old.clone();
+        new.clone_from(old);
         match status {
             Some(status) => set(new, &["status"], status),
             None => drop(unset(new, &["status"])),

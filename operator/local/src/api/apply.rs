@@ -94,7 +94,7 @@ impl Owned {
     ) -> Result<Value, Vec<Conflict>> {
         let applied = ownable(applied);
         let wanted = Fields::of(node, &applied);
-        let merged = merge(node, live, &applied);
+        let mut merged = merge(node, live, &applied);
         let changed = super::fields::changed(node, Some(&ownable(live)), &ownable(&merged));
         let mut conflicts = Vec::new();
         for (other, fields) in &mut self.0 {
@@ -116,11 +116,10 @@ impl Owned {
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
-        let mut given_up = self.0.insert(manager.clone(), wanted).unwrap_or_default();
+        let mut given_up = self.0.insert(manager, wanted).unwrap_or_default();
         for fields in self.0.values() {
             given_up.take(fields);
         }
-        let mut merged = merged;
         let mut kept = Fields::default();
         self.0.values().for_each(|fields| kept.add(fields));
         drop_fields(node, &mut merged, (&given_up, Some(&kept)));

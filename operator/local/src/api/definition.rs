@@ -7,6 +7,7 @@ mod rules;
 mod schema;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionVersion;
 use regex::Regex;
@@ -34,7 +35,7 @@ pub enum Broken {
 
 /// A schema with its rules.
 pub(super) struct Definition {
-    schema: Value,
+    schema: Arc<Value>,
     patterns: HashMap<String, Regex>,
     rules: Rules,
 }
@@ -42,14 +43,16 @@ pub(super) struct Definition {
 impl Definition {
     pub(super) fn of(version: &CustomResourceDefinitionVersion) -> Result<Self, Broken> {
         let schema = version.schema.as_ref().and_then(|it| it.open_api_v3_schema.as_ref());
-        let schema = serde_json::to_value(schema.ok_or(Broken::NoSchema)?)?;
+        let mut schema = serde_json::to_value(schema.ok_or(Broken::NoSchema)?)?;
+        schema::drop_words(&mut schema);
+        let schema = Arc::new(schema);
         let mut patterns = HashMap::new();
         schema::collect_patterns(&schema, &mut patterns)?;
         Ok(Self { rules: Rules::compile(&schema)?, schema, patterns })
     }
 
     /// The schema.
-    pub(super) const fn schema(&self) -> &Value {
+    pub(super) fn schema(&self) -> &Value {
         &self.schema
     }
 

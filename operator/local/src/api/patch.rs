@@ -38,7 +38,7 @@ pub(super) fn strategic(node: Node<'_>, into: &mut Value, patch: &Value) {
                 strategic_members(node, into, patch);
             }
         }
-        other => *into = other.clone(),
+        other => into.clone_from(other),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn random_text() -> Result<String, Refusal> {
         let message = "this machine gives no random numbers";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}")))
 }
 
 impl Tokens {

@@ -1,6 +1,7 @@
 //! What can be done with objects: read, made, changed and taken away, as an API server does it. Pure:
 //! the moment is told.
 
+mod apply;
 mod change;
 mod remove;
 mod scale;

@@ -4,6 +4,7 @@
 //! library may still stumble over a value, and then the object is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use kube_cel::{CompiledSchema, ErrorKind, ValidationError, Validator, compile_schema};
 use serde_json::Value;
@@ -15,16 +16,16 @@ use crate::api::answer::{Fault, FieldError};
 pub(super) struct Rules {
     compiled: CompiledSchema,
     validator: Validator,
-    schema: Value,
+    schema: Arc<Value>,
 }
 
 impl Rules {
     /// Reads all rules of `schema`.
-    pub(super) fn compile(schema: &Value) -> Result<Self, Broken> {
+    pub(super) fn compile(schema: &Arc<Value>) -> Result<Self, Broken> {
         let compiled = compile_schema(schema);
         first_error(&compiled)?;
         // Nothing of a default is left to fill in when rules are asked.
-        Ok(Self { compiled, validator: Validator::new(), schema: schema.clone() })
+        Ok(Self { compiled, validator: Validator::new(), schema: Arc::clone(schema) })
     }
 
     /// Which of them `object` breaks.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::apply::apply;
 use super::{Answer, Call, Outcome, check_namespace};
 use crate::api::admit::{self, Part};
 use crate::api::answer::Refusal;
-use crate::api::apply::{Conflict, Owned};
+use crate::api::apply::Owned;
 use crate::api::fields::Node;
 use crate::api::meta::{self, set, text};
 use crate::api::patch as patches;
@@ -53,7 +54,8 @@ pub(in crate::api) fn create(
     make(store, call, sent, owned)
 }
 
-fn make(
+/// Makes an object of which it is known who applied it, if anybody did.
+pub(super) fn make(
     store: &mut Store,
     call: &Call<'_>,
     mut object: Value,
@@ -138,7 +140,7 @@ pub(in crate::api) fn new_uid(store: &mut Store) -> String {
         high >> 32,
         (high >> 16) & 0xffff,
         high & 0xfff,
-        (low >> 48) & 0x3fff | 0x8000,
+        ((low >> 48) & 0x3fff) | 0x8000,
         low & 0xffff_ffff_ffff
     )
 }
@@ -202,98 +204,6 @@ pub(in crate::api) fn patch(
     admit::read_type(call.kind(), &mut new)?;
     admit::check_meant(call.kind(), &live.value, &new)?;
     change(store, call, (&live, new), None)
-}
-
-fn apply(store: &mut Store, call: &Call<'_>, mut applied: Value) -> Result<Outcome, Refusal> {
-    let kind = call.kind();
-    if call.query.get("fieldManager").is_empty() {
-        return Err(Refusal::bad("fieldManager is required for apply patch"));
-    }
-    admit::read_type(kind, &mut applied)?;
-    if call.target.subresource == "status" {
-        let status = meta::unset(&mut applied, &["status"]);
-        let metadata = meta::unset(&mut applied, &["metadata"]);
-        applied = json!({
-            "apiVersion": kind.api_version(), "kind": kind.kind,
-            "metadata": metadata, "status": status,
-        });
-    } else if kind.has_status {
-        meta::unset(&mut applied, &["status"]);
-    }
-    let manager = call.manager(true);
-    let force = call.query.is_set("force");
-    let node = Node::root(kind);
-    let Some(live) = store.get(&call.place()).cloned() else {
-        if !call.target.subresource.is_empty() {
-            return Err(Refusal::not_found(kind, &call.target.name));
-        }
-        if !meta::uid(&applied).is_empty() {
-            let why = "uid mismatch: there is no object of that name";
-            return Err(Refusal::conflict(kind, &call.target.name, why));
-        }
-        let mut owned = Owned::default();
-        let nothing = Value::Object(serde_json::Map::new());
-        let taken = owned.apply(manager, node, (&nothing, &applied), force);
-        taken.map_err(|conflicts| conflict(call, &conflicts))?;
-        return make(store, call, applied, owned);
-    };
-    admit::check_meant(kind, &live.value, &applied)?;
-    let mut owned = live.owned.clone();
-    let said = strip_status_metadata(call, applied);
-    let merged = owned.apply(manager, node, (&live.value, &said), force);
-    let merged = merged.map_err(|conflicts| conflict(call, &conflicts))?;
-    change(store, call, (&live, merged), Some(owned))
-}
-
-/// Whoever applies a status owns nothing of the metadata.
-fn strip_status_metadata(call: &Call<'_>, mut applied: Value) -> Value {
-    if call.target.subresource == "status" {
-        meta::unset(&mut applied, &["metadata"]);
-    }
-    applied
-}
-
-fn conflict(call: &Call<'_>, conflicts: &[Conflict]) -> Refusal {
-    let who = |conflict: &Conflict| {
-        let manager = &conflict.manager;
-        let mut who = format!("{:?}", manager.name);
-        if !manager.subresource.is_empty() {
-            who.push_str(&format!(" with subresource {:?}", manager.subresource));
-        }
-        if !manager.applies {
-            who.push_str(&format!(" using {}", call.kind().api_version()));
-        }
-        who
-    };
-    let all: Vec<(String, String)> = conflicts
-        .iter()
-        .flat_map(|conflict| {
-            conflict.fields.paths().into_iter().map(move |path| (who(conflict), path))
-        })
-        .collect();
-    let message = match all.as_slice() {
-        [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {path}"),
-        _ => {
-            let mut lines = Vec::new();
-            for conflict in conflicts {
-                lines.push(format!("conflicts with {}:", who(conflict)));
-                lines.extend(conflict.fields.paths().iter().map(|path| format!("- {path}")));
-            }
-            format!("Apply failed with {} conflicts: {}", all.len(), lines.join("\n"))
-        }
-    };
-    let causes: Vec<Value> = all
-        .into_iter()
-        .map(|(who, path)| {
-            json!({
-                "reason": "FieldManagerConflict", "message": format!("conflict with {who}"),
-                "field": path,
-            })
-        })
-        .collect();
-    let mut refusal = Refusal::new(StatusCode::CONFLICT, "Conflict", message);
-    refusal.details = Some(json!({"causes": causes}));
-    refusal
 }
 
 /// Puts `new` in the place of `live`, if that may be and changes anything. `owned` is who owns what by
