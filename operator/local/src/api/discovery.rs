@@ -95,7 +95,11 @@ fn subresources(kind: &Kind) -> Vec<Value> {
         all.push(entry("status", &kind.kind, &write));
     }
     if kind.has_scale {
-        all.push(entry("scale", "Scale", &write));
+        // `kubectl scale` looks for its kind by the group that is told here.
+        let mut scale = entry("scale", "Scale", &write);
+        super::meta::set(&mut scale, &["group"], "autoscaling");
+        super::meta::set(&mut scale, &["version"], "v1");
+        all.push(scale);
     }
     if kind.is("", "Pod") {
         all.push(entry("binding", "Binding", &["create"]));
