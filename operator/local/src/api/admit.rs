@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Fault, FieldError, Refusal};
 use super::kinds::{Kind, Shape};
-use super::meta::{self, keep, set, text, unset};
+use super::meta::{self, NAMES, NEVER, OURS, keep, set, text, unset};
 
 /// What becomes of fields that nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,16 +129,7 @@ fn find_left_out(before: &Value, after: &Value, path: &str, left_out: &mut Vec<S
 /// Makes a new object of what was sent: without what only the API writes, and with its status as it
 /// begins.
 pub(super) fn begin(kind: &Kind, object: &mut Value) {
-    for field in [
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "managedFields",
-        "selfLink",
-    ] {
+    for field in OURS.into_iter().chain(NEVER) {
         unset(object, &["metadata", field]);
     }
     if kind.has_status {
@@ -196,20 +187,12 @@ pub(super) fn keep_the_rest(kind: &Kind, (old, new): (&Value, &mut Value), part:
         }
         return;
     }
-    for field in [
-        "name",
-        "namespace",
-        "generateName",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for field in NAMES.into_iter().chain(OURS) {
         keep(new, &["metadata", field], old);
     }
-    unset(new, &["metadata", "managedFields"]);
+    for field in NEVER {
+        unset(new, &["metadata", field]);
+    }
     if kind.has_status {
         keep(new, &["status"], old);
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, Lists, Node, Step, key_of};
+use super::meta::{NAMES, NEVER, OURS};
 
 /// How a manager writes, and what.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,20 +32,6 @@ pub(super) struct Conflict {
     pub fields: Fields,
 }
 
-/// Metadata that the API writes itself.
-const SYSTEMS: [&str; 10] = [
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "generateName",
-    "generation",
-    "managedFields",
-    "name",
-    "namespace",
-    "resourceVersion",
-    "uid",
-];
-
 /// What of an object somebody can own.
 fn ownable(object: &Value) -> Value {
     let mut object = object.clone();
@@ -52,7 +39,8 @@ fn ownable(object: &Value) -> Value {
         members.remove("apiVersion");
         members.remove("kind");
         if let Some(Value::Object(metadata)) = members.get_mut("metadata") {
-            metadata.retain(|name, _| !SYSTEMS.contains(&name.as_str()));
+            let nobodys = [&NAMES[..], &OURS, &NEVER].concat();
+            metadata.retain(|name, _| !nobodys.contains(&name.as_str()));
             if metadata.is_empty() {
                 members.remove("metadata");
             }

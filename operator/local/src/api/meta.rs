@@ -3,6 +3,20 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+/// Metadata by which an object is named, once and for all.
+pub(super) const NAMES: [&str; 3] = ["generateName", "name", "namespace"];
+/// Metadata that the API alone writes.
+pub(super) const OURS: [&str; 6] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "resourceVersion",
+    "uid",
+];
+/// Metadata that is not kept.
+pub(super) const NEVER: [&str; 2] = ["managedFields", "selfLink"];
+
 /// A text below `path` of `object`; empty where there is none.
 pub(super) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object.pointer(path).and_then(Value::as_str).unwrap_or_default()
