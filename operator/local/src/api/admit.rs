@@ -209,11 +209,14 @@ pub(super) fn changes_spec(old: &Value, new: &Value) -> bool {
 }
 
 fn check_name(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    // The API server's words, letter for letter: people look for them.
     const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
-        characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name')";
+        characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  \
+        or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
     const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
         characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
-        'example.com')";
+        'example.com', regex used for validation is \
+        '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
     let name = meta::name(object);
     let is_label = |text: &str, most: usize| {
         let inner = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'-');
