@@ -19,8 +19,12 @@ pub(super) fn follow(control: &mut Control<'_>, change: &Change) {
         finish_namespace(control, meta::namespace(&object.value));
         return;
     }
-    if change.before.is_none() {
-        lose_missing_owners(control, object);
+    match &change.before {
+        None => lose_missing_owners(control, object),
+        // Whoever waits for it does so no more.
+        Some(before) => meta::owners(&before.value)
+            .filter(|owner| !meta::owners(&object.value).any(|kept| kept == *owner))
+            .for_each(|owner| finish(control, owner)),
     }
     if meta::is_going(&object.value) {
         if object.kind.is("", "Namespace") {
