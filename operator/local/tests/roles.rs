@@ -9,7 +9,7 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +127,7 @@ impl Roles {
             host_policy: hosts(),
             peer_token_file: self.folder.path().join("rouse-controller"),
             peer_port,
-            source_template: None,
+            residents: BTreeMap::new(),
             runtimes: rouse_core::function::runtime::Runtimes::default(),
         };
         let metrics = Metrics::new(&mut Registry::default());
@@ -287,7 +287,7 @@ async fn a_function_is_made_woken_and_taken_away() {
     let deployments = kube::Api::<Deployment>::namespaced(roles.client.clone(), SHOP);
     let all = deployments.list(&ListParams::default()).await.unwrap().items;
     assert_eq!(all.len(), 1);
-    assert_eq!(all[0].spec.as_ref().unwrap().replicas, Some(0));
+    assert_eq!(all[0].spec.replicas, Some(0));
 
     let answer = timeout(PATIENCE, roles.call("hello.shop")).await.expect("it answers");
     assert_eq!(answer.0, 200, "{}", answer.1);

@@ -49,7 +49,7 @@ pub(super) fn read_type(kind: &Kind, object: &mut Value) -> Result<(), Refusal> 
     if object.get("metadata").is_some_and(|metadata| !metadata.is_object() && !metadata.is_null()) {
         return Err(Refusal::bad("metadata must be an object"));
     }
-    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
+    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.name.clone())] {
         match object.get(field).and_then(Value::as_str) {
             Some(found) if found == wanted => {}
             None | Some("") => set(object, &[field], wanted),
@@ -78,7 +78,7 @@ pub(super) fn shape(
         }
         Shape::Typed(again) => {
             let read = again(object.clone()).map_err(|error| {
-                let (kind, version) = (&kind.kind, &kind.version);
+                let (kind, version) = (&kind.name, &kind.version);
                 let message =
                     format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}");
                 Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message)
@@ -95,9 +95,9 @@ pub(super) fn shape(
     if unknown == Unknown::Refuse && !told.is_empty() {
         let message = format!(
             "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-            kind.kind,
+            kind.name,
             kind.version,
-            kind.kind,
+            kind.name,
             told.join(", ")
         );
         return Err(Refusal::bad(message));
@@ -227,7 +227,7 @@ fn check_name(kind: &Kind, object: &Value) -> Vec<FieldError> {
             && !text.ends_with('-')
     };
     let is_subdomain = || name.len() <= 253 && name.split('.').all(|part| is_label(part, 253));
-    let why = match (kind.group.as_str(), kind.kind.as_str()) {
+    let why = match (kind.group.as_str(), kind.name.as_str()) {
         ("rbac.authorization.k8s.io", _) => return Vec::new(),
         ("", "Namespace" | "Service") if !is_label(name, 63) => LABEL,
         _ if !is_subdomain() => SUBDOMAIN,

@@ -183,7 +183,7 @@ impl Refusal {
             reason: "Invalid",
             message: format!("{} {name:?} is invalid: {all}", kind.qualified_kind()),
             details: Some(json!({
-                "name": name, "group": kind.group, "kind": kind.kind, "causes": causes,
+                "name": name, "group": kind.group, "kind": kind.name, "causes": causes,
             })),
         }
     }

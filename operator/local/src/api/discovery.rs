@@ -54,7 +54,7 @@ pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Val
     for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
         resources.push(json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
-            "kind": kind.kind, "verbs": VERBS, "shortNames": kind.short_names,
+            "kind": kind.name, "verbs": VERBS, "shortNames": kind.short_names,
             "categories": kind.categories,
         }));
         resources.extend(subresources(kind));
@@ -92,7 +92,7 @@ fn subresources(kind: &Kind) -> Vec<Value> {
     let mut all = Vec::new();
     let write = ["get", "patch", "update"];
     if kind.has_status {
-        all.push(entry("status", &kind.kind, &write));
+        all.push(entry("status", &kind.name, &write));
     }
     if kind.has_scale {
         // `kubectl scale` looks for its kind by the group that is told here.
@@ -152,14 +152,14 @@ pub(super) fn description(kinds: &Kinds, group: &str, version: &str) -> Value {
                 "name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true},
             })
         };
-        let patch = json!({
+        let action = json!({
             "parameters": [parameter("fieldValidation"), parameter("dryRun")],
             "responses": {"200": {"description": "OK"}},
             "x-kubernetes-action": "patch",
             "x-kubernetes-group-version-kind":
-                {"group": group, "version": version, "kind": kind.kind},
+                {"group": group, "version": version, "kind": kind.name},
         });
-        paths.insert(path, json!({"patch": patch}));
+        paths.insert(path, json!({"patch": action}));
     }
     json!({
         "openapi": "3.0.0", "info": {"title": "rouse dev", "version": version},

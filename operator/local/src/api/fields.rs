@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
     pub(super) fn root(kind: &'a Kind) -> Self {
         match &kind.shape {
             Shape::Custom(definition) => Self::Schema(definition.schema()),
-            Shape::Typed(_) => Self::BuiltIn { kind: &kind.kind, field: "" },
+            Shape::Typed(_) => Self::BuiltIn { kind: &kind.name, field: "" },
         }
     }
 
@@ -282,16 +282,15 @@ pub(super) fn changed(node: Node<'_>, before: Option<&Value>, after: &Value) -> 
             for item in new {
                 let Some(key) = key_of(&lists, item) else { continue };
                 let there = old.iter().find(|other| key_of(&lists, other).as_ref() == Some(&key));
-                let below = match there {
-                    Some(there) => changed(node.item(), Some(there), item),
-                    None => {
-                        let mut below = match lists {
-                            Lists::Map(_) => Fields::of(node.item(), item),
-                            _ => Fields::default(),
-                        };
-                        below.own = true;
-                        below
-                    }
+                let below = if let Some(there) = there {
+                    changed(node.item(), Some(there), item)
+                } else {
+                    let mut below = match lists {
+                        Lists::Map(_) => Fields::of(node.item(), item),
+                        _ => Fields::default(),
+                    };
+                    below.own = true;
+                    below
                 };
                 if !below.is_empty() {
                     fields.below.insert(key, below);

@@ -65,7 +65,7 @@ impl Form {
         match self {
             Self::Whole => {
                 let head = json!({
-                    "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
+                    "kind": format!("{}List", kind.name), "apiVersion": kind.api_version(),
                     "metadata": metadata,
                 });
                 // Put together of what is written already.

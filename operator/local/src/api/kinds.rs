@@ -51,7 +51,8 @@ pub(super) struct Kind {
     pub version: String,
     pub plural: String,
     pub singular: String,
-    pub kind: String,
+    /// As objects name it.
+    pub name: String,
     pub short_names: Vec<String>,
     pub categories: Vec<String>,
     pub namespaced: bool,
@@ -80,7 +81,7 @@ impl Kind {
             version: K::VERSION.to_owned(),
             plural: K::URL_PATH_SEGMENT.to_owned(),
             singular: K::KIND.to_ascii_lowercase(),
-            kind: K::KIND.to_owned(),
+            name: K::KIND.to_owned(),
             short_names: short_names.iter().map(|name| (*name).to_owned()).collect(),
             categories: Vec::new(),
             namespaced: TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>(),
@@ -105,7 +106,7 @@ impl Kind {
             version: version.name.clone(),
             plural: spec.names.plural.clone(),
             singular: spec.names.singular.clone().unwrap_or_default(),
-            kind: spec.names.kind.clone(),
+            name: spec.names.kind.clone(),
             short_names: spec.names.short_names.clone().unwrap_or_default(),
             categories: spec.names.categories.clone().unwrap_or_default(),
             namespaced: spec.scope == "Namespaced",
@@ -131,17 +132,17 @@ impl Kind {
 
     /// As errors name the kind itself: `Function.rouse.dev`.
     pub(super) fn qualified_kind(&self) -> String {
-        qualified(&self.kind, &self.group)
+        qualified(&self.name, &self.group)
     }
 
     /// Whether it is known who wrote which field. Of what only Kubernetes' own parts write nobody asks.
     pub(super) fn is_tracked(&self) -> bool {
-        !matches!(self.kind.as_str(), "Pod" | "ReplicaSet" | "Event" | "Lease")
+        !matches!(self.name.as_str(), "Pod" | "ReplicaSet" | "Event" | "Lease")
     }
 
     /// Whether it is this kind of Kubernetes' own.
     pub(super) fn is(&self, group: &str, kind: &str) -> bool {
-        self.group == group && self.kind == kind
+        self.group == group && self.name == kind
     }
 }
 

@@ -116,7 +116,7 @@ fn about_objects(
     let outcome = outcome?;
     let text = match &outcome.object {
         Answer::Kept(object) => form.show(object, call.now),
-        Answer::Other(value) if meta::text(value, "/kind") == target.kind.kind => {
+        Answer::Other(value) if meta::text(value, "/kind") == target.kind.name => {
             form.show_value(&target.kind, value, call.now).to_string().into()
         }
         // A status or a scale.

@@ -124,8 +124,8 @@ impl Store {
 
     /// The object at `place`.
     pub(super) fn get(&self, place: &Place) -> Option<&Arc<Object>> {
-        let shelf = self.shelves.get(&place.kind)?;
-        shelf.objects.get(&(place.namespace.clone(), place.name.clone()))
+        let all = self.shelves.get(&place.kind)?;
+        all.objects.get(&(place.namespace.clone(), place.name.clone()))
     }
 
     /// The object with a UID.
@@ -141,9 +141,9 @@ impl Store {
     ) -> impl Iterator<Item = &Arc<Object>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        let shelf = self.shelves.get(&kind);
-        shelf.into_iter().flat_map(move |shelf| {
-            shelf.objects.range::<(String, String), _>((from, Unbounded)).map(|(_, it)| it)
+        let all = self.shelves.get(&kind);
+        all.into_iter().flat_map(move |all| {
+            all.objects.range::<(String, String), _>((from, Unbounded)).map(|(_, it)| it)
         })
     }
 
@@ -177,15 +177,16 @@ impl Store {
         let object = Arc::new(object);
         let place = object.place();
         let key = (place.namespace.clone(), place.name.clone());
-        let Some(shelf) = self.shelves.get_mut(&kind.id) else { return object };
-        let before = shelf.objects.insert(key, Arc::clone(&object));
+        let Some(all) = self.shelves.get_mut(&kind.id) else { return object };
+        let before = all.objects.insert(key, Arc::clone(&object));
+        let is_new = before.is_none();
         match &before {
             None => self.count += 1,
             Some(before) => self.forget_owners(before),
         }
         self.note_owners(&object, &place);
         self.tell(before, &object, false);
-        if kind.kind == "Event" && before_is_none(self.changes.back()) {
+        if is_new && kind.name == "Event" {
             self.drop_old_events(kind);
         }
         object
@@ -193,9 +194,9 @@ impl Store {
 
     /// Takes an object away.
     pub(super) fn remove(&mut self, place: &Place) -> Option<Arc<Object>> {
-        let shelf = self.shelves.get_mut(&place.kind)?;
+        let all = self.shelves.get_mut(&place.kind)?;
         let key = (place.namespace.clone(), place.name.clone());
-        let before = shelf.objects.remove(&key)?;
+        let before = all.objects.remove(&key)?;
         self.count -= 1;
         self.version += 1;
         self.forget_owners(&before);
@@ -241,18 +242,18 @@ impl Store {
             self.bytes -= oldest.size;
             self.forgotten = oldest.version;
         }
-        if let Some(shelf) = self.shelves.get(&kind) {
-            shelf.told.send_replace(self.version);
+        if let Some(all) = self.shelves.get(&kind) {
+            all.told.send_replace(self.version);
         }
     }
 
     /// Events are told by many and deleted by nobody.
     fn drop_old_events(&mut self, kind: &Kind) {
-        let Some(shelf) = self.shelves.get(&kind.id) else { return };
-        if shelf.objects.len() <= MOST_EVENTS {
+        let Some(all) = self.shelves.get(&kind.id) else { return };
+        if all.objects.len() <= MOST_EVENTS {
             return;
         }
-        let oldest = shelf.objects.values().min_by_key(|event| event.version);
+        let oldest = all.objects.values().min_by_key(|event| event.version);
         if let Some(place) = oldest.map(|event| event.place()) {
             self.remove(&place);
         }
@@ -260,7 +261,7 @@ impl Store {
 
     /// Told of each change of a kind.
     pub(super) fn subscribe(&self, kind: KindId) -> Option<watch::Receiver<u64>> {
-        self.shelves.get(&kind).map(|shelf| shelf.told.subscribe())
+        self.shelves.get(&kind).map(|all| all.told.subscribe())
     }
 
     /// What changed of a kind since `version`; none where that is forgotten.
@@ -281,8 +282,4 @@ impl Store {
     pub(super) fn next_dirty(&mut self) -> Option<Change> {
         self.dirty.pop_front()
     }
-}
-
-fn before_is_none(change: Option<&Change>) -> bool {
-    change.is_some_and(|change| change.before.is_none())
 }

@@ -224,7 +224,7 @@ async fn the_watcher_of_the_roles_sees_what_there_is_and_what_comes() {
             match timeout(SOON, events.try_next()).await.unwrap().unwrap().unwrap() {
                 Event::Init => {}
                 Event::InitApply(map) => {
-                    told.push(if map.metadata.name.as_deref() == Some("a") { "a" } else { "?" })
+                    told.push(if map.metadata.name.as_deref() == Some("a") { "a" } else { "?" });
                 }
                 Event::InitDone => told.push("done"),
                 other => panic!("{other:?}"),
@@ -343,7 +343,7 @@ async fn a_changed_template_rolls() {
 async fn what_lost_its_owner_goes() {
     let client = client();
     let owner: ConfigMap = make(&client, config_map("owner", "1")).await;
-    let owned = |name: &str, uid: &str| {
+    let under = |name: &str, uid: &str| {
         json!({"metadata": {"name": name, "ownerReferences": [{
             "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid,
         }]}})
@@ -351,8 +351,8 @@ async fn what_lost_its_owner_goes() {
     let maps: Objects<ConfigMap> = objects(&client);
     let there = async |name: &str| maps.get_opt(name).await.unwrap().is_some();
     let uid = owner.metadata.uid.unwrap();
-    let _: ConfigMap = make(&client, owned("a", &uid)).await;
-    let _: ConfigMap = make(&client, owned("b", "nobody")).await;
+    let _: ConfigMap = make(&client, under("a", &uid)).await;
+    let _: ConfigMap = make(&client, under("b", "nobody")).await;
     assert!(there("a").await && !there("b").await);
     maps.delete("owner", &DeleteParams::default()).await.unwrap();
     assert!(!there("a").await);
@@ -361,7 +361,7 @@ async fn what_lost_its_owner_goes() {
         [(PropagationPolicy::Orphan, true), (PropagationPolicy::Foreground, false)]
     {
         let owner: ConfigMap = make(&client, config_map("owner", "1")).await;
-        let _: ConfigMap = make(&client, owned("c", &owner.metadata.uid.unwrap())).await;
+        let _: ConfigMap = make(&client, under("c", &owner.metadata.uid.unwrap())).await;
         let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
         maps.delete("owner", &params).await.unwrap();
         assert!(!there("owner").await);

@@ -94,7 +94,7 @@ impl Watch {
 
     fn bookmark(&self, annotations: &Value) -> Bytes {
         let object = json!({
-            "kind": self.kind.kind, "apiVersion": self.kind.api_version(),
+            "kind": self.kind.name, "apiVersion": self.kind.api_version(),
             "metadata": {
                 "resourceVersion": self.told_to.to_string(), "annotations": annotations,
             },

@@ -9,7 +9,7 @@ use crate::api::meta::{list, set, set_default, text, unset};
 
 /// Fills in what Kubernetes does.
 pub(super) fn set_defaults(kind: &Kind, object: &mut Value) {
-    match kind.kind.as_str() {
+    match kind.name.as_str() {
         "Deployment" => {
             let mut default = |path: &[&str], value: Value| set_default(object, path, value);
             default(&["spec", "replicas"], json!(1));
@@ -81,7 +81,7 @@ fn secret_defaults(object: &mut Value) {
 
 /// How the status of a new object begins.
 pub(super) fn begin(kind: &Kind, object: &mut Value) {
-    match kind.kind.as_str() {
+    match kind.name.as_str() {
         "Namespace" => {
             let name = text(object, "/metadata/name").to_owned();
             set(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
@@ -95,7 +95,7 @@ pub(super) fn begin(kind: &Kind, object: &mut Value) {
 
 /// What must hold of an object, and of a change of it.
 pub(super) fn check(kind: &Kind, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    match kind.kind.as_str() {
+    match kind.name.as_str() {
         "Deployment" | "ReplicaSet" => {
             check_template(new, errors);
             may_not_change("/spec/selector", (old, new), errors);

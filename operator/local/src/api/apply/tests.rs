@@ -10,7 +10,7 @@ fn manager(name: &str, applies: bool) -> Manager {
     Manager { name: name.into(), applies, subresource: String::new() }
 }
 
-fn deployment(spec: Value) -> Value {
+fn deployment(spec: &Value) -> Value {
     json!({"metadata": {"name": "a", "uid": "1", "labels": {"app": "a"}}, "spec": spec})
 }
 
@@ -45,33 +45,33 @@ impl Rig {
 
 #[test]
 fn what_is_left_out_stays_with_who_else_owns_it() {
-    let mut rig = Rig::created("activator", deployment(json!({"replicas": 0, "paused": true})));
+    let mut rig = Rig::created("activator", deployment(&json!({"replicas": 0, "paused": true})));
     // As the controller does: all but the replicas.
-    rig.apply("controller", &deployment(json!({"paused": true})), true).unwrap();
+    rig.apply("controller", &deployment(&json!({"paused": true})), true).unwrap();
     assert_eq!(rig.live["spec"], json!({"replicas": 0, "paused": true}));
     rig.update("activator", |live| live["spec"]["replicas"] = json!(3));
-    rig.apply("controller", &deployment(json!({"minReadySeconds": 1})), true).unwrap();
+    rig.apply("controller", &deployment(&json!({"minReadySeconds": 1})), true).unwrap();
     // The one who made it owns what the other gave up.
     assert_eq!(rig.live["spec"], json!({"replicas": 3, "paused": true, "minReadySeconds": 1}));
-    rig.apply("controller", &deployment(json!({})), true).unwrap();
+    rig.apply("controller", &deployment(&json!({})), true).unwrap();
     assert_eq!(rig.live["spec"], json!({"replicas": 3, "paused": true}));
 }
 
 #[test]
 fn what_others_own_otherwise_is_a_conflict_unless_forced() {
-    let mut rig = Rig::created("kubectl", deployment(json!({"replicas": 1})));
-    rig.apply("first", &deployment(json!({"minReadySeconds": 1})), false).unwrap();
-    rig.apply("second", &deployment(json!({"minReadySeconds": 1})), false).unwrap();
-    let conflicts = rig.apply("second", &deployment(json!({"minReadySeconds": 2})), false);
+    let mut rig = Rig::created("kubectl", deployment(&json!({"replicas": 1})));
+    rig.apply("first", &deployment(&json!({"minReadySeconds": 1})), false).unwrap();
+    rig.apply("second", &deployment(&json!({"minReadySeconds": 1})), false).unwrap();
+    let conflicts = rig.apply("second", &deployment(&json!({"minReadySeconds": 2})), false);
     let conflicts = conflicts.unwrap_err();
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].manager, manager("first", true));
     assert_eq!(conflicts[0].fields.paths(), [".spec.minReadySeconds"]);
-    rig.apply("second", &deployment(json!({"minReadySeconds": 2})), true).unwrap();
+    rig.apply("second", &deployment(&json!({"minReadySeconds": 2})), true).unwrap();
     // It is the second's now, and so goes with it.
-    rig.apply("first", &deployment(json!({})), false).unwrap();
+    rig.apply("first", &deployment(&json!({})), false).unwrap();
     assert_eq!(rig.live["spec"]["minReadySeconds"], 2);
-    rig.apply("second", &deployment(json!({})), false).unwrap();
+    rig.apply("second", &deployment(&json!({})), false).unwrap();
     assert_eq!(rig.live["spec"], json!({"replicas": 1}));
 }
 
@@ -82,19 +82,19 @@ fn members_of_lists_are_known_by_their_keys() {
             names.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         json!({"template": {"spec": {"containers": [{"name": "c", "env": env}]}}})
     };
-    let mut rig = Rig::created("nobody", deployment(json!({})));
-    rig.apply("one", &deployment(env(&[("A", "1"), ("B", "1")])), false).unwrap();
-    rig.apply("other", &deployment(env(&[("C", "2")])), false).unwrap();
+    let mut rig = Rig::created("nobody", deployment(&json!({})));
+    rig.apply("one", &deployment(&env(&[("A", "1"), ("B", "1")])), false).unwrap();
+    rig.apply("other", &deployment(&env(&[("C", "2")])), false).unwrap();
     let names = |live: &Value| -> Vec<String> {
         let env = live.pointer("/spec/template/spec/containers/0/env").unwrap();
         env.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().into()).collect()
     };
     assert_eq!(names(&rig.live), ["C", "A", "B"]);
-    rig.apply("one", &deployment(env(&[("B", "1")])), false).unwrap();
+    rig.apply("one", &deployment(&env(&[("B", "1")])), false).unwrap();
     assert_eq!(names(&rig.live), ["B", "C"]);
-    rig.apply("other", &deployment(json!({})), false).unwrap();
+    rig.apply("other", &deployment(&json!({})), false).unwrap();
     assert_eq!(names(&rig.live), ["B"]);
-    rig.apply("one", &deployment(json!({})), false).unwrap();
+    rig.apply("one", &deployment(&json!({})), false).unwrap();
     assert_eq!(rig.live.get("spec"), Some(&json!({})));
 }
 

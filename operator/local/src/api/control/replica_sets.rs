@@ -119,7 +119,7 @@ fn make_pod(control: &mut Control<'_>, replica_set: &Object) -> Arc<Object> {
 pub(super) fn owner(object: &Object) -> Value {
     json!({
         "apiVersion": object.kind.api_version(),
-        "kind": object.kind.kind,
+        "kind": object.kind.name,
         "name": meta::name(&object.value),
         "uid": meta::uid(&object.value),
         "controller": true,

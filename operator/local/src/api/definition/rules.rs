@@ -35,13 +35,13 @@ impl Rules {
         }));
         match checked {
             Ok(Ok(())) => Vec::new(),
-            Ok(Err(errors)) => errors.into_iter().map(|error| self.told(object, error)).collect(),
+            Ok(Err(errors)) => errors.iter().map(|error| self.told(object, error)).collect(),
             Err(_) => vec![FieldError::new("", Fault::Invalid, "a rule can't be applied to it")],
         }
     }
 
     /// As the API server says it: with the value where that is a single one.
-    fn told(&self, object: &Value, error: ValidationError) -> FieldError {
+    fn told(&self, object: &Value, error: &ValidationError) -> FieldError {
         let message = match error.kind {
             ErrorKind::ValidationFailure => error.message.trim().to_owned(),
             _ => format!("{} evaluating rule: {}", error.message, error.rule),
@@ -52,7 +52,7 @@ impl Rules {
             Some("FieldValueDuplicate") => Fault::Duplicate,
             _ => Fault::Invalid,
         };
-        let value = value_of_rule(&self.schema, object, &error);
+        let value = value_of_rule(&self.schema, object, error);
         match value.filter(|value| !value.is_object() && !value.is_array()) {
             Some(value) if fault == Fault::Invalid => {
                 FieldError::of_value(&error.field_path, fault, value, message)

@@ -128,7 +128,9 @@ pub(super) fn set_defaults(schema: &Value, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(below) = schema.get("items") {
-                items.iter_mut().for_each(|item| set_defaults(below, item));
+                for item in items {
+                    set_defaults(below, item);
+                }
             }
         }
         _ => {}

@@ -65,7 +65,7 @@ fn what_the_api_server_accepts_is_accepted() {
     }
 }
 
-fn function(spec: Value) -> Value {
+fn function(spec: &Value) -> Value {
     json!({
         "apiVersion": "rouse.dev/v1alpha1", "kind": "Function", "metadata": {"name": "a"},
         "spec": spec,
@@ -75,7 +75,7 @@ fn function(spec: Value) -> Value {
 #[test]
 fn messages_are_worded_as_the_api_server_words_them() {
     let kinds = Kinds::new(&crds()).unwrap();
-    let refused = |spec: Value| admitted(&kinds, &function(spec)).unwrap_err().message;
+    let refused = |spec: Value| admitted(&kinds, &function(&spec)).unwrap_err().message;
     assert_eq!(
         refused(json!({"image": "a", "port": 0})),
         "Function.rouse.dev \"a\" is invalid: spec.port: Invalid value: 0: spec.port in body should \
@@ -116,7 +116,7 @@ fn messages_are_worded_as_the_api_server_words_them() {
 #[test]
 fn defaults_are_filled_in_and_unknown_fields_left_out() {
     let kinds = Kinds::new(&crds()).unwrap();
-    let sent = function(json!({
+    let sent = function(&json!({
         "image": "a", "nonsense": 1, "template": {"spec": {"anything": {"goes": true}}},
     }));
     let kind = kind_of(&kinds, &sent);

@@ -63,14 +63,16 @@ fn what_counts(call: &Call<'_>, applied: &Value) -> Value {
 fn conflict(call: &Call<'_>, conflicts: &[Conflict]) -> Refusal {
     let who = |conflict: &Conflict| {
         let manager = &conflict.manager;
-        let mut who = format!("{:?}", manager.name);
-        if !manager.subresource.is_empty() {
-            who.push_str(&format!(" with subresource {:?}", manager.subresource));
-        }
-        if !manager.applies {
-            who.push_str(&format!(" using {}", call.kind().api_version()));
-        }
-        who
+        let part = match manager.subresource.as_str() {
+            "" => String::new(),
+            part => format!(" with subresource {part:?}"),
+        };
+        let using = if manager.applies {
+            String::new()
+        } else {
+            format!(" using {}", call.kind().api_version())
+        };
+        format!("{:?}{part}{using}", manager.name)
     };
     let all: Vec<(String, String)> = conflicts
         .iter()
@@ -78,16 +80,15 @@ fn conflict(call: &Call<'_>, conflicts: &[Conflict]) -> Refusal {
             conflict.fields.paths().into_iter().map(move |path| (who(conflict), path))
         })
         .collect();
-    let message = match all.as_slice() {
-        [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {path}"),
-        _ => {
-            let mut lines = Vec::new();
-            for conflict in conflicts {
-                lines.push(format!("conflicts with {}:", who(conflict)));
-                lines.extend(conflict.fields.paths().iter().map(|path| format!("- {path}")));
-            }
-            format!("Apply failed with {} conflicts: {}", all.len(), lines.join("\n"))
+    let message = if let [(who, path)] = all.as_slice() {
+        format!("Apply failed with 1 conflict: conflict with {who}: {path}")
+    } else {
+        let mut lines = Vec::new();
+        for conflict in conflicts {
+            lines.push(format!("conflicts with {}:", who(conflict)));
+            lines.extend(conflict.fields.paths().iter().map(|path| format!("- {path}")));
         }
+        format!("Apply failed with {} conflicts: {}", all.len(), lines.join("\n"))
     };
     let causes: Vec<Value> = all
         .into_iter()

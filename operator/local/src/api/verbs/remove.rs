@@ -91,7 +91,7 @@ pub(in crate::api) fn delete_at(
     let Some(live) = store.get(place).cloned() else { return Ok(None) };
     check_preconditions(options, &live.kind, &live.value)?;
     let mut new = live.value.clone();
-    let grace = grace_of(options, &live.kind.kind, &new);
+    let grace = grace_of(options, &live.kind.name, &new);
     match options.propagation_policy.unwrap_or_default() {
         Propagation::Background => {}
         Propagation::Foreground => add_finalizer(&mut new),
