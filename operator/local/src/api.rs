@@ -41,7 +41,7 @@ use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use kube::client::Body;
 use rouse_crds::v1alpha1::crds;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tower::service_fn;
 
@@ -55,6 +55,8 @@ pub use definition::Broken;
 
 /// Names of the cluster, the user and the context in a kubeconfig of this API.
 pub const CONTEXT: &str = "rouse-dev";
+/// What of a cluster in a kubeconfig is Rouse's: where its Functions are called.
+const EXTENSION: &str = "rouse.dev";
 
 /// Why the API does not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +64,9 @@ pub enum StartError {
     /// One of Rouse's own definitions can't be used.
     #[error("reading the definitions of Function and Trigger")]
     Definition(#[from] Broken),
-    /// An object that is there from the start was refused.
-    #[error("making {0}: {1}")]
-    Object(String, String),
+    /// The namespace that is there from the start was refused.
+    #[error("making the namespace `default`: {0}")]
+    Namespace(String),
     /// There are no random numbers for its token.
     #[error("this machine gives no random numbers")]
     Random,
@@ -122,6 +124,15 @@ pub struct ApiOptions {
     pub seed: Option<u64>,
 }
 
+/// Where the command line finds what runs on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API.
+    pub api: SocketAddr,
+    /// The Functions, by the host that is asked for.
+    pub functions: SocketAddr,
+}
+
 /// The API. Cheap to clone; its objects go with the last clone, client and connection.
 #[derive(Clone)]
 pub struct Api {
@@ -155,52 +166,29 @@ impl fmt::Debug for Api {
 impl Api {
     /// An API with the kinds of Kubernetes that Rouse uses and Rouse's own, and the namespace `default`.
     pub fn start(options: ApiOptions) -> Result<Self, StartError> {
-        let definitions = crds();
-        let kinds = Kinds::new(&definitions)?;
+        let kinds = Kinds::new(&crds())?;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let store = Store::new(kinds.iter().map(|kind| kind.id), seed);
         let token = tokens::random_text().map_err(|_| StartError::Random)?;
         let state = Mutex::new(State { store, tokens: Tokens::default() });
         let api = Self { shared: Arc::new(Shared { kinds, state, logs: OnceLock::new(), token }) };
-        let kinds = &api.shared.kinds;
-        api.seed(&kinds.namespace, json!({"metadata": {"name": "default"}}))?;
-        for definition in &definitions {
-            let mut object = serde_json::to_value(definition).map_err(Broken::from)?;
-            let condition = json!({
-                "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-                "message": "the initial names have been accepted",
-                "lastTransitionTime": meta::moment(Timestamp::now()),
-            });
-            meta::set(&mut object, &["status", "conditions"], json!([condition]));
-            api.seed(&kinds.definition, object)?;
-        }
+        api.make_default_namespace()?;
         Ok(api)
     }
 
-    /// Makes an object that is there from the start, with its status.
-    fn seed(&self, kind: &Arc<kinds::Kind>, object: Value) -> Result<(), StartError> {
-        let name = meta::name(&object).to_owned();
-        let failed = |refusal: Refusal| StartError::Object(name.clone(), refusal.message);
-        let status = object.get("status").cloned();
-        let (query, now) = (Query::default(), Timestamp::now());
-        let target = |name: &str, subresource: &str| Target {
-            kind: Arc::clone(kind),
-            namespace: None,
-            name: name.to_owned(),
-            subresource: subresource.to_owned(),
-        };
-        let mut state = self.shared.lock();
-        let made = target("", "");
+    fn make_default_namespace(&self) -> Result<(), StartError> {
         let kinds = &self.shared.kinds;
-        let call = verbs::Call { kinds, target: &made, query: &query, agent: "rouse-dev", now };
-        verbs::create(&mut state.store, &call, object).map_err(failed)?;
-        if let Some(status) = status {
-            let told = target(&name, "status");
-            let call = verbs::Call { kinds, target: &told, query: &query, agent: "rouse-dev", now };
-            let body = json!({"status": status}).to_string();
-            let patch = (verbs::PatchKind::Merge, body.as_bytes());
-            verbs::patch(&mut state.store, &call, patch).map_err(failed)?;
-        }
+        let target = Target {
+            kind: Arc::clone(&kinds.namespace),
+            namespace: None,
+            name: "default".to_owned(),
+            subresource: String::new(),
+        };
+        let (query, now) = (Query::default(), Timestamp::now());
+        let call = verbs::Call { kinds, target: &target, query: &query, agent: "rouse-dev", now };
+        let mut state = self.shared.lock();
+        let made = verbs::create(&mut state.store, &call, json!({}));
+        made.map_err(|refusal| StartError::Namespace(refusal.message))?;
         control::settle(&mut state.store, kinds, now);
         Ok(())
     }
@@ -227,13 +215,19 @@ impl Api {
         http::serve(Arc::clone(&self.shared), listener, shutdown).await
     }
 
-    /// A kubeconfig for who may do everything at `address`. It has the token: only the user may read it.
-    pub fn kubeconfig(&self, address: SocketAddr, default_namespace: &str) -> String {
+    /// A kubeconfig for who may do everything at `addresses`. It has the token: only the user may read it.
+    pub fn kubeconfig(&self, addresses: Addresses, default_namespace: &str) -> String {
         let token = &self.shared.token;
+        let Addresses { api, functions } = addresses;
+        // No port of a pod has to be forwarded to call a Function here.
+        let called = json!({"address": format!("http://{functions}")});
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": CONTEXT, "cluster": {"server": format!("http://{address}")}}],
+            "clusters": [{"name": CONTEXT, "cluster": {
+                "server": format!("http://{api}"),
+                "extensions": [{"name": EXTENSION, "extension": called}],
+            }}],
             "users": [{"name": CONTEXT, "user": {"token": token}}],
             "contexts": [{"name": CONTEXT, "context": {
                 "cluster": CONTEXT, "user": CONTEXT, "namespace": default_namespace,

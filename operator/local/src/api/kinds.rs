@@ -208,7 +208,6 @@ pub(super) struct Kinds {
     pub service_account: Arc<Kind>,
     pub deployment: Arc<Kind>,
     pub replica_set: Arc<Kind>,
-    pub definition: Arc<Kind>,
     pub event: Arc<Kind>,
     pub core_event: Arc<Kind>,
 }
@@ -227,8 +226,6 @@ impl Kinds {
         let service_account = add(Kind::typed::<ServiceAccount>(&["sa"], &[]));
         let deployment = add(Kind::typed::<Deployment>(&["deploy"], &["status", "scale"]));
         let replica_set = add(Kind::typed::<ReplicaSet>(&["rs"], &["status", "scale"]));
-        let crds: &[&str] = &["crd", "crds"];
-        let definition = add(Kind::typed::<CustomResourceDefinition>(crds, &["status"]));
         let event = add(Kind::typed::<NewEvent>(&["ev"], &[]));
         let core_event = add(Kind::typed::<Event>(&["ev"], &[]));
         for other in [
@@ -258,7 +255,6 @@ impl Kinds {
             service_account,
             deployment,
             replica_set,
-            definition,
             event,
             core_event,
         })

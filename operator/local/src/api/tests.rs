@@ -18,7 +18,7 @@ use kube::{Client, Resource};
 use rouse_crds::v1alpha1::Function;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;

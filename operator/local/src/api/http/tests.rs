@@ -6,7 +6,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::api::{Api, ApiOptions};
+use crate::api::{Addresses, Api, ApiOptions};
 
 fn request(headers: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::get("/api/v1/namespaces");
@@ -47,7 +47,11 @@ async fn a_client_with_its_kubeconfig_is_served_until_the_end() {
         let api = api.clone();
         tokio::spawn(async move { api.serve(listener, async { drop(stopped.await) }).await })
     };
-    let config = Kubeconfig::from_yaml(&api.kubeconfig(address, "default")).unwrap();
+    let addresses = Addresses { api: address, functions: "127.0.0.1:8080".parse().unwrap() };
+    let config = Kubeconfig::from_yaml(&api.kubeconfig(addresses, "default")).unwrap();
+    let extension = &config.clusters[0].cluster.as_ref().unwrap().extensions.as_ref().unwrap()[0];
+    assert_eq!(extension.name, "rouse.dev");
+    assert_eq!(extension.extension, serde_json::json!({"address": "http://127.0.0.1:8080"}));
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();

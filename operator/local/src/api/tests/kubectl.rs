@@ -34,7 +34,9 @@ async fn kubectl_finds_its_way() {
     let api = Api::start(ApiOptions { seed: Some(SEED) }).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let config = api.kubeconfig(listener.local_addr().unwrap(), "default");
+    let address = listener.local_addr().unwrap();
+    let addresses = Addresses { api: address, functions: address };
+    let config = api.kubeconfig(addresses, "default");
     std::fs::write(folder.path().join("kubeconfig"), config).unwrap();
     std::fs::write(folder.path().join("hello.yaml"), FUNCTION).unwrap();
     let wrong = FUNCTION.replace("port: 80", "prot: 80");
