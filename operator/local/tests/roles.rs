@@ -51,7 +51,7 @@ use tokio::time::{Instant, timeout};
 const ROUSE: &str = "rouse-system";
 const SHOP: &str = "shop";
 /// How long each step may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A run of both roles.
 struct Roles {
@@ -134,7 +134,7 @@ impl Roles {
         let (client, stopped) = (self.client.clone(), self.stop.subscribe());
         self.tasks.spawn(async move {
             // Nobody else would lead.
-            let (keeper, fence) = Fence::new(Instant::now() + Duration::from_secs(3600));
+            let (keeper, fence) = Fence::new(Instant::now() + Duration::from_hours(1));
             rouse_controller::run(config, client, fence, metrics, stopped).await.unwrap();
             drop(keeper);
         });
