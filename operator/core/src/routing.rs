@@ -59,7 +59,8 @@ pub struct RouteTable<T> {
     functions: HashMap<Box<str>, Destination<T>>,
     /// Routes of Triggers by host, longest path first.
     hosts: HashMap<Box<str>, Vec<PathRoute<T>>>,
-    /// What may follow `NAME.NAMESPACE` in the cluster, longest first, each with its leading dot.
+    /// What may follow `NAME.NAMESPACE` in the cluster, longest first, each with its leading dot. Names
+    /// below `localhost` are for who came through a port forward, and for `rouse dev`.
     cluster_suffixes: Vec<String>,
     /// What follows `NAME.NAMESPACE` outside, with its leading dot.
     public_suffix: Option<String>,
@@ -119,7 +120,11 @@ impl<T: Clone> RouteTable<T> {
         Self {
             functions,
             hosts,
-            cluster_suffixes: vec![format!(".svc.{}", policy.cluster_domain), ".svc".into()],
+            cluster_suffixes: vec![
+                format!(".svc.{}", policy.cluster_domain),
+                ".localhost".into(),
+                ".svc".into(),
+            ],
             public_suffix: policy.public_domain.as_ref().map(|domain| format!(".{domain}")),
         }
     }
@@ -303,6 +308,7 @@ mod tests {
             "LOCAL.Shop.svc",
             "local.shop.svc.cluster.local",
             "local.shop.svc.cluster.local.:8080",
+            "local.shop.localhost:8080",
         ] {
             assert_eq!(cluster(&t, host, "/any"), Route::Found(&"local"), "{host}");
         }
@@ -326,6 +332,7 @@ mod tests {
             "local.shop.fn.example.org",
             "local.shop",
             "local.shop.svc.cluster.local",
+            "open.shop.localhost",
             "local.example.com",
         ] {
             assert_eq!(public(&t, host, "/"), Route::NotFound, "{host}");

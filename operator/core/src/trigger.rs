@@ -17,6 +17,9 @@ use crate::source::{ValidatedSource, door_of};
 /// Key that stands for every namespace in what the administrator says by namespace.
 pub const ANY_NAMESPACE: &str = "*";
 
+/// Suffix that stands for every host, where there is but one tenant.
+pub const ANY_HOST: &str = "*";
+
 /// What the administrator says about hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPolicy {
@@ -25,7 +28,7 @@ pub struct HostPolicy {
     /// Domain below which every Function with `exposure: Public` has the host `NAME.NAMESPACE`.
     pub public_domain: Option<String>,
     /// Suffixes that the Triggers of a namespace may claim: `example.com` permits `example.com`
-    /// and all below it. [`ANY_NAMESPACE`] is a key too.
+    /// and all below it, [`ANY_HOST`] every host. [`ANY_NAMESPACE`] is a key too.
     pub suffixes: BTreeMap<String, Vec<String>>,
 }
 
@@ -43,7 +46,7 @@ impl HostPolicy {
             .iter()
             .filter_map(|key| self.suffixes.get(*key))
             .flatten()
-            .any(|suffix| is_below(host, suffix))
+            .any(|suffix| suffix == ANY_HOST || is_below(host, suffix))
     }
 }
 
@@ -426,6 +429,19 @@ mod tests {
         let verdicts = decide(&[claim("a", "t", 1, &["evilexample.com"], &["/"])]);
         assert_eq!(reasons(&verdicts, "a", "t"), ["HostNotPermitted"]);
         assert_eq!(verdicts.grants, []);
+    }
+
+    #[test]
+    fn who_may_claim_every_host_may_not_claim_those_of_the_cluster() {
+        let any = BTreeMap::from([("a".to_owned(), vec![ANY_HOST.to_owned()])]);
+        let policy = HostPolicy { suffixes: any, ..policy() };
+        let functions = BTreeSet::from([FunctionKey::new("a", "f")]);
+        let decide = |host| {
+            let claims = [claim("a", "t", 1, &[host], &["/"])];
+            let verdicts = decide_claims(&claims, &functions, &policy);
+            reasons(&verdicts, "a", "t").join(" ")
+        };
+        assert_eq!((&*decide("any.example.org"), &*decide("x.y.svc")), ("", "HostReserved"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::function::FunctionKey;
 
 pub use self::memory::memory_of;
-pub(crate) use self::memory::parse_quantity;
+pub use self::memory::parse_quantity;
 
 /// Memory that a pod counts for which asks for none, in bytes.
 pub const NOMINAL_MEMORY: u64 = 128 << 20;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerPort, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rouse_core::function::names::{
     ANNOTATION_CLAIM, ANNOTATION_CODE, ANNOTATION_DELETION_COST, ANNOTATION_PROTOCOL, CODE_FETCHED,
-    CODE_PUSHED, CONTAINER, LABEL_FUNCTION_UID, LABEL_REVISION, MEMBERSHIP_KEY, PROTOCOL_H2C,
+    CODE_PUSHED, CONTAINER, CONTROL_PORT, CONTROL_PORT_NAME, LABEL_FUNCTION_UID, LABEL_REVISION,
+    MEMBERSHIP_KEY, PROTOCOL_H2C,
 };
 use rouse_core::function::start_failure::{self, StartFailure};
 use rouse_core::function::{FunctionKey, RequestRules, Timeouts, validate};
@@ -230,6 +231,8 @@ pub struct PodSeen {
     pub protocol: Protocol,
     /// Whether it has source, and where its code comes from.
     pub code: Option<CodeWay>,
+    /// Port at which it is asked of its source, where it has any.
+    pub control_port: u16,
     /// Memory that it counts for, in bytes.
     pub memory: u64,
     /// It was told to stop, or has ended.
@@ -270,6 +273,7 @@ impl PodSeen {
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             protocol: if h2c { Protocol::H2c } else { Protocol::Http1 },
             code: code_way(meta),
+            control_port: control_port_of(pod),
             memory: pod.spec.as_ref().map_or(usage::NOMINAL_MEMORY, usage::memory_of),
             going: meta.deletion_timestamp.is_some()
                 || matches!(phase, Some("Failed" | "Succeeded")),
@@ -340,9 +344,20 @@ fn version(meta: &ObjectMeta) -> u64 {
 }
 
 fn port_of(pod: &Pod) -> Option<u16> {
+    u16::try_from(ports_of(pod)?.first()?.container_port).ok()
+}
+
+/// That of all pods, unless the pod itself says another: those of `rouse dev` share one machine's ports.
+fn control_port_of(pod: &Pod) -> u16 {
+    let named = |port: &&ContainerPort| port.name.as_deref() == Some(CONTROL_PORT_NAME);
+    let port = ports_of(pod).and_then(|ports| ports.iter().find(named));
+    port.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(CONTROL_PORT)
+}
+
+/// The ports of the Function's own container.
+fn ports_of(pod: &Pod) -> Option<&Vec<ContainerPort>> {
     let containers = &pod.spec.as_ref()?.containers;
-    let own = containers.iter().find(|container| container.name == CONTAINER)?;
-    u16::try_from(own.ports.as_ref()?.first()?.container_port).ok()
+    containers.iter().find(|container| container.name == CONTAINER)?.ports.as_ref()
 }
 
 fn parse_ip(ip: &str) -> Option<IpAddr> {
@@ -387,6 +402,15 @@ mod tests {
         assert_eq!(told(json!(CODE_PUSHED)), Some(CodeWay::Pushed));
         assert_eq!(told(json!(CODE_FETCHED)), Some(CodeWay::Fetched));
         assert_eq!((told(json!("carried")), pod(|_| {}).unwrap().code), (None, None));
+    }
+
+    #[test]
+    fn a_pod_may_name_another_control_port_than_the_usual_one() {
+        assert_eq!(pod(|_| {}).unwrap().control_port, CONTROL_PORT);
+        let ports = json!([{"containerPort": 21000},
+            {"name": CONTROL_PORT_NAME, "containerPort": 21001}]);
+        let seen = pod(|object| object["spec"]["containers"][1]["ports"] = ports).unwrap();
+        assert_eq!(seen.control_port, 21001);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rouse_core::function::names::CONTROL_PORT;
 use rouse_core::function::start_failure::StartFailure;
 use tokio::time::Instant;
 
@@ -200,7 +199,7 @@ impl Tracked {
         let seen = &self.view.seen;
         let record = || RecordRef::new(&function.key, &function.uid, &seen.revision);
         let record = (seen.code? == CodeWay::Pushed).then(record);
-        Some(Shim { control: SocketAddr::new(seen.address?.ip(), CONTROL_PORT), record })
+        Some(Shim { control: SocketAddr::new(seen.address?.ip(), seen.control_port), record })
     }
 
     fn question(&self, path: Option<&Arc<str>>) -> Option<Question> {

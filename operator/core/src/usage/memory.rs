@@ -19,7 +19,7 @@ fn memory_of_container(container: &Container) -> Option<u64> {
 }
 
 /// The bytes of a quantity; none where it is none, or too large.
-pub(crate) fn parse_quantity(text: &str) -> Option<u64> {
+pub fn parse_quantity(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let bytes = number.parse::<f64>().ok()? * factor_of(unit)?;

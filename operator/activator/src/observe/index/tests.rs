@@ -51,6 +51,7 @@ fn pod(uid: &str) -> PodSeen {
         address: None,
         protocol: Protocol::Http1,
         code: None,
+        control_port: 8079,
         going: false,
         ready: false,
         running: false,

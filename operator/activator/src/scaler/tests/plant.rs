@@ -541,6 +541,7 @@ impl Plant {
             address: None,
             protocol: Protocol::Http1,
             code: code_of(behaviour),
+            control_port: CONTROL_PORT,
             going: false,
             ready: false,
             running: false,

@@ -75,6 +75,7 @@ fn observe(pods: &[u8]) -> Observed {
             address: Some(rig::address(*last)),
             protocol: Protocol::Http1,
             code: None,
+            control_port: 8079,
             going: false,
             ready: true,
             running: true,
