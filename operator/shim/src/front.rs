@@ -57,7 +57,9 @@ impl Front {
             // The code is there once, so nothing was set before.
             let _ = world.program.set((app.command.clone(), app.folder.clone()));
         }
-        let tongue = Arc::new(PortTongue::new(opens, variables(&world.settings)));
+        let tongue =
+            PortTongue::new(opens, variables(&world.settings), world.settings.process_port);
+        let tongue = Arc::new(tongue);
         let orders = vec![keep(world, 0, Arc::clone(&tongue), supervisors)];
         let proxy = Proxy::new(Arc::clone(world), tongue, Events::of(contract));
         let front = match app {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, set_child_subreaper};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,9 +17,11 @@ use crate::code::Store;
 use crate::code::fetch::{Failed, fetch};
 use crate::control::Control;
 use crate::front::Front;
+use crate::process::adopt_orphans;
 use crate::serve;
 use crate::state::Phase;
 use crate::supervisor::{Orders, World};
+use crate::tether::Tether;
 
 /// The pauses before code is fetched again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -27,10 +29,12 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// How long who asks at the control port may take once the pod ends.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// Lives until the pod is told to end.
-pub async fn live(world: Arc<World>) -> io::Result<()> {
+/// Lives until the pod is told to end, or its tether is cut: then nobody is left who waits for
+/// anything, and what runs is ended by being dropped.
+pub async fn live(world: Arc<World>, tether: Option<Tether>) -> io::Result<()> {
     // In a pod the first process has this duty anyway.
-    let _ = set_child_subreaper(Some(Pid::INIT));
+    adopt_orphans();
+    let mut cut = std::pin::pin!(Tether::cut(tether));
     let reaper = Arc::clone(&world.reaper);
     tokio::spawn(async move { reaper.run().await });
     let (ending, told) = watch::channel(false);
@@ -41,7 +45,7 @@ pub async fn live(world: Arc<World>) -> io::Result<()> {
     let (pushed, fetched) =
         if settings.url.is_some() { (None, Some(store)) } else { (Some(store), None) };
     let control = Arc::new(Control::new(Arc::clone(&world), pushed));
-    let listener = serve::open(settings.control_port).await?;
+    let listener = serve::open(settings.address, settings.control_port).await?;
     world.log.note("asked at", json!({"controlPort": listener.local_addr()?.port()}));
     let (answer, stop) = (Arc::clone(&control), until_told(over));
     let answer = move |request| Arc::clone(&answer).answer(request);
@@ -54,16 +58,23 @@ pub async fn live(world: Arc<World>) -> io::Result<()> {
         outcome = work(&world, fetched, &control, &mut served, told) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        () = &mut cut => return Ok(()),
     };
     world.board.set(Phase::Ending, "");
     world.log.note("the pod ends", json!({}));
     ending.send_replace(true);
-    end(served).await;
-    // Who fetches lines gets the last ones before nobody is left to ask.
-    world.log.recent().close();
-    world.log.recent().until_fetched().await;
-    leaving.send_replace(true);
-    while tasks.join_next().await.is_some() {}
+    let leave = async {
+        end(served).await;
+        // Who fetches lines gets the last ones before nobody is left to ask.
+        world.log.recent().close();
+        world.log.recent().until_fetched().await;
+        leaving.send_replace(true);
+        while tasks.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = leave => {}
+        () = &mut cut => {}
+    }
     outcome
 }
 
@@ -134,7 +145,7 @@ async fn work(
 async fn opened(world: &World) -> TcpListener {
     world.board.until(|phase| phase == Phase::Ready).await;
     loop {
-        match serve::open(world.settings.port).await {
+        match serve::open(world.settings.address, world.settings.port).await {
             Ok(listener) => {
                 let port = listener.local_addr().map(|address| address.port());
                 world.log.note("serving", json!({"port": port.unwrap_or_default()}));

@@ -25,6 +25,9 @@ use crate::unsent::Lent;
 /// The first and the longest pause between two looks at whether a port is open.
 pub const FIRST_LOOK: Duration = Duration::from_millis(1);
 pub const LONGEST_LOOK: Duration = Duration::from_millis(20);
+/// What has begun to open is looked at so often in the time that it has taken so far: whoever waits
+/// waits for a thirtieth of that more at most.
+const LOOKS: u32 = 32;
 /// How long a process that broke off an answer may take to be seen gone.
 const SEEN_GONE: Duration = Duration::from_millis(200);
 /// A connection that rests this long is closed, before most servers close it.
@@ -50,6 +53,8 @@ pub type Variables = Box<dyn Fn(u16) -> Vec<(String, String)> + Send + Sync>;
 pub struct PortTongue {
     opens: Opens,
     variables: Variables,
+    /// The port of all of them; none for any that is free.
+    fixed: Option<u16>,
     port: AtomicU16,
     requests: Arc<Requests>,
     /// The process that takes requests, or why there is none.
@@ -80,10 +85,11 @@ impl Target {
 }
 
 impl PortTongue {
-    /// One whose processes get `variables`.
-    pub fn new(opens: Opens, variables: Variables) -> Self {
+    /// One whose processes get `variables`, and listen at the port `fixed` if there is one.
+    pub fn new(opens: Opens, variables: Variables, fixed: Option<u16>) -> Self {
         let target = watch::Sender::new(Err(String::new()));
-        Self { opens, variables, port: AtomicU16::new(0), requests: Arc::default(), target }
+        let (port, requests) = (AtomicU16::new(0), Arc::default());
+        Self { opens, variables, fixed, port, requests, target }
     }
 
     /// The process that takes requests, as soon as there is one.
@@ -115,19 +121,20 @@ impl PortTongue {
 
 impl Tongue for PortTongue {
     async fn prepare(&self) -> io::Result<Vec<(String, String)>> {
-        // Nobody else opens ports here between this and the process.
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
+        // Nobody else opens ports here between this and the process, or there is one for it alone.
+        let port = match self.fixed {
+            Some(port) => port,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.port(),
+        };
         self.port.store(port, Ordering::Relaxed);
         Ok((self.variables)(port))
     }
 
     async fn ready(&self) -> Result<(), String> {
         let port = self.port.load(Ordering::Relaxed);
-        let mut pause = FIRST_LOOK;
+        let begun = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
+            sleep((begun.elapsed() / LOOKS).clamp(FIRST_LOOK, LONGEST_LOOK)).await;
         }
         if self.opens == Opens::WhenItAnswers {
             let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();

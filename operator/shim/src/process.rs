@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::process::set_child_subreaper;
 use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 use crate::log::Log;
 use crate::settings::OWN;
 
+pub use hunt::kill_left_behind;
 pub use output::Output;
 pub use reaper::{Exit, Reaper};
 pub use requests::{Request, Requests};
@@ -111,6 +114,12 @@ impl Running {
         let _ = timeout(patience, self.ended()).await;
         self.kill().await
     }
+}
+
+/// Makes this process the parent of those whose own is gone, where the kernel can.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    let _ = set_child_subreaper(Some(Pid::INIT));
 }
 
 fn is_own(name: &[u8]) -> bool {

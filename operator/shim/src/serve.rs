@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,8 +23,11 @@ const HEAD: Duration = Duration::from_secs(30);
 /// A pause after a connection could not be accepted, as when no file may be opened any more.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens `port` for everybody.
-pub async fn open(port: u16) -> io::Result<TcpListener> {
+/// Opens `port` at `address`, or for everybody.
+pub async fn open(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    if let Some(address) = address {
+        return TcpListener::bind((address, port)).await;
+    }
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match TcpListener::bind(both).await {
         Ok(listener) => Ok(listener),

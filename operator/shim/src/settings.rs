@@ -2,6 +2,7 @@
 //! know what becomes of it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,10 +28,14 @@ pub struct Settings {
     pub handler: String,
     /// Program and arguments of the language process; those of a custom handler stand in its code.
     pub command: Vec<String>,
+    /// The address of both ports; none for all that there are.
+    pub address: Option<IpAddr>,
     /// Where requests come; open only while the code answers.
     pub port: u16,
     /// Where code comes and questions are answered.
     pub control_port: u16,
+    /// Where a language process listens; none for any port that is free, as in a pod nearly all are.
+    pub process_port: Option<u16>,
     /// Where the code lies.
     pub folder: PathBuf,
     /// What the code may have.
@@ -192,8 +197,10 @@ impl Settings {
             contract,
             handler: text("ROUSE_HANDLER"),
             command,
+            address: environment.optional("ROUSE_ADDRESS", "an IP address")?,
             port: environment.number("PORT", 8080)?,
             control_port: environment.number("ROUSE_CONTROL_PORT", 8079)?,
+            process_port: environment.optional("ROUSE_PROCESS_PORT", "a number")?,
             folder: get("ROUSE_CODE_FOLDER").unwrap_or_else(|| "/var/task".into()).into(),
             code: CodeLimits {
                 pushed: environment.number("ROUSE_CODE_MAX_PUSHED", 1 << 20)?,
@@ -224,8 +231,16 @@ struct Environment<'a, F>(&'a F);
 
 impl<F: Fn(&str) -> Option<String>> Environment<'_, F> {
     fn number<N: FromStr>(&self, name: &'static str, default: N) -> Result<N, Invalid> {
-        let Some(text) = (self.0)(name) else { return Ok(default) };
-        text.parse().map_err(|_| Invalid::Value(name, text, "a number"))
+        Ok(self.optional(name, "a number")?.unwrap_or(default))
+    }
+
+    fn optional<N: FromStr>(
+        &self,
+        name: &'static str,
+        what: &'static str,
+    ) -> Result<Option<N>, Invalid> {
+        let Some(text) = (self.0)(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| Invalid::Value(name, text, what))
     }
 
     fn millis(&self, name: &'static str, default: u64) -> Result<Duration, Invalid> {
@@ -297,6 +312,7 @@ mod tests {
             (&[digest, ("ROUSE_CODE_URL", "file:///etc/passwd")], "http or https"),
             (&[digest, ("ROUSE_CONTRACT", "corba")], "lambda"),
             (&[digest, ("PORT", "http")], "a number"),
+            (&[digest, ("ROUSE_ADDRESS", "here")], "an IP address"),
         ] {
             let error = read(variables).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
