@@ -13,24 +13,27 @@ mod vendor;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
+use rouse_core::function::code::Code;
 use rouse_crds::v1alpha1::MOST_INLINE;
 use serde_json::{Map, Value, json};
 
 use self::args::{CodeArgs, DeployArgs};
 use self::detect::{Found, Language};
-use self::folder::{MANIFEST, Tree};
+use self::folder::Tree;
 use self::upload::Store;
 use super::inspect::connect;
 use crate::output;
 
+pub use self::folder::MANIFEST;
+
 /// Deploys what is in a folder, and tells on standard output where it is called.
 pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let manifest = Manifest::of(&args.folder)?;
-    let name = manifest.name(args)?;
+    let name = manifest.name(args.name.as_deref(), &args.folder)?;
     let mut code = Tree::of(&args.folder, &[MANIFEST])?;
     let found = detect::detect(&code, &manifest.given(&args.code)?)?;
     let handler = found.handler.as_deref().unwrap_or("what the runtime calls");
@@ -59,6 +62,34 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
         return output::print(&texts.context("writing the Function as YAML")?.join("---\n"));
     }
     submit(args, &name, function, triggers).await
+}
+
+/// The Function of a folder with its code as it stands there, and the Triggers that its code tells of, for
+/// who runs it on this machine: what it depends on is the machine's.
+pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
+    let manifest = Manifest::of(folder)?;
+    let code = Tree::of(folder, &[MANIFEST])?;
+    let found = detect::detect(&code, &manifest.given(&CodeArgs::default())?)?;
+    code.check()?;
+    let (source, large) = carry(&found, &code)?;
+    if let Some(archive) = large {
+        bail!(
+            "the code is {} KiB packed, and {} KiB fit into the object: leave out by a file \
+             .rouseignore what is not needed. {}",
+            kibibytes(&archive),
+            MOST_INLINE >> 10,
+            code.largest()
+        );
+    }
+    let mut function = manifest.with_source(&source)?;
+    let name = manifest.name(None, folder)?;
+    function["metadata"]["name"] = json!(name);
+    let mut objects = Vec::new();
+    if found.contract == args::Contract::Azure {
+        objects.extend(azure::plan(&code, &function, &name)?.triggers);
+    }
+    objects.push(function);
+    Ok(objects)
 }
 
 async fn submit(
@@ -91,6 +122,33 @@ async fn submit(
 
 /// What becomes `spec.source`.
 async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result<Value> {
+    let (mut source, large) = carry(found, code)?;
+    if let Some(files) = source["files"].as_object() {
+        say(&format!("files that go into the object as they are: {}", files.len()));
+    }
+    let Some(archive) = large else { return Ok(source) };
+    let kibibytes = kibibytes(&archive);
+    say(&format!("{} files are {kibibytes} KiB packed", code.0.len()));
+    let bucket = args.bucket.bucket.as_deref().with_context(|| {
+        format!(
+            "the code is {kibibytes} KiB packed, and {} KiB fit into the object: name a bucket \
+             for it by --bucket s3://BUCKET/PREFIX, with --endpoint unless it is at AWS. {}",
+            MOST_INLINE >> 10,
+            code.largest()
+        )
+    })?;
+    let store = Store::of(&args.bucket, bucket)?;
+    let url = if args.dry_run {
+        "https://dry.run/nothing-is-uploaded".to_owned()
+    } else {
+        store.put(&archive).await?
+    };
+    source["archive"] = json!({"url": url, "sha256": archive.digest});
+    Ok(source)
+}
+
+/// What becomes `spec.source`, and the archive that does not fit into it.
+fn carry(found: &Found, code: &Tree) -> anyhow::Result<(Value, Option<Code>)> {
     let mut source = json!({"runtime": found.runtime, "contract": found.contract.as_str()});
     if let Some(handler) = &found.handler {
         source["handler"] = json!(handler);
@@ -99,33 +157,20 @@ async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result
         source["signature"] = json!(found.signature.as_str());
     }
     if let Some(texts) = pack::texts(code) {
-        say(&format!("files that go into the object as they are: {}", texts.len()));
         source["files"] = json!(texts);
-        return Ok(source);
+        return Ok((source, None));
     }
     let archive = pack::archive(code)?;
-    let (files, kibibytes) = (code.0.len(), archive.bytes.len().div_ceil(1024));
-    say(&format!("{files} files are {kibibytes} KiB packed"));
-    source["archive"] = if archive.bytes.len() <= MOST_INLINE {
-        json!({"inline": STANDARD.encode(&archive.bytes), "sha256": archive.digest})
-    } else {
-        let bucket = args.bucket.bucket.as_deref().with_context(|| {
-            format!(
-                "the code is {kibibytes} KiB packed, and {} KiB fit into the object: name a bucket \
-                 for it by --bucket s3://BUCKET/PREFIX, with --endpoint unless it is at AWS. {}",
-                MOST_INLINE >> 10,
-                code.largest()
-            )
-        })?;
-        let store = Store::of(&args.bucket, bucket)?;
-        let url = if args.dry_run {
-            "https://dry.run/nothing-is-uploaded".to_owned()
-        } else {
-            store.put(&archive).await?
-        };
-        json!({"url": url, "sha256": archive.digest})
-    };
-    Ok(source)
+    if archive.bytes.len() > MOST_INLINE {
+        return Ok((source, Some(archive)));
+    }
+    source["archive"] =
+        json!({"inline": STANDARD.encode(&archive.bytes), "sha256": archive.digest});
+    Ok((source, None))
+}
+
+const fn kibibytes(archive: &Code) -> usize {
+    archive.bytes.len().div_ceil(1024)
 }
 
 /// The Function as its folder has it: all but its code.
@@ -152,14 +197,13 @@ impl Manifest {
     }
 
     /// The name that the user said, that of the manifest, or the folder's.
-    fn name(&self, args: &DeployArgs) -> anyhow::Result<String> {
+    fn name(&self, said: Option<&str>, folder: &Path) -> anyhow::Result<String> {
         let written = self.0.pointer("/metadata/name").and_then(Value::as_str);
-        if let Some(name) = args.name.as_deref().or(written) {
+        if let Some(name) = said.or(written) {
             return Ok(name.to_owned());
         }
-        let folder = args.folder.canonicalize();
-        let folder =
-            folder.with_context(|| format!("there is no folder {}", args.folder.display()))?;
+        let whole = folder.canonicalize();
+        let folder = whole.with_context(|| format!("there is no folder {}", folder.display()))?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -251,7 +295,7 @@ mod tests {
         let (_folder, path) = folder(&files);
         let args = args(&[&path, "--dry-run", "--contract", "lambda", "--handler", "app.handler"]);
         let manifest = Manifest::of(&args.folder).unwrap();
-        assert_eq!(manifest.name(&args).unwrap(), "hello");
+        assert_eq!(manifest.name(None, &args.folder).unwrap(), "hello");
         let code = Tree::of(&args.folder, &[MANIFEST]).unwrap();
         let found = detect::detect(&code, &manifest.given(&args.code).unwrap());
         let source = source(&args, &found.unwrap(), &code).await.unwrap();
@@ -286,8 +330,7 @@ mod tests {
         let (folder, _) = folder(&[]);
         let path = folder.path().join("My_Shop.fn");
         std::fs::create_dir(&path).unwrap();
-        let args = args(&[path.to_str().unwrap()]);
-        assert_eq!(Manifest::of(&path).unwrap().name(&args).unwrap(), "my-shop-fn");
+        assert_eq!(Manifest::of(&path).unwrap().name(None, &path).unwrap(), "my-shop-fn");
         std::fs::write(path.join(MANIFEST), "kind: Function\nspec: {image: x}\n").unwrap();
         let error = Manifest::of(&path).unwrap().with_source(&json!({})).unwrap_err().to_string();
         assert!(error.contains("spec.image"), "{error}");

@@ -40,7 +40,7 @@ pub struct DeployArgs {
 }
 
 /// What the code is.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct CodeArgs {
     /// Runtime, such as python3.11, node18, provided, shell, java17, or one that the cluster's
     /// administrator added. Default: by the files in the folder.
@@ -138,9 +138,10 @@ impl Signature {
 }
 
 /// A kind of machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Machine {
     /// x86-64.
+    #[default]
     Amd64,
     /// ARM of 64 bits.
     Arm64,
