@@ -18,6 +18,7 @@ use rouse_core::trigger::HostPolicy;
 
 use crate::otlp;
 use crate::role::deploy::args::DeployArgs;
+use crate::role::dev::args::DevArgs;
 use crate::role::dlq::args::Errand;
 use crate::role::inspect::args::Question;
 use crate::role::logs::args::LogsArgs;
@@ -57,6 +58,8 @@ pub enum Role {
     Source(Box<SourceArgs>),
     /// Keeps what the pods of one namespace's Functions with source printed, for when they are gone.
     Keeper(KeeperArgs),
+    /// Runs the Functions of a folder on this machine, with no cluster: asleep until they are called.
+    Dev(Box<DevArgs>),
     /// Replays a trace of requests under several scaling policies and compares them.
     ///
     /// A trace has the form of the public Azure Functions trace of 2019: a table of the calls of each
@@ -73,6 +76,19 @@ pub enum Role {
     /// Questions of users about Functions.
     #[command(flatten)]
     Inspect(Question),
+}
+
+/// Threads beside those for requests where a whole cluster is one process: each has memory of its own.
+const DEV_THREADS: usize = 2;
+
+impl Role {
+    /// Threads that it works with; as many as can run at once where it does not say.
+    pub const fn threads(&self) -> Option<usize> {
+        match self {
+            Self::Dev(_) => Some(DEV_THREADS),
+            _ => None,
+        }
+    }
 }
 
 /// What both roles are told.

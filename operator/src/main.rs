@@ -14,9 +14,23 @@ mod role;
 mod shutdown;
 mod telemetry;
 
-use clap::Parser;
+use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    role::run(args::Cli::parse()).await
+use anyhow::Context;
+use clap::Parser;
+use tokio::runtime::Builder;
+
+fn main() -> anyhow::Result<ExitCode> {
+    // What keeps a process of `rouse dev` needs no more than that.
+    role::shim::of(std::env::args()).map_or_else(work, Ok)
+}
+
+fn work() -> anyhow::Result<ExitCode> {
+    let cli = args::Cli::parse();
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(threads) = cli.role.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().context("starting the threads")?;
+    runtime.block_on(role::run(cli)).map(|()| ExitCode::SUCCESS)
 }

@@ -3,11 +3,13 @@
 mod activator;
 mod controller;
 pub mod deploy;
+pub mod dev;
 pub mod dlq;
 pub mod inspect;
 mod keeper;
 pub mod logs;
 mod loopback;
+pub mod shim;
 mod simulate;
 mod source;
 
@@ -36,6 +38,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Source(args) => source::run(*args, stay()?).await,
         Role::Keeper(args) => keeper::run(args, stay()?).await,
         Role::Simulate(args) => simulate::run(&args),
+        Role::Dev(args) => {
+            provide_tls()?;
+            dev::log(log, &log_filter)?;
+            files::raise_bound();
+            Box::pin(dev::run(*args, shutdown::listen()?)).await
+        }
         Role::Dlq(errand) => {
             provide_tls()?;
             Box::pin(dlq::run(&errand)).await

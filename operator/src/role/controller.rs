@@ -15,7 +15,15 @@ const LEASE: &str = "rouse-controller";
 
 /// Runs a controller until the process shall stop, or fails when the lead is lost.
 pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> anyhow::Result<()> {
-    let client = own_client().await?;
+    run_with(own_client().await?, args, shutdown).await
+}
+
+/// The same, with that API server.
+pub async fn run_with(
+    client: kube::Client,
+    args: ControllerArgs,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let admin = Admin { registry, unready: Box::new(|| None) };
