@@ -13,6 +13,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use rouse_core::function::runtime::HANDLER;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -53,8 +54,7 @@ impl Controller {
         command.argument("--admin-addr", SocketAddr::from((address, ADMIN)));
         command.argument("--peer-port", PEER);
         if let Ok(hello) = hollow.programs.get("hello") {
-            let runtimes = json!({"hello": {"image": "hollow", "command": [hello]}});
-            command.argument("--runtimes", runtimes);
+            command.argument("--runtimes", runtimes(&hello));
         }
         let mut role = Role::start(command)?;
         let metrics = SocketAddr::from((address, ADMIN));
@@ -339,6 +339,20 @@ impl PodObject {
         let patched = self.api.patch_status(&self.name, &params, &Patch::Merge(status)).await;
         patched.map(drop).with_context(|| format!("writing the status of {}", self.name))
     }
+}
+
+/// What code runs in: the sample program, and the languages of this machine.
+fn runtimes(hello: &Path) -> Value {
+    let of = |command: &[&str]| json!({"image": "hollow", "command": command});
+    let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/runtimes/shell/bootstrap");
+    let mut shell = of(&["bash", HANDLER]);
+    shell["commands"] = json!({"Lambda": ["bash", client]});
+    json!({
+        "hello": {"image": "hollow", "command": [hello]},
+        "python3.11": of(&["python3", HANDLER]),
+        "node18": of(&["node", HANDLER]),
+        "shell": shell,
+    })
 }
 
 fn condition(ready: bool) -> Value {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Container as Spec;
 use rouse_core::function::names::CONTROL_PORT;
+use rouse_core::function::runtime::HANDLER;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
@@ -106,8 +107,12 @@ async fn run_image(
 fn start(shim: &Path, folder: &Path, own: &Spec) -> anyhow::Result<Child> {
     std::fs::create_dir_all(folder)?;
     let mut command = program(shim, own);
+    // As a kubelet puts it in.
+    let mut named = own.env.iter().flatten().filter(|it| it.name == "ROUSE_HANDLER");
+    let handler = named.find_map(|variable| variable.value.clone()).unwrap_or_default();
+    let words = own.args.iter().flatten().map(|word| word.replace(HANDLER, &handler));
     // Of a container that is killed the kernel ends all processes.
-    command.args(BOUND).args(own.args.iter().flatten());
+    command.args(BOUND).args(words);
     command.env("ROUSE_CODE_FOLDER", folder.join("task")).env("TMPDIR", folder);
     command.env("ROUSE_CONTROL_PORT", "0").env("PORT", "0");
     Ok(command.stdout(Stdio::piped()).spawn()?)

@@ -45,6 +45,7 @@ fn needs(bench: &[OsString]) -> Needs {
             let all = !["--model", "--sleeping", "--cluster"].into_iter().any(chosen);
             Needs { cluster: all || chosen("--cluster"), hollow: all || chosen("--sleeping") }
         }
+        "dev" => Needs { cluster: false, hollow: false },
         _ => Needs { cluster: true, hollow: false },
     }
 }
@@ -90,6 +91,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.bench.first().is_some_and(|name| name == "source") {
         source(&mut bench)?;
     }
+    if arguments.bench.first().is_some_and(|name| name == "dev") {
+        let rouse = programs::build_one(Profile::Release, "rouse", "rouse")?;
+        bench.env("ROUSE_BENCH_ROUSE", rouse);
+    }
     if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
 }
 
@@ -131,6 +136,7 @@ mod tests {
         };
         assert_eq!(of("cold --starts 3"), (true, false));
         assert_eq!(of("exact"), (false, true));
+        assert_eq!(of("dev --starts 3"), (false, false));
         assert_eq!(of("events --quick"), (false, true));
         assert_eq!(of("scaling --seeds 3"), (true, true));
         assert_eq!(of("scaling --model"), (false, false));

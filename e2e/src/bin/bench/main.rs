@@ -6,6 +6,7 @@
 
 mod bare;
 mod cold;
+mod dev;
 mod events;
 mod exact;
 mod proxy;
@@ -42,6 +43,8 @@ enum Bench {
         #[arg(long, default_value_t = 30)]
         starts: usize,
     },
+    /// `rouse dev`: its start, what it adds to a cold start, its memory.
+    Dev(dev::Arguments),
     /// The activator as a reverse proxy, beside nginx, on loopback.
     Proxy(proxy::Arguments),
     /// Events on their way to Functions, beside a consumer as somebody would write it.
@@ -67,6 +70,7 @@ async fn main() -> anyhow::Result<()> {
     let running = async {
         match cli.bench {
             Bench::Cold { starts } => cold::run(starts).await,
+            Bench::Dev(arguments) => dev::run(&arguments).await,
             Bench::Proxy(arguments) => proxy::run(&arguments).await,
             Bench::Events(arguments) => events::run(&arguments).await,
             Bench::SoakEvents(arguments) => events::soak::run(&arguments).await,
