@@ -40,7 +40,7 @@ pub async fn ask_until_ready(instances: &impl Instances, question: &Question) ->
 /// The pause after a try that failed; `asked` is the time since the first.
 fn pause(tries: u32, asked: Duration) -> Duration {
     // Where a pod is a process it is up within a tenth of a second.
-    const DENSEST: Duration = Duration::from_millis(4);
+    const DENSEST: Duration = Duration::from_millis(2);
     const DENSE: Duration = Duration::from_millis(10);
     match asked.as_millis() {
         0..100 => Duration::from_millis(1 << tries.min(10)).min(DENSEST),

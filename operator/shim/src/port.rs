@@ -26,8 +26,8 @@ use crate::unsent::Lent;
 pub const FIRST_LOOK: Duration = Duration::from_millis(1);
 pub const LONGEST_LOOK: Duration = Duration::from_millis(20);
 /// What has begun to open is looked at so often in the time that it has taken so far: whoever waits
-/// waits for a thirtieth of that more at most.
-const LOOKS: u32 = 32;
+/// waits for a sixtieth of that more at most.
+const LOOKS: u32 = 64;
 /// How long a process that broke off an answer may take to be seen gone.
 const SEEN_GONE: Duration = Duration::from_millis(200);
 /// A connection that rests this long is closed, before most servers close it.

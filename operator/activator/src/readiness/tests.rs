@@ -15,11 +15,11 @@ use crate::instances::{
 };
 
 #[test]
-fn pauses_grow_from_one_to_four_milliseconds_to_ten_and_then_with_patience() {
+fn pauses_grow_from_one_to_two_milliseconds_to_ten_and_then_with_patience() {
     let at = |tries, millis| pause(tries, Duration::from_millis(millis)).as_millis();
     let first: Vec<u128> = (0..6).map(|tries| at(tries, 0)).collect();
-    assert_eq!(first, [1, 2, 4, 4, 4, 4]);
-    assert_eq!((at(90, 99), at(90, 100)), (4, 10));
+    assert_eq!(first, [1, 2, 2, 2, 2, 2]);
+    assert_eq!((at(90, 99), at(90, 100)), (2, 10));
     assert_eq!((at(90, 999), at(90, 1_000), at(90, 10_000)), (10, 50, 250));
     assert_eq!(at(u32::MAX, u64::MAX / 2), 1_000);
 }
