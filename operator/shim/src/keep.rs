@@ -1,6 +1,7 @@
 //! Keeps a program that needs no shim: starts it, passes on what it prints and the signal to end, and
 //! leaves nothing of it behind. For `rouse dev`, where no container does that.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::Log;
-use crate::process::{Exit, Reaper, Requests, Running, Start, adopt_orphans};
+use crate::process::{Exit, Reaper, Requests, Running, Start, adopt_orphans, is_own};
 use crate::tether::Tether;
 
 /// The exit code where there is nothing to run, as shells have it.
@@ -28,7 +29,7 @@ pub async fn keep(command: &[String], log: &Log) -> io::Result<ExitCode> {
     tokio::spawn(async move { reaping.run().await });
     let folder = std::env::current_dir()?;
     let mark = format!("{}-1", std::process::id());
-    let start = Start { command, variables: Vec::new(), folder: &folder, mark };
+    let start = Start { command, variables: own_variables(), folder: &folder, mark };
     let mut running = match Running::start(start, &reaper, log, &Arc::<Requests>::default()) {
         Ok(running) => running,
         Err(error) => {
@@ -46,6 +47,15 @@ pub async fn keep(command: &[String], log: &Log) -> io::Result<ExitCode> {
     }
     // What it left behind goes too.
     Ok(code_of(running.kill().await))
+}
+
+/// What a shim has for itself, and a program that needs none may be told as well.
+fn own_variables() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let all = std::env::vars_os().filter_map(text);
+    all.filter(|(name, _)| is_own(name.as_bytes())).collect()
 }
 
 fn code_of(exit: Exit) -> ExitCode {

@@ -97,5 +97,10 @@ fn with_runtime<T, F: Future<Output = io::Result<T>>>(
 ) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.and_then(|runtime| runtime.block_on(begin(log.clone())));
-    done.inspect_err(|error| log.note("the pod can't live", json!({"why": error.to_string()}))).ok()
+    if let Err(error) = &done {
+        log.note("the pod can't live", json!({"why": error.to_string()}));
+    }
+    // What writes lines ends with the last log.
+    drop(log);
+    done.ok()
 }

@@ -122,7 +122,8 @@ pub fn adopt_orphans() {
     let _ = set_child_subreaper(Some(Pid::INIT));
 }
 
-fn is_own(name: &[u8]) -> bool {
+/// Whether a variable is the shim's own business.
+pub fn is_own(name: &[u8]) -> bool {
     name.starts_with(OWN.as_bytes())
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::log::Log;
-use crate::process::{Output, Reaper, Requests, Running, Start};
+use crate::process::{Exit, Output, Reaper, Requests, Running, Start};
 use crate::settings::Settings;
 use crate::state::Board;
 
@@ -25,6 +25,11 @@ const LIVED: Duration = Duration::from_secs(10);
 /// first time it is at once: somebody waits.
 const LATER: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(1);
+/// Ends of young ones by somebody's SIGKILL before the first request that are not held against the
+/// code, in a row: whoever waits is served by the next start. One that takes long to come up is no
+/// longer young, or who waits for what memory is short for would wait for all of them.
+const FORGIVEN: u32 = 4;
+const YOUNG: Duration = Duration::from_secs(2);
 /// The pauses before one that does not come up is tried again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -153,10 +158,20 @@ pub struct Supervisor<T> {
 
 /// How a life ended.
 enum Life {
-    /// It never took requests.
-    Failed(String),
+    /// It never took requests, and whether somebody killed it young.
+    Failed { why: String, killed: bool },
     /// It did for a while, and was ended or not.
     Ended { why: String, lasted: Duration, ordered: bool },
+    /// The pod ends.
+    Over,
+}
+
+/// Why a process takes no requests.
+enum Down {
+    /// It has ended.
+    Ended(Exit),
+    /// It can't be used.
+    Unfit(String),
     /// The pod ends.
     Over,
 }
@@ -182,6 +197,7 @@ impl<T: Tongue> Supervisor<T> {
     /// Starts the process again and again, until the pod ends.
     pub async fn run(mut self) {
         let (mut later, mut pause) = (Duration::ZERO, SHORTEST_PAUSE);
+        let mut kills = 0;
         loop {
             self.start += 1;
             self.world.board.starting(self.number);
@@ -191,6 +207,7 @@ impl<T: Tongue> Supervisor<T> {
                 Life::Over => return,
                 Life::Ended { why, lasted, ordered } => {
                     log.note("the language process is gone", json!({"why": why}));
+                    kills = 0;
                     pause = SHORTEST_PAUSE;
                     if ordered || lasted >= LIVED {
                         later = Duration::ZERO;
@@ -199,9 +216,13 @@ impl<T: Tongue> Supervisor<T> {
                     let next = (later * 2).clamp(LATER, LATEST);
                     std::mem::replace(&mut later, next)
                 }
-                Life::Failed(message) => {
-                    log.note("the language process does not come up", json!({"why": message}));
-                    self.world.board.failed(self.number, message);
+                Life::Failed { why, killed } => {
+                    log.note("the language process does not come up", json!({"why": why}));
+                    kills = if killed { kills + 1 } else { 0 };
+                    if (1..=FORGIVEN).contains(&kills) {
+                        continue;
+                    }
+                    self.world.board.failed(self.number, why);
                     let next = (pause * 2).min(LONGEST_PAUSE);
                     std::mem::replace(&mut pause, next)
                 }
@@ -223,16 +244,12 @@ impl<T: Tongue> Supervisor<T> {
             Ok(running) => running,
             Err(error) => {
                 let command = self.world.program().0.join(" ");
-                return Life::Failed(format!("starting {command:?}: {error}"));
+                let why = format!("starting {command:?}: {error}");
+                return Life::Failed { why, killed: false };
             }
         };
-        let failure = self.come_up(&mut running).await;
-        if let Some(failure) = failure {
-            running.kill().await;
-            let words = running.output.last_words();
-            self.tongue.gone(&failure);
-            let close = if words.is_empty() { "" } else { "; it said last:\n" };
-            return Life::Failed(format!("{failure}{close}{words}"));
+        if let Err(down) = self.come_up(&mut running).await {
+            return self.fail(running, down, began.elapsed()).await;
         }
         self.world.board.ready(self.number, began.elapsed());
         self.tongue.begin(Handle {
@@ -253,6 +270,25 @@ impl<T: Tongue> Supervisor<T> {
         }
     }
 
+    async fn fail(&self, mut running: Running, down: Down, lasted: Duration) -> Life {
+        running.kill().await;
+        let (failure, killed) = match down {
+            Down::Ended(exit) => {
+                let why = format!("the language process {exit} before it took a request");
+                (why, exit == Exit::Signal(Signal::KILL.as_raw()) && lasted < YOUNG)
+            }
+            Down::Unfit(why) => (why, false),
+            Down::Over => {
+                self.tongue.gone("the pod ends");
+                return Life::Over;
+            }
+        };
+        self.tongue.gone(&failure);
+        let words = running.output.last_words();
+        let close = if words.is_empty() { "" } else { "; it said last:\n" };
+        Life::Failed { why: format!("{failure}{close}{words}"), killed }
+    }
+
     async fn begin(&self) -> io::Result<Running> {
         let (command, folder) = self.world.program();
         let start = Start {
@@ -264,19 +300,17 @@ impl<T: Tongue> Supervisor<T> {
         Running::start(start, &self.world.reaper, &self.world.log, &self.tongue.requests())
     }
 
-    /// Waits until it takes requests; an answer is why it does not.
-    async fn come_up(&mut self, running: &mut Running) -> Option<String> {
+    /// Waits until it takes requests.
+    async fn come_up(&mut self, running: &mut Running) -> Result<(), Down> {
         let patience = self.world.settings.times.init;
         let late = sleep(patience);
         tokio::select! {
-            outcome = self.tongue.ready() => outcome.err(),
-            exit = running.ended() => Some(format!("the language process {exit} before it took a request")),
-            () = late => Some(format!("the language process took no request in {patience:?}")),
-            () = until_over(&mut self.orders) => {
-                // The next round finds the same order and ends.
-                let _ = self.sender.try_send(Order::Terminate);
-                Some("the pod ends".into())
+            outcome = self.tongue.ready() => outcome.map_err(Down::Unfit),
+            exit = running.ended() => Err(Down::Ended(exit)),
+            () = late => {
+                Err(Down::Unfit(format!("the language process took no request in {patience:?}")))
             }
+            () = until_over(&mut self.orders) => Err(Down::Over),
         }
     }
 
