@@ -13,7 +13,7 @@ use crate::logs::Writer;
 /// Bytes of what a container said last.
 const LAST_WORDS: usize = 2048;
 /// What shells add to the number of a signal.
-const BY_SIGNAL: i32 = 128;
+pub const BY_SIGNAL: i32 = 128;
 
 /// The end of a container that began at `begun` and wrote `log`.
 pub fn end_of(
@@ -31,18 +31,19 @@ pub fn end_of(
         0 => "Completed",
         _ => "Error",
     };
-    let lines: Vec<String> = log.last(LAST_WORDS).iter().map(|line| text_of(line)).collect();
+    let lines: Vec<String> = log.last(LAST_WORDS).iter().filter_map(|line| text_of(line)).collect();
     End { code, reason, message: lines.join("\n"), begun, ended: Timestamp::now() }
 }
 
-/// What a line says that a shim wrote, or the line itself.
-fn text_of(line: &str) -> String {
+/// What a line says that a shim wrote, or the line itself; none where the shim says that all is well.
+fn text_of(line: &str) -> Option<String> {
     let said: Value = serde_json::from_str(line).unwrap_or_default();
     let part = |name: &str| said.get(name).and_then(Value::as_str).map(str::to_owned);
     match (part("message"), part("why")) {
-        (Some(message), Some(why)) => format!("{message}: {why}"),
-        (Some(message), None) => message,
-        (None, _) => line.to_owned(),
+        (Some(message), Some(why)) => Some(format!("{message}: {why}")),
+        (Some(_), None) if part("stream").as_deref() == Some("shim") => None,
+        (Some(message), None) => Some(message),
+        (None, _) => Some(line.to_owned()),
     }
 }
 
@@ -54,6 +55,7 @@ mod tests {
     #[test]
     fn an_end_is_told_by_code_word_and_last_words() {
         let log = Logs::default().begin("shop", "p", "f");
+        log.write(r#"{"stream":"shim","message":"asked at","controlPort":1}"#);
         log.write(r#"{"stream":"stderr","message":"no module"}"#);
         log.write(r#"{"stream":"shim","message":"it ends","why":"so"}"#);
         log.write("plain");

@@ -13,16 +13,10 @@ pub fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> Str
             continue;
         }
         let name = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        match name.and_then(|(name, after)| Some((value_of(name)?, after))) {
-            Some((value, after)) => {
-                expanded.push_str(value);
-                rest = after;
-            }
-            None => {
-                expanded.push('$');
-                rest = after;
-            }
-        }
+        let valued = name.and_then(|(name, after)| Some((value_of(name)?, after)));
+        let (value, after) = valued.unwrap_or(("$", after));
+        expanded.push_str(value);
+        rest = after;
     }
     expanded.push_str(rest);
     expanded

@@ -21,6 +21,8 @@ pub const ANNOTATION_COMMAND: &str = "rouse.dev/dev-command";
 pub const ANNOTATION_FOLDER: &str = "rouse.dev/dev-folder";
 /// Programs that run images, the first that is there.
 const RUNNERS: [&str; 2] = ["podman", "docker"];
+/// The exit code of those where it is they who failed, and not what they ran.
+const RUNNER_FAILED: i32 = 125;
 
 /// What is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +37,24 @@ pub struct Launch {
     pub cleanup: Vec<String>,
 }
 
+impl Launch {
+    /// What can be done where it ended with this code, if that is known.
+    pub fn advice(&self, code: Option<i32>) -> Option<String> {
+        let runner = self.cleanup.first().filter(|_| code == Some(RUNNER_FAILED))?;
+        Some(format!(
+            "{runner} did not run the image: see whether `{runner} info` works and the image is \
+             there, or say what `rouse dev` shall run instead by the Function's annotation \
+             {ANNOTATION_COMMAND}"
+        ))
+    }
+}
+
 /// Why nothing can be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// There is no such program.
     #[error("the program {program:?} is not on this machine: {advice}")]
-    NoProgram {
+    Program {
         /// Its name.
         program: String,
         /// How to get it.
@@ -52,16 +66,16 @@ pub enum Refused {
          them, or say what `rouse dev` shall run instead by the Function's annotation \
          {ANNOTATION_COMMAND}, such as [\"python3\", \"app.py\"]; it listens on $PORT"
     )]
-    NoContainers,
+    Containers,
     /// The annotation is no command.
     #[error(
         "the annotation {ANNOTATION_COMMAND} is {0:?}, which is no command: write a JSON list such \
          as [\"python3\", \"app.py\"], or words with spaces between"
     )]
-    NoCommand(String),
+    Command(String),
     /// There is no such folder.
     #[error("there is no folder {0} to run it in")]
-    NoFolder(String),
+    Folder(String),
 }
 
 /// The machine, as far as it matters here.
@@ -92,7 +106,7 @@ impl Machine {
         if program.contains('/') || self.find(program).is_some() {
             return Ok(());
         }
-        Err(Refused::NoProgram { program: program.to_owned(), advice: advice(program) })
+        Err(Refused::Program { program: program.to_owned(), advice: advice(program) })
     }
 }
 
@@ -113,6 +127,11 @@ fn advice(program: &str) -> String {
     }
 }
 
+/// Whether `pod` has source, which a shim runs.
+pub fn has_code(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_CODE))
+}
+
 /// What is started for the container `own` of `pod`, which has these variables.
 pub fn decide(
     pod: &Pod,
@@ -130,7 +149,7 @@ pub fn decide(
         let words = own.args.iter().flatten().cloned();
         return Ok(kept(std::iter::once(rouse).chain(words).collect()));
     }
-    if annotation(ANNOTATION_CODE).is_some() {
+    if has_code(pod) {
         let command = expand_all(own.args.as_deref().unwrap_or_default(), variables);
         if let Some(program) = command.first() {
             machine.check(program)?;
@@ -140,14 +159,14 @@ pub fn decide(
     let Some(text) = annotation(ANNOTATION_COMMAND) else {
         return run_image(pod, own, variables, machine);
     };
-    let command = parse_command(text).ok_or_else(|| Refused::NoCommand(text.to_owned()))?;
+    let command = parse_command(text).ok_or_else(|| Refused::Command(text.to_owned()))?;
     let command = expand_all(&command, variables);
     if let Some(program) = command.first() {
         machine.check(program)?;
     }
     let folder = annotation(ANNOTATION_FOLDER).map(PathBuf::from);
     if let Some(missing) = folder.as_ref().filter(|folder| !folder.is_dir()) {
-        return Err(Refused::NoFolder(missing.display().to_string()));
+        return Err(Refused::Folder(missing.display().to_string()));
     }
     Ok(Launch { folder, ..kept(command) })
 }
@@ -169,7 +188,7 @@ fn run_image(
     variables: &Variables,
     machine: &Machine,
 ) -> Result<Launch, Refused> {
-    let runner = machine.runner().ok_or(Refused::NoContainers)?;
+    let runner = machine.runner().ok_or(Refused::Containers)?;
     let name = format!("rouse-dev-{}", pod.metadata.uid.as_deref().unwrap_or_default());
     let word = |word: &str| word.to_owned();
     let mut command = vec![word(runner), word("run"), word("--rm"), word("--name"), name.clone()];
@@ -279,7 +298,7 @@ mod tests {
         }
         for text in ["", "[]", "[1]", "[\"serve\""] {
             let refused = launch(&json!({ANNOTATION_COMMAND: text}), &["serve"]).unwrap_err();
-            assert!(matches!(refused, Refused::NoCommand(_)), "{refused}");
+            assert!(matches!(refused, Refused::Command(_)), "{refused}");
         }
         let found = launch(&json!({}), &["docker"]).unwrap();
         let line = found.command.join(" ");
@@ -290,6 +309,9 @@ mod tests {
             line.ends_with("--env PORT=21000 --env ROUSE_HANDLER=app.py shop/x:1 python3 app.py")
         );
         assert!(line.contains("--memory 67108864"), "{line}");
+        assert_eq!(found.advice(Some(1)), None);
+        let advice = found.advice(Some(RUNNER_FAILED)).unwrap();
+        assert!(advice.contains("docker info"), "{advice}");
         let said = launch(&json!({}), &[]).unwrap_err().to_string();
         assert!(said.contains(ANNOTATION_COMMAND), "{said}");
     }

@@ -41,9 +41,9 @@ mod tests {
 
     #[test]
     fn what_a_process_holds_is_added_up() {
-        let hold = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); echo; read y";
+        let script = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); echo; read y";
         let mut child = Command::new("sh")
-            .args(["-c", hold])
+            .args(["-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -2,6 +2,7 @@
 //! of it is told, and in the end it is asked to go, killed if it must be, and deleted.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Client;
 use rouse_core::usage::parse_quantity;
+use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::NODE;
 use super::backoff::Backoff;
-use super::ending::end_of;
+use super::ending::{BY_SIGNAL, end_of};
 use super::launch::{self, Launch, Machine, Refused};
 use super::memory::held_by;
 use super::place::{count_ports, own_container, patch, place};
@@ -143,16 +145,12 @@ impl PodTask {
             turned: now,
         };
         // One more, for what a shim starts.
-        let given = self.kubelet.ports.take(count_ports(&own) + 1);
-        let given = match given {
-            Ok(given) => given,
-            Err(NoPort) => {
-                let message = NoPort.to_string();
-                story.turn(State::Waiting { reason: "CreateContainerError", message }, now);
-                self.writes.say(&story).await;
-                told(&mut self.stop).await;
-                return;
-            }
+        let Ok(given) = self.kubelet.ports.take(count_ports(&own) + 1) else {
+            let message = NoPort.to_string();
+            story.turn(State::Waiting { reason: "CreateContainerError", message }, now);
+            self.writes.say(&story).await;
+            told(&mut self.stop).await;
+            return;
         };
         let placed = place(&own, &given.numbers);
         self.keep(&placed, &given, story).await;
@@ -179,8 +177,9 @@ impl PodTask {
                     let log = started.log.clone();
                     let outcome = self.follow(started, own, &mut story).await;
                     let Outcome::Ended { status, too_large } = outcome else { return };
+                    let killed = !too_large && is_killed(&status);
                     story.last = Some(end_of(status, too_large, &log, begun));
-                    let pause = backoff.after(since.elapsed());
+                    let pause = backoff.after(since.elapsed(), killed);
                     if pause.is_zero() {
                         story.restarts += 1;
                     } else {
@@ -212,10 +211,12 @@ impl PodTask {
         let reader = Reader::new(&self.kubelet.client, &self.namespace, &self.pod, own);
         let mut variables = reader.read().await?;
         let mut tell = |name: &str, value: String| variables.push((name.to_owned(), value));
-        tell("ROUSE_ADDRESS", ADDRESS.to_owned());
-        tell("ROUSE_CODE_FOLDER", code.display().to_string());
-        if let Some(port) = given.numbers.last() {
-            tell("ROUSE_PROCESS_PORT", port.to_string());
+        if launch::has_code(&self.pod) {
+            tell("ROUSE_ADDRESS", ADDRESS.to_owned());
+            tell("ROUSE_CODE_FOLDER", code.display().to_string());
+            if let Some(port) = given.numbers.last() {
+                tell("ROUSE_PROCESS_PORT", port.to_string());
+            }
         }
         if self.function.is_empty() {
             let secrets = folder.join("secrets");
@@ -288,6 +289,11 @@ impl PodTask {
             }
         };
         process.finish().await;
+        if let Outcome::Ended { status: Ok(status), .. } = &outcome
+            && let Some(advice) = launch.advice(status.code())
+        {
+            log.write(&advice);
+        }
         clean_up(&launch.cleanup).await;
         outcome
     }
@@ -314,6 +320,14 @@ impl PodTask {
     }
 }
 
+/// Whether somebody ended it that it can't refuse.
+fn is_killed(status: &io::Result<ExitStatus>) -> bool {
+    let Ok(status) = status else { return false };
+    let kill = Signal::KILL.as_raw();
+    // Who keeps a program ends as shells do after it.
+    status.signal() == Some(kill) || status.code() == Some(BY_SIGNAL + kill)
+}
+
 /// Returns when the pod is told to go, also by the end of the node.
 async fn told(stop: &mut watch::Receiver<Option<Duration>>) {
     drop(stop.wait_for(Option::is_some).await);
@@ -329,19 +343,15 @@ fn ticks(every: Duration) -> tokio::time::Interval {
 /// Waits until the container can be asked, or for long enough.
 async fn addressable(shim: bool, mut up: watch::Receiver<bool>, port: Option<u16>) {
     let asked = async {
-        match port {
-            _ if shim => {
-                if up.wait_for(|up| *up).await.is_err() {
-                    // The process is gone, which is seen elsewhere.
-                    std::future::pending().await
-                }
+        if shim {
+            if up.wait_for(|up| *up).await.is_err() {
+                // The process is gone, which is seen elsewhere.
+                std::future::pending::<()>().await;
             }
-            Some(port) => {
-                while TcpStream::connect((ADDRESS, port)).await.is_err() {
-                    sleep(LOOK).await;
-                }
+        } else if let Some(port) = port {
+            while TcpStream::connect((ADDRESS, port)).await.is_err() {
+                sleep(LOOK).await;
             }
-            None => {}
         }
     };
     // It is told anyway.

@@ -1,25 +1,39 @@
 //! Ports of this machine for containers, each for one at a time. They come from below the range that
-//! the kernel gives to connections, or one of those might sit where a program is about to listen.
+//! the kernel gives to connections, or one of those might sit where a program is about to listen; and in
+//! blocks, each for one process at a time, or a request for a pod that was just killed might reach
+//! another's.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The range, with room for thousands of containers.
-const FIRST: u16 = 20_000;
-const LAST: u16 = 29_999;
-/// Numbers that processes begin at differ by this, so that two of them seldom meet.
-const STRIDE: u32 = 97;
+const RANGE: Range<u16> = 20_000..30_000;
+/// Ports of one block. Who listens at the first has the others.
+const BLOCK: u16 = 500;
 
 /// The ports that are not given away.
 #[derive(Debug)]
-pub struct Ports(Mutex<State>);
+pub struct Ports {
+    range: Range<u16>,
+    state: Mutex<State>,
+}
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
+    /// The blocks that are this process's own.
+    blocks: Vec<Block>,
     given: BTreeSet<u16>,
-    /// Where to look next: what was given back is given again as late as can be.
-    next: u16,
+    /// How many were looked at: what was given back is given again as late as can be.
+    looked: usize,
+}
+
+/// A block, for as long as this lives.
+#[derive(Debug)]
+struct Block {
+    first: u16,
+    _claim: TcpListener,
 }
 
 /// Ports that are given away for as long as this lives.
@@ -32,15 +46,16 @@ pub struct Given {
 
 /// All ports of the range are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no port from {FIRST} to {LAST} is free on this machine: end what listens there")]
+#[error(
+    "no port from {} to {} is free on this machine: end what listens there",
+    RANGE.start,
+    RANGE.end - 1
+)]
 pub struct NoPort;
 
 impl Default for Ports {
     fn default() -> Self {
-        let span = u32::from(LAST - FIRST) + 1;
-        let offset = std::process::id().wrapping_mul(STRIDE) % span;
-        let next = FIRST + u16::try_from(offset).unwrap_or_default();
-        Self(Mutex::new(State { given: BTreeSet::new(), next }))
+        Self { range: RANGE, state: Mutex::default() }
     }
 }
 
@@ -49,23 +64,45 @@ impl Ports {
     pub fn take(self: &Arc<Self>, count: usize) -> Result<Given, NoPort> {
         let mut given = Given { numbers: Vec::with_capacity(count), from: Arc::clone(self) };
         let mut state = self.state();
-        for _ in FIRST..=LAST {
-            if given.numbers.len() == count {
-                break;
-            }
-            let port = state.next;
-            state.next = if port == LAST { FIRST } else { port + 1 };
-            if !state.given.contains(&port) && is_free(port) {
-                state.given.insert(port);
-                given.numbers.push(port);
+        while given.numbers.len() < count {
+            match state.next() {
+                Some(port) => given.numbers.push(port),
+                None => state.claim(self.range.clone())?,
             }
         }
         drop(state);
-        if given.numbers.len() == count { Ok(given) } else { Err(NoPort) }
+        Ok(given)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives a port of the own blocks, if one is left.
+    fn next(&mut self) -> Option<u16> {
+        let all = self.blocks.len() * usize::from(BLOCK - 1);
+        for _ in 0..all {
+            let at = self.looked % all;
+            self.looked = at + 1;
+            let block = self.blocks.get(at / usize::from(BLOCK - 1))?;
+            let port = block.first + 1 + u16::try_from(at % usize::from(BLOCK - 1)).ok()?;
+            if !self.given.contains(&port) && is_free(port) {
+                self.given.insert(port);
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    /// Takes a block that nobody has.
+    fn claim(&mut self, range: Range<u16>) -> Result<(), NoPort> {
+        let claim = |first| Some((first, TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?));
+        let claimed = range.step_by(usize::from(BLOCK)).find_map(claim);
+        let (first, claim) = claimed.ok_or(NoPort)?;
+        self.blocks.push(Block { first, _claim: claim });
+        Ok(())
     }
 }
 
@@ -90,19 +127,26 @@ mod tests {
 
     #[test]
     fn a_port_is_given_to_one_at_a_time_and_not_while_somebody_listens() {
-        let ports = Arc::new(Ports::default());
+        // Beside those that others on this machine may use now.
+        let range = RANGE.end..RANGE.end + 2 * BLOCK;
+        let new = || Arc::new(Ports { range: range.clone(), state: Mutex::default() });
+        let (ports, others) = (new(), new());
         let first = ports.take(3).unwrap();
         assert_eq!(first.numbers.len(), 3);
         let taken = first.numbers[0];
         drop(first);
         assert!(ports.state().given.is_empty());
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).unwrap();
-        ports.state().next = taken;
+        ports.state().looked = 0;
         let other = ports.take(1).unwrap();
         assert_ne!(other.numbers[0], taken);
-        ports.state().next = other.numbers[0];
+        ports.state().looked = 0;
         assert_ne!(ports.take(1).unwrap().numbers, other.numbers);
-        assert_eq!(ports.take(20_000).unwrap_err(), NoPort);
+        let block = |port: u16| port / BLOCK;
+        let theirs = others.take(1).unwrap();
+        assert_ne!(block(theirs.numbers[0]), block(taken), "a block is for one alone");
+        drop(others);
+        assert_eq!(ports.take(usize::from(2 * BLOCK)).unwrap_err(), NoPort);
         assert_eq!(ports.state().given.len(), 1, "what was not enough is given back");
     }
 }
