@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kube::Client;
-use rouse_local::api::{Api, ApiOptions};
+use rouse_local::api::{Addresses, Api, ApiOptions};
 use rouse_local::logs::Logs;
 use rouse_local::node::{Node, NodeConfig};
 use tokio::net::TcpListener;
@@ -63,8 +63,11 @@ pub async fn run(args: DevArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let (end, ended) = watch::channel(false);
     let mut ground = JoinSet::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("opening the API")?;
-    let address = listener.local_addr().context("opening the API")?;
-    let kubeconfig = state.write("kubeconfig", &api.kubeconfig(address, &args.namespace))?;
+    let addresses = Addresses {
+        api: listener.local_addr().context("opening the API")?,
+        functions: (Ipv4Addr::LOCALHOST, port).into(),
+    };
+    let kubeconfig = state.write("kubeconfig", &api.kubeconfig(addresses, &args.namespace))?;
     let (serving, stop) = (api.clone(), stopped(ended.clone()));
     ground.spawn(async move { serving.serve(listener, stop).await.map_err(anyhow::Error::from) });
     let node = node(&client, &state, logs.clone())?;
@@ -159,6 +162,7 @@ impl Desk {
         }
         let change = self.applied.apply(read.objects).await?;
         refuse(&change.mistakes)?;
+        self.applied.until_known().await;
         self.introduce().await;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

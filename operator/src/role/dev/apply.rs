@@ -2,19 +2,25 @@
 //! what is refused by file, line and field.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,
     ValidationDirective,
 };
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+use rouse_crds::v1alpha1::{ConditionType, Function};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::objects::{Key, Kind, Mistake, Object, Objects};
 
 /// Owner of the fields that are written.
 const MANAGER: &str = "rouse-dev";
+/// How long Functions may take until they can be called. What takes longer is told by itself.
+const KNOWN: Duration = Duration::from_secs(2);
 
 /// What the API holds of the files.
 pub struct Applied {
@@ -73,6 +79,18 @@ impl Applied {
         Ok(change)
     }
 
+    /// Waits until all Functions can be called, or are known not to, for a while.
+    pub async fn until_known(&self) {
+        let all = async {
+            for key in self.objects.keys().filter(|key| key.kind == Kind::Function) {
+                let api = Api::<Function>::namespaced(self.client.clone(), &key.namespace);
+                // A watch that fails has nothing to wait for.
+                let _ = await_condition(api, &key.name, is_known).await;
+            }
+        };
+        let _ = timeout(KNOWN, all).await;
+    }
+
     async fn make_namespace(&mut self, name: &str) -> anyhow::Result<()> {
         if name.is_empty() || !self.namespaces.insert(name.to_owned()) {
             return Ok(());
@@ -112,6 +130,15 @@ pub async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
     let params = PatchParams::apply(MANAGER).force();
     api.patch(name, &params, &Patch::Apply(&wanted)).await?;
     Ok(())
+}
+
+fn is_known(function: Option<&Function>) -> bool {
+    let status = function.and_then(|function| function.status.as_ref());
+    let is = |kind: ConditionType| {
+        let conditions = status.into_iter().flat_map(|status| &status.conditions);
+        conditions.into_iter().any(|it| it.type_ == kind.as_str() && it.status == "True")
+    };
+    is(ConditionType::Ready) || is(ConditionType::Stalled)
 }
 
 /// What the API says against an object, where it stands.

@@ -17,11 +17,12 @@ pub struct Told {
 }
 
 impl Told {
-    /// What it does, in a word or two.
-    pub fn state(&self) -> String {
+    /// What it does, in a word or two; `is_called` says whether somebody waits for an answer.
+    pub fn state(&self, is_called: bool) -> String {
         match (self.pods, self.wanted) {
-            (0, 0) => "asleep".to_owned(),
-            (0, _) => "starting".to_owned(),
+            // The status comes a second after what it tells of.
+            (0, 0) if !is_called => "asleep".to_owned(),
+            (0, _) => "waking".to_owned(),
             (pods, _) => format!("warm {pods}"),
         }
     }
@@ -55,7 +56,13 @@ pub fn of_function(told: &mut Told, name: &str, status: Option<&FunctionStatus>)
 
 /// What is new of a Trigger.
 pub fn of_trigger(told: &mut Told, name: &str, status: Option<&TriggerStatus>) -> Vec<String> {
-    let trouble = status.and_then(|status| trouble(&status.conditions));
+    let trouble = status.and_then(|status| {
+        // Its source tries on, and this is what it waits for.
+        let source = status.source.as_ref().filter(|source| !source.connected);
+        let error = source.and_then(|source| source.last_error.as_ref());
+        let error = error.map(|error| format!("{}: {}", error.reason, error.message));
+        trouble(&status.conditions).or(error)
+    });
     of_trouble(told, &format!("Trigger {name}"), trouble).into_iter().collect()
 }
 
@@ -64,7 +71,9 @@ fn of_trouble(told: &mut Told, name: &str, trouble: Option<String>) -> Option<St
         return None;
     }
     told.trouble.clone_from(&trouble);
-    trouble.map(|trouble| format!("{name}  {trouble}"))
+    // What a program said last may have many lines.
+    let line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    trouble.map(|trouble| format!("{name}  {}", line(trouble)))
 }
 
 /// Why an object is not ready, once that is certain.
@@ -120,7 +129,20 @@ mod tests {
 
     #[test]
     fn a_state_is_a_word_or_two() {
-        let state = |pods, wanted| Told { pods, wanted, ..Told::default() }.state();
-        assert_eq!([state(0, 0), state(0, 1), state(2, 3)], ["asleep", "starting", "warm 2"]);
+        let state = |pods, wanted| Told { pods, wanted, ..Told::default() }.state(false);
+        assert_eq!([state(0, 0), state(0, 1), state(2, 3)], ["asleep", "waking", "warm 2"]);
+        assert_eq!(Told::default().state(true), "waking");
+    }
+
+    #[test]
+    fn what_keeps_a_trigger_from_working_is_told_in_one_line() {
+        let mut told = Told::default();
+        let status: TriggerStatus = serde_json::from_value(json!({"source": {
+            "connected": false, "lastError": {"reason": "ServerAway", "message": "no\n  name",
+            "time": "2026-01-01T00:00:00Z"}}}))
+        .unwrap();
+        let mut news = || of_trigger(&mut told, "made", Some(&status));
+        assert_eq!(news(), ["Trigger made  ServerAway: no name"]);
+        assert!(news().is_empty());
     }
 }

@@ -33,6 +33,8 @@ const NODE: &str = "rouse-dev";
 const SHELL_CLIENT: &str = include_str!("../../../runtimes/shell/bootstrap");
 /// How long requests that are under way have once the process shall end.
 const DRAIN: &str = "5s";
+/// Connections of callers, of whom there is one.
+const CONNECTIONS: &str = "1024";
 /// How often the activator is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -81,6 +83,7 @@ impl Roles {
         }
         activator.say("--drain", DRAIN);
         activator.say("--threads", "1");
+        activator.say("--max-connections", CONNECTIONS);
         let (Role::Controller(controller), Role::Activator(activator)) =
             (controller.parse()?, activator.parse()?)
         else {
@@ -234,7 +237,8 @@ fn source_template(activator: &str) -> Value {
             "image": "rouse",
             "args": [
                 "source", format!("--activator-host={activator}"), "--log=text",
-                "--log-filter=warn", "--allow-address=0.0.0.0/0", "--allow-address=::/0",
+                // What keeps a Trigger from working is told once, by its status.
+                "--log-filter=error", "--allow-address=0.0.0.0/0", "--allow-address=::/0",
             ],
             "env": env,
             "ports": [port("doors", 8083), port("admin", 9090), port("letters", LETTERS_PORT)],

@@ -173,7 +173,8 @@ impl Screen {
         let row = |((_, namespace, name), told): &(&Key, &Told)| {
             let of = (namespace.clone(), name.clone());
             let counts = self.counts.get(&of).copied().unwrap_or_default();
-            let (state, waking) = (told.state(), told.waking.as_deref().unwrap_or_default());
+            let state = told.state(counts.in_flight > 0.0);
+            let waking = told.waking.as_deref().unwrap_or_default();
             format!(
                 "  {name:<width$}  {state:<10} {:>7} requests {:>5} in flight  {waking}",
                 counts.requests, counts.in_flight
@@ -201,7 +202,9 @@ fn render_line(said: &Said) -> Option<String> {
         return Some(format!("{who} | {}", said.text));
     };
     if text("stream") == Some("shim") {
-        return text("why").map(|why| format!("{who} | {message}: {why}"));
+        // What the process said last was told as it said it.
+        let why = text("why").map(|why| why.split("; it said last").next().unwrap_or(why));
+        return why.map(|why| format!("{who} | {message}: {why}"));
     }
     Some(format!("{who} | {message}"))
 }
@@ -229,6 +232,8 @@ mod tests {
         assert_eq!(said(note), None);
         let note = r#"{"stream":"shim","message":"no","why":"x"}"#;
         assert_eq!(said(note).as_deref(), Some("hello | no: x"));
+        let note = r#"{"stream":"shim","message":"no","why":"code 1; it said last:\ny"}"#;
+        assert_eq!(said(note).as_deref(), Some("hello | no: code 1"));
     }
 
     #[test]

@@ -57,9 +57,12 @@ impl Document {
     }
 }
 
-/// Snippets come with the file that is shown by the caller.
+/// What is wrong. Snippets come with the file, and where it is, is told beside it.
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+    let line = text.lines().next().unwrap_or_default();
+    let placed = line.strip_prefix("error: ").unwrap_or(line);
+    let rest = placed.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    rest.map_or(placed, |(_, message)| message).to_owned()
 }
 
 /// A part of a document.
@@ -189,5 +192,6 @@ mod tests {
     fn what_is_no_yaml_is_told_by_its_line() {
         let error = Document::read_all("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
         assert!(error.line >= 2 && !error.message.is_empty(), "{error:?}");
+        assert!(!error.message.contains("line "), "{error:?}");
     }
 }
