@@ -22,7 +22,7 @@ async fn questions_are_answered() {
     let cold = ask(&folder, &["cold", "hello"]).await;
     assert!(cold.contains("LISTEN") && cold.contains("MEDIAN"), "{cold}");
     let why = ask(&folder, &["why", "hello"]).await;
-    assert!(why.contains("hello"), "{why}");
+    assert!(why.contains("0 -> 1"), "{why}");
     dev.heard("hello | asked for /").await;
     let logs = ask(&folder, &["logs", "hello"]).await;
     assert!(logs.contains("asked for /"), "{logs}");

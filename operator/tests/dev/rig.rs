@@ -42,12 +42,8 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Hello).serve_forever
 
 /// A Function whose code is that program, with `text` for what it answers.
 pub fn function(name: &str, text: &str, more: &str) -> String {
-    let code: String = SERVER
-        .trim()
-        .replace("TEXT", text)
-        .lines()
-        .map(|line| format!("        {line}\n"))
-        .collect();
+    let code = SERVER.trim().replace("TEXT", text);
+    let code = code.lines().fold(String::new(), |code, line| code + "        " + line + "\n");
     format!(
         "apiVersion: rouse.dev/v1alpha1\nkind: Function\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
          runtime: python3.11\n    handler: app.py\n    files:\n      app.py: |\n{code}{more}"
