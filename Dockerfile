@@ -19,10 +19,12 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
+    features= && \
+    if [ "$PACKAGE" = rouse ]; then features=--features=full; fi && \
     branches= && \
     if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata'; fi && \
     RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\" $branches" \
-    cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" && \
+    cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" $features && \
     mkdir -p /image/etc /image/usr/local/bin && \
     mkdir -m 1777 /image/tmp && \
     cp "target/$target/$PROFILE/$PROGRAM" /image/usr/local/bin/ && \

@@ -92,8 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         source(&mut bench)?;
     }
     if arguments.bench.first().is_some_and(|name| name == "dev") {
-        let rouse = programs::build_one(Profile::Release, "rouse", "rouse")?;
-        bench.env("ROUSE_BENCH_ROUSE", rouse);
+        bench.env("ROUSE_BENCH_ROUSE", programs::build_first()?);
     }
     if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
 }

@@ -55,6 +55,9 @@ fn build_as(
     let mut cargo = cargo_build(profile, &target, &flags);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
+        if *package == ROUSE {
+            cargo.arg(FULL);
+        }
     }
     cargo.args(feature.map(|feature| format!("--features={feature}")));
     command::run(&mut cargo)?;
@@ -72,7 +75,7 @@ pub fn build_counting(folder: &Path, counts: &Path) -> Result<PathBuf> {
         counts.display()
     );
     let mut cargo = cargo_build(Profile::Dist, &target, &flags);
-    cargo.args(["--package", "rouse", "--bin", "rouse", "--target-dir"]).arg(folder);
+    cargo.args(["--package", ROUSE, "--bin", "rouse", FULL, "--target-dir"]).arg(folder);
     command::run(&mut cargo)?;
     Ok(folder.join(target).join(Profile::Dist.as_str()).join("rouse"))
 }
@@ -88,10 +91,21 @@ fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
     // These would replace the flags, which make the program static.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo.env(flags_variable(target), flags);
+    if matches!(profile, Profile::Release) {
+        // As it stands in `Cargo.toml` it is that of who wants to see something soon.
+        cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3").env("CARGO_PROFILE_RELEASE_LTO", "false");
+    }
     // With an explicit target the flags don't reach build scripts and procedural macros, which
     // can't be static.
     cargo.args(["build", "--profile", profile.as_str(), "--target", target]);
     cargo
+}
+
+/// Builds `rouse` as README's first command does; gives its path.
+pub fn build_first() -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    command::run(cargo.current_dir(folders::workspace()).args(["build", "--release"]))?;
+    Ok(folders::target().join("release/rouse"))
 }
 
 /// Where the static build of a program is, once it was built.
@@ -109,6 +123,10 @@ pub fn build_one(profile: Profile, package: &str, program: &str) -> Result<PathB
     let built = build(profile, &[(package, program)])?;
     built.into_iter().next().context("one program was asked for")
 }
+
+/// The package of the operator, of which the default build is but a part, and what makes it whole.
+const ROUSE: &str = "rouse";
+const FULL: &str = "--features=rouse/full";
 
 /// A static program, which asks the kernel itself for random bytes: finding the C library's
 /// function at run time is not possible in one.

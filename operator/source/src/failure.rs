@@ -52,7 +52,9 @@ pub enum Failure {
     #[error("{0}")]
     Forbidden(String),
     /// This build has no such source.
-    #[error("this version of Rouse can't run the source spec.{0}: install one that can")]
+    #[error(
+        "this build of Rouse has no source spec.{0}: take one with `--features full`, as images have"
+    )]
     NotSupported(&'static str),
     /// What the Trigger or a Secret says can't be used.
     #[error("{0}")]
