@@ -1,6 +1,7 @@
 //! The code of a Function that is given as source: its bytes as they are pushed to pods, and the
 //! digest that names them. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use base64::Engine;
@@ -146,9 +147,19 @@ impl Code {
         }
     }
 
+    /// The texts by their paths, if it was written as such and not as an archive.
+    pub fn texts(&self) -> Option<BTreeMap<String, String>> {
+        serde_json::from_slice(&self.bytes).ok()
+    }
+
+    /// The bytes as an object holds them.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(&self.bytes)
+    }
+
     /// What a revision's record keeps of it.
     pub fn to_record(&self) -> Value {
-        json!({"sha256": self.digest, "bytes": STANDARD.encode(&self.bytes)})
+        json!({"sha256": self.digest, "bytes": self.to_base64()})
     }
 
     /// The code that a revision's record keeps, if it is whole; `data` is the record's.
@@ -272,9 +283,7 @@ mod tests {
             prop_assert_eq!(Code::of_record(&data), None);
             leave_out_of(&mut data);
             prop_assert_eq!(data, json!({"template": {}}));
-            let read: std::collections::BTreeMap<String, String> =
-                serde_json::from_slice(&code.bytes).unwrap();
-            prop_assert_eq!(read, files);
+            prop_assert_eq!(code.texts(), Some(files));
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod names;
 pub mod plan;
 pub mod render;
 mod revision;
+pub mod rollback;
 pub mod runtime;
 pub mod start_failure;
 pub mod status;
