@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use ipnet::IpNet;
 use rouse_core::function::BufferBounds;
@@ -16,27 +16,80 @@ use rouse_core::resident::{PodTemplate, Resident, TemplateMistake};
 use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::trigger::HostPolicy;
 
-use crate::otlp;
+use crate::role::command::Command;
 use crate::role::deploy::args::DeployArgs;
 use crate::role::dev::args::DevArgs;
 use crate::role::dlq::args::Errand;
 use crate::role::inspect::args::Question;
 use crate::role::logs::args::LogsArgs;
+use crate::{exit, otlp};
+
+/// Where the help puts what only processes heed that stay.
+const LOG: &str = "Log of processes that stay";
 
 /// Functions on Kubernetes that sleep until they are called.
 #[derive(Debug, Parser)]
-#[command(name = "rouse", version, about)]
+#[command(name = "rouse", version, about, after_help = exit::CODES)]
 pub struct Cli {
     /// Form of the log lines on standard error.
-    #[arg(long, env = "ROUSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, global = true)]
+    #[arg(
+        long,
+        env = "ROUSE_LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Json,
+        global = true,
+        help_heading = LOG
+    )]
     pub log: LogFormat,
     /// What to log: a level, or `target=level` pairs with commas between.
-    #[arg(long, env = "ROUSE_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "ROUSE_LOG", default_value = "info", global = true, help_heading = LOG)]
     pub log_filter: String,
     /// What this process does.
     #[command(subcommand)]
     pub role: Role,
 }
+
+impl Cli {
+    /// Reads the command line of this process, which may be a plugin of `kubectl`.
+    pub fn read() -> Self {
+        let called = std::env::args_os().next().map(PathBuf::from);
+        let is_plugin =
+            called.is_some_and(|path| path.file_name() == Some("kubectl-rouse".as_ref()));
+        let command = Self::in_order();
+        let command = if is_plugin { command.bin_name("kubectl rouse") } else { command };
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line, as its help shows it.
+    fn in_order() -> clap::Command {
+        let place = |command: clap::Command, (place, name): (usize, &&'static str)| {
+            command.mut_subcommand(*name, |one| one.display_order(place))
+        };
+        ORDER.iter().enumerate().fold(Self::command(), place)
+    }
+}
+
+/// Commands as the help lists them: those of people as they come to need them, then what runs in a cluster.
+const ORDER: [&str; 18] = [
+    "init",
+    "dev",
+    "deploy",
+    "invoke",
+    "list",
+    "status",
+    "logs",
+    "rollback",
+    "why",
+    "cold",
+    "usage",
+    "dlq",
+    "simulate",
+    "completion",
+    "controller",
+    "activator",
+    "source",
+    "keeper",
+];
 
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,6 +129,9 @@ pub enum Role {
     /// Questions of users about Functions.
     #[command(flatten)]
     Inspect(Question),
+    /// What people do with Functions.
+    #[command(flatten)]
+    Command(Command),
 }
 
 /// Threads beside those for requests where a whole cluster is one process: each has memory of its own.
@@ -452,13 +508,26 @@ fn parse_drain(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::in_order().debug_assert();
+    }
+
+    #[test]
+    fn the_help_has_a_place_for_every_command() {
+        let command = Cli::command();
+        let mut named: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let mut placed = ORDER.to_vec();
+        named.sort_unstable();
+        placed.sort_unstable();
+        assert_eq!(named, placed);
+        let help = Cli::in_order().render_help().to_string();
+        assert!(
+            help.find("  init ") < help.find("  logs ")
+                && help.find("  dlq ") < help.find("  controller ")
+        );
     }
 
     #[test]

@@ -4,12 +4,16 @@ mod admin;
 #[cfg(feature = "count-allocations")]
 mod allocations;
 mod args;
+mod cluster;
+mod exit;
 mod exposition;
 mod files;
+mod https;
 mod lease;
 mod memory;
 mod otlp;
 mod output;
+mod progress;
 mod role;
 mod shutdown;
 mod telemetry;
@@ -17,16 +21,17 @@ mod telemetry;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use tokio::runtime::Builder;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     // What keeps a process of `rouse dev` needs no more than that.
-    role::shim::of(std::env::args()).map_or_else(work, Ok)
+    role::shim::of(std::env::args())
+        .map_or_else(work, Ok)
+        .unwrap_or_else(|error| exit::tell(&error))
 }
 
 fn work() -> anyhow::Result<ExitCode> {
-    let cli = args::Cli::parse();
+    let cli = args::Cli::read();
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = cli.role.threads() {
         runtime.worker_threads(threads);

@@ -1,17 +1,25 @@
 //! Starts a role: the parts of the process around the library that does the work.
 
 mod activator;
+pub mod command;
+mod completion;
 mod controller;
 pub mod deploy;
 pub mod dev;
 pub mod dlq;
+mod init;
 pub mod inspect;
+mod invoke;
 mod keeper;
+mod list;
 pub mod logs;
 mod loopback;
+mod rollback;
+mod settle;
 pub mod shim;
 mod simulate;
 mod source;
+mod status;
 
 use std::net::SocketAddr;
 
@@ -43,6 +51,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             dev::log(log, &log_filter)?;
             files::raise_bound();
             Box::pin(dev::run(*args, shutdown::listen()?)).await
+        }
+        Role::Command(command) => {
+            provide_tls()?;
+            Box::pin(command::run(&command)).await
         }
         Role::Dlq(errand) => {
             provide_tls()?;

@@ -3,14 +3,15 @@
 
 pub mod args;
 mod azure;
+mod build;
 mod detect;
 mod folder;
 mod pack;
 mod submit;
+mod tool;
 mod upload;
 mod vendor;
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -22,11 +23,14 @@ use rouse_crds::v1alpha1::MOST_INLINE;
 use serde_json::{Map, Value, json};
 
 use self::args::{CodeArgs, DeployArgs};
+use self::build::Compiler;
 use self::detect::{Found, Language};
 use self::folder::Tree;
 use self::upload::Store;
-use super::inspect::connect;
+use super::settle;
+use crate::cluster::Cluster;
 use crate::output;
+use crate::progress::say;
 
 pub use self::folder::MANIFEST;
 
@@ -34,15 +38,20 @@ pub use self::folder::MANIFEST;
 pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let manifest = Manifest::of(&args.folder)?;
     let name = manifest.name(args.name.as_deref(), &args.folder)?;
-    let mut code = Tree::of(&args.folder, &[MANIFEST])?;
+    let mut code = Tree::of(&args.folder, left_out(&args.folder))?;
     let found = detect::detect(&code, &manifest.given(&args.code)?)?;
     let handler = found.handler.as_deref().unwrap_or("what the runtime calls");
     say(&format!("{}, contract {}, {handler}", found.runtime, found.contract.as_str()));
+    // Before much is got and built that no cluster is there for.
+    let cluster = if args.dry_run { None } else { Some(Cluster::of(&args.cluster).await?) };
     // What is got lies here until it is packed.
     let got = tempfile::tempdir().context("making a folder for dependencies")?;
-    if !args.code.no_vendor {
-        let language = Language::of_runtime(&found.runtime);
-        vendor::vendor((&args.folder, &mut code), language, args.code.arch, got.path()).await?;
+    let language = Language::of_runtime(&found.runtime);
+    let own = (args.folder.as_path(), &mut code);
+    match compiler(own.1, &found) {
+        Some(compiler) => build::build(own, compiler, args.code.arch, got.path()).await?,
+        None if args.code.no_vendor => {}
+        None => vendor::vendor(own, language, args.code.arch, got.path()).await?,
     }
     code.check()?;
     let source = source(args, &found, &code).await?;
@@ -56,20 +65,36 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
         }
         _ => None,
     };
-    if args.dry_run {
+    let Some(cluster) = cluster else {
         let all = [&function].into_iter().chain(triggers.iter().flatten());
         let texts = all.map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
         return output::print(&texts.context("writing the Function as YAML")?.join("---\n"));
-    }
-    submit(args, &name, function, triggers).await
+    };
+    submit((args, cluster), &name, function, triggers).await
+}
+
+/// What builds the code, if it has to be.
+fn compiler(code: &Tree, found: &Found) -> Option<Compiler> {
+    let runs_compiled = Language::of_runtime(&found.runtime) == Some(Language::Provided);
+    Compiler::of(code).filter(|_| runs_compiled)
+}
+
+/// What of `folder` is no code, beside what never is.
+fn left_out(folder: &Path) -> &'static [&'static str] {
+    // There may be thousands of files where Cargo builds.
+    let is_rust = folder.join("Cargo.toml").is_file();
+    if is_rust { &[MANIFEST, build::CARGO_TARGET] } else { &[MANIFEST] }
 }
 
 /// The Function of a folder with its code as it stands there, and the Triggers that its code tells of, for
 /// who runs it on this machine: what it depends on is the machine's.
 pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let manifest = Manifest::of(folder)?;
-    let code = Tree::of(folder, &[MANIFEST])?;
+    let code = Tree::of(folder, left_out(folder))?;
     let found = detect::detect(&code, &manifest.given(&CodeArgs::default())?)?;
+    if let Some(compiler) = compiler(&code, &found) {
+        bail!("{}", compiler.by_hand());
+    }
     code.check()?;
     let (source, large) = carry(&found, &code)?;
     if let Some(archive) = large {
@@ -93,31 +118,29 @@ pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
 }
 
 async fn submit(
-    args: &DeployArgs,
+    (args, mut cluster): (&DeployArgs, Cluster),
     name: &str,
     mut function: Value,
     triggers: Option<Vec<Value>>,
 ) -> anyhow::Result<()> {
-    let (client, namespace) = connect(&args.cluster).await?;
     let written = function.pointer("/metadata/namespace").and_then(Value::as_str);
-    let namespace = match (&args.cluster.namespace, written) {
-        (None, Some(written)) => written.to_owned(),
-        _ => namespace,
-    };
+    if let (None, Some(written)) = (&args.cluster.namespace, written) {
+        written.clone_into(&mut cluster.namespace);
+    }
+    let namespace = cluster.namespace.clone();
     function["metadata"]["namespace"] = json!(namespace);
-    let api = submit::functions(client.clone(), &namespace);
-    let target = ("Function", namespace.as_str(), name);
-    let applied = submit::apply(&api, target, &function, args.force).await?;
+    let target = (cluster.objects(), "Function", name);
+    let applied = submit::apply(&cluster, target, &function, args.force).await?;
     say(&format!("Function {name} in namespace {namespace} is applied"));
     if let Some(triggers) = &triggers {
-        submit::apply_triggers(client, &applied, triggers, args.force).await?;
+        submit::apply_triggers(&cluster, &applied, triggers, args.force).await?;
     }
     let generation = applied.metadata.generation.unwrap_or_default();
     if args.timeout.is_zero() {
         return Ok(());
     }
-    let url = submit::wait(&api, name, generation, args.timeout).await?;
-    output::print(&format!("{name} is ready at {url}\n"))
+    let settled = settle::wait(&cluster, (name, generation), None, args.timeout).await?;
+    settled.print(args.output, "is ready")
 }
 
 /// What becomes `spec.source`.
@@ -257,12 +280,6 @@ fn choose<T: ValueEnum>(
             .map_err(|error| anyhow!("spec.source.{name} of {MANIFEST} is {text:?}: {error}")),
         (said, _) => Ok(said),
     }
-}
-
-/// Tells the user how it goes.
-fn say(text: &str) {
-    // Nobody may read it.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[cfg(test)]

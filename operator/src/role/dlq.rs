@@ -3,12 +3,12 @@
 pub mod args;
 mod office;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use hyper::Method;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rouse_core::explain::why::clock;
 use rouse_core::letter::{Letter, MOST_LETTERS};
 use rouse_crds::v1alpha1::{DeadLetter, Trigger};
@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use self::args::{Chosen, Errand, ListArgs, ShowArgs};
 use self::office::{Answer, Office};
-use super::inspect::args::ClusterArgs;
-use super::inspect::{connect, refused};
-use crate::output::{self, Form, Sheet};
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::exit::Failure;
+use crate::output::{self, Sheet};
 
 /// Runs an errand, and tells on standard output what came of it.
 pub async fn run(errand: &Errand) -> anyhow::Result<()> {
@@ -47,39 +47,82 @@ struct Deed {
 const REDRIVE: Deed = Deed { method: Method::POST, verb: "/redrive", done: "taken" };
 const PURGE: Deed = Deed { method: Method::DELETE, verb: "", done: "removed" };
 
+/// A letter, and the namespace that it is of.
+#[derive(Serialize)]
+struct Held {
+    namespace: String,
+    #[serde(flatten)]
+    letter: Letter,
+}
+
 async fn list(args: &ListArgs) -> anyhow::Result<()> {
-    let (client, namespace) = connect(&args.cluster).await?;
+    let cluster = Cluster::of(&args.cluster).await?;
     let triggers = match &args.trigger {
-        Some(name) => vec![fetch(&client, &namespace, name).await?],
-        None => fetch_all(&client, &namespace).await?,
+        Some(name) => vec![fetch(&cluster, name).await?],
+        None => cluster.triggers(args.all_namespaces).await?,
     };
-    let kept: Vec<&Trigger> = triggers.iter().filter(|it| kept_by(it).is_ok()).collect();
     let limit = usize::try_from(args.limit)?;
-    let mut letters = Vec::new();
-    let mut is_cut = false;
-    if !kept.is_empty() {
-        let mut office = Office::reach(&client, &namespace).await?;
-        for trigger in kept {
+    let (letters, is_cut) = gather(&cluster, &triggers, limit).await?;
+    let mut notes: Vec<String> = triggers.iter().filter_map(given_to_function).collect();
+    if is_cut {
+        notes.push(format!("There may be more than these {limit}: ask with another --limit."));
+    } else if letters.is_empty() {
+        let place = cluster.place(args.all_namespaces);
+        notes.push(format!("No stream keeps dead letters of {place}."));
+    }
+    let mut sheet = Sheet {
+        head: vec![
+            "TRIGGER",
+            "LETTER",
+            "STORED (UTC)",
+            "REASON",
+            "ATTEMPTS",
+            "BYTES",
+            "TYPE",
+            "ID",
+        ],
+        rows: letters.iter().map(|held| row(&held.letter)).collect(),
+        notes,
+        names: letters.iter().map(|held| name(&held.letter)).collect(),
+        ..Sheet::default()
+    };
+    if args.all_namespaces {
+        sheet.lead("NAMESPACE", letters.iter().map(|held| held.namespace.clone()));
+    }
+    sheet.print(args.output, &letters)
+}
+
+/// The letters of those of `triggers` whose letters a stream keeps, and whether there may be more than
+/// `limit`.
+async fn gather(
+    cluster: &Cluster,
+    triggers: &[Trigger],
+    limit: usize,
+) -> anyhow::Result<(Vec<Held>, bool)> {
+    let mut kept: BTreeMap<String, Vec<&Trigger>> = BTreeMap::new();
+    for trigger in triggers.iter().filter(|it| kept_by(it).is_ok()) {
+        kept.entry(trigger.namespace().unwrap_or_default()).or_default().push(trigger);
+    }
+    let (mut letters, mut is_cut) = (Vec::new(), false);
+    for (namespace, triggers) in kept {
+        let mut office = Office::reach(cluster, &namespace).await?;
+        for trigger in triggers {
             let mut from = Some(1);
             while let Some(next) = from.filter(|_| letters.len() < limit) {
                 let most = (limit - letters.len()).min(MOST_LETTERS);
                 let found = office.list(&trigger.name_any(), next, most).await?;
-                letters.extend(found.letters);
+                let held = |letter| Held { namespace: namespace.clone(), letter };
+                letters.extend(found.letters.into_iter().map(held));
                 from = found.next;
             }
             is_cut |= from.is_some();
         }
     }
-    let mut notes: Vec<String> = triggers.iter().filter_map(given_to_function).collect();
-    if is_cut {
-        notes.push(format!("There may be more than these {limit}: ask with another --limit."));
-    } else if letters.is_empty() {
-        notes.push(format!("No stream keeps dead letters of namespace {namespace}."));
-    }
-    let rows = letters.iter().map(row).collect();
-    let head =
-        vec!["TRIGGER", "LETTER", "STORED (UTC)", "REASON", "ATTEMPTS", "BYTES", "TYPE", "ID"];
-    output::print(&Sheet { head, rows, notes }.render(args.output, &letters)?)
+    Ok((letters, is_cut))
+}
+
+fn name(letter: &Letter) -> String {
+    format!("{}/{}", letter.trigger, letter.number)
 }
 
 fn row(letter: &Letter) -> Vec<String> {
@@ -98,7 +141,8 @@ async fn show(args: &ShowArgs) -> anyhow::Result<()> {
         Answer::Refused(text) => bail!(text),
     };
     let event: Value = serde_json::from_slice(&document).context("reading the letter")?;
-    output::print(&sheet_of(&event).render(args.output, &event)?)
+    let names = vec![format!("{}/{}", args.trigger, args.letter)];
+    Sheet { names, ..sheet_of(&event) }.print(args.output, &event)
 }
 
 /// The attributes of an event as rows, and below them its data.
@@ -112,7 +156,7 @@ fn sheet_of(event: &Value) -> Sheet {
             _ => rows.push(vec![name.clone(), text(value)]),
         }
     }
-    Sheet { head: vec!["ATTRIBUTE", "VALUE"], rows, notes }
+    Sheet { head: vec!["ATTRIBUTE", "VALUE"], rows, notes, ..Sheet::default() }
 }
 
 /// What came of a letter.
@@ -132,18 +176,20 @@ async fn act(chosen: &Chosen, deed: &Deed) -> anyhow::Result<()> {
     let mut errand = Work { office, chosen, deed, done: Vec::new() };
     let outcome = errand.run().await;
     let done = errand.done;
-    if chosen.output != Form::Table {
+    if !chosen.output.is_for_people() {
         let row = |it: &Settled| vec![it.number.to_string(), it.result(deed).to_owned()];
         let rows = done.iter().map(row).collect();
-        let sheet = Sheet { head: vec!["LETTER", "RESULT"], rows, notes: Vec::new() };
-        output::print(&sheet.render(chosen.output, &done)?)?;
+        let name = |it: &Settled| format!("{}/{}", chosen.trigger, it.number);
+        let names = done.iter().filter(|it| it.done).map(name).collect();
+        let sheet = Sheet { head: vec!["LETTER", "RESULT"], rows, names, ..Sheet::default() };
+        sheet.print(chosen.output, &done)?;
     }
     outcome?;
     let (failed, all) = (done.iter().filter(|it| !it.done).count(), done.len());
     if failed > 0 {
         bail!("{failed} of {all} letters were not {}", deed.done);
     }
-    if chosen.output == Form::Table {
+    if chosen.output.is_for_people() {
         output::print(&format!("{all} letters were {}.\n", deed.done))?;
     }
     Ok(())
@@ -188,7 +234,7 @@ impl Work<'_> {
             Answer::Refused(text) => Some(text),
         };
         let done = Settled { number, done: why.is_none(), why };
-        if self.chosen.output == Form::Table {
+        if self.chosen.output.is_for_people() {
             // As it goes: the Function may take long for each.
             output::print(&format!("{number}: {}\n", done.result(self.deed)))?;
         }
@@ -222,27 +268,24 @@ fn confirm(chosen: &Chosen) -> anyhow::Result<()> {
 
 /// The way to the letters of a Trigger, if a stream keeps them.
 async fn reach(cluster: &ClusterArgs, trigger: &str) -> anyhow::Result<Office> {
-    let (client, namespace) = connect(cluster).await?;
-    fetch(&client, &namespace, trigger).await?;
-    Office::reach(&client, &namespace).await
+    let cluster = Cluster::of(cluster).await?;
+    fetch(&cluster, trigger).await?;
+    Office::reach(&cluster, &cluster.namespace).await
 }
 
 /// The Trigger of that name, if a stream keeps its dead letters.
-async fn fetch(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Trigger> {
-    let api: Api<Trigger> = Api::namespaced(client.clone(), namespace);
+async fn fetch(cluster: &Cluster, name: &str) -> anyhow::Result<Trigger> {
+    let api: Api<Trigger> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let found = api.get_opt(name).await;
-    let found = found.map_err(|error| refused(error, "get triggers", namespace))?;
-    let trigger = found.with_context(|| {
-        format!("there is no Trigger {name} in namespace {namespace}: choose another with -n")
+    let found = found.map_err(|error| cluster.refused(error, "get triggers"))?;
+    let trigger = found.ok_or_else(|| {
+        Failure::Missing(format!(
+            "there is no Trigger {name} in {}: choose another with -n",
+            cluster.place(false)
+        ))
     })?;
     kept_by(&trigger)?;
     Ok(trigger)
-}
-
-async fn fetch_all(client: &Client, namespace: &str) -> anyhow::Result<Vec<Trigger>> {
-    let api: Api<Trigger> = Api::namespaced(client.clone(), namespace);
-    let list = api.list(&ListParams::default()).await;
-    Ok(list.map_err(|error| refused(error, "list triggers", namespace))?.items)
 }
 
 fn dead_letter_of(trigger: &Trigger) -> Option<&DeadLetter> {
@@ -279,6 +322,7 @@ mod tests {
 
     use super::*;
     use crate::args::Cli;
+    use crate::output::Form;
 
     fn trigger(delivery: &Value) -> Trigger {
         serde_json::from_value(json!({

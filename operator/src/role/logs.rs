@@ -7,48 +7,51 @@ mod line;
 
 use std::collections::HashSet;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, pin_mut};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rouse_core::function::names::{CONTAINER, LABEL_FUNCTION};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::args::LogsArgs;
 use self::line::Line;
-use super::inspect::connect;
+use crate::cluster::Cluster;
+use crate::exit::Failure;
 use crate::output;
+use crate::progress::say;
 
 /// Lines of all pods that wait to be printed.
 const WAITING: usize = 256;
 
 /// Prints the lines on standard output.
 pub async fn run(args: &LogsArgs) -> anyhow::Result<()> {
-    let (client, namespace) = connect(&args.cluster).await?;
-    if args.follow {
-        follow(args, client, &namespace).await
-    } else {
-        show(args, client, &namespace).await
+    let cluster = Cluster::of(&args.cluster).await?;
+    // A name that there is not is no Function that is silent. Who may not see Functions may see their pods.
+    if let Err(error) = cluster.function(&args.name).await
+        && !matches!(error.downcast_ref(), Some(Failure::Forbidden(_)))
+    {
+        return Err(error);
     }
+    if args.follow { follow(args, &cluster).await } else { show(args, &cluster).await }
 }
 
 /// What was printed until now, in the order of time.
-async fn show(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Result<()> {
-    let kept = kept::fetch(&client, namespace, &args.name).await;
-    let (pods, live) = fetch_live(args, client, namespace).await?;
+async fn show(args: &LogsArgs, cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = &cluster.namespace;
+    let kept = kept::fetch(cluster, &args.name).await;
+    let (pods, live) = fetch_live(args, cluster).await?;
     ensure!(
         pods > 0 || !kept.lines.is_empty(),
         "the Function {} has no pods in namespace {namespace}, and {}",
         args.name,
         kept.notes.first().map_or("nothing is kept of any that are gone", String::as_str)
     );
-    for note in &kept.notes {
-        eprintln!("rouse: {note}");
-    }
+    kept.notes.iter().for_each(|note| say(note));
     let mut lines = merge(kept.lines, live);
     let oldest = args.since.and_then(|age| Timestamp::now().checked_sub(age).ok());
     lines.retain(|line| is_wanted(line, args) && oldest.is_none_or(|oldest| line.time >= oldest));
@@ -58,15 +61,11 @@ async fn show(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Resul
 }
 
 /// How many pods there are, and what these printed.
-async fn fetch_live(
-    args: &LogsArgs,
-    client: Client,
-    namespace: &str,
-) -> anyhow::Result<(usize, Vec<Line>)> {
-    let api: Api<Pod> = Api::namespaced(client, namespace);
+async fn fetch_live(args: &LogsArgs, cluster: &Cluster) -> anyhow::Result<(usize, Vec<Line>)> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let selector = format!("{LABEL_FUNCTION}={}", args.name);
     let pods = api.list(&ListParams::default().labels(&selector)).await;
-    let pods = pods.map_err(|error| refused(error, "list pods", namespace))?.items;
+    let pods = pods.map_err(|error| refused(cluster, error, "list pods"))?.items;
     let mut lines = Vec::new();
     for pod in &pods {
         for previous in [true, false] {
@@ -81,7 +80,7 @@ async fn fetch_live(
                 }
                 // A pod that has not begun has said nothing, and one may go meanwhile.
                 Err(kube::Error::Api(status)) if matches!(status.code, 400 | 404) => {}
-                Err(error) => return Err(refused(error, "read logs of pods", namespace)),
+                Err(error) => return Err(refused(cluster, error, "read logs of pods")),
             }
         }
     }
@@ -99,8 +98,8 @@ fn merge(kept: Vec<Line>, live: Vec<Line>) -> Vec<Line> {
 }
 
 /// What is printed, as it comes, until nobody reads any more.
-async fn follow(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Result<()> {
-    let api: Api<Pod> = Api::namespaced(client, namespace);
+async fn follow(args: &LogsArgs, cluster: &Cluster) -> anyhow::Result<()> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let config = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={}", args.name));
     let pods = watcher(api.clone(), config).default_backoff().applied_objects();
     pin_mut!(pods);
@@ -112,7 +111,7 @@ async fn follow(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Res
                 let pod = match pod {
                     Ok(pod) => pod.context("the watch of pods ended")?,
                     Err(watcher::Error::InitialListFailed(error)) => {
-                        return Err(refused(error, "watch pods", namespace));
+                        return Err(refused(cluster, error, "watch pods"));
                     }
                     // It is watched again.
                     Err(_) => continue,
@@ -130,7 +129,7 @@ async fn follow(args: &LogsArgs, client: Client, namespace: &str) -> anyhow::Res
             }
             Some(ended) = readers.join_next() => {
                 let ended = ended.context("reading a log")?;
-                ended.map_err(|error| refused(error, "read logs of pods", namespace))?;
+                ended.map_err(|error| refused(cluster, error, "read logs of pods"))?;
             }
         }
     }
@@ -187,14 +186,10 @@ fn restarts(pod: &Pod) -> i32 {
     own.next().map_or(0, |status| status.restart_count)
 }
 
-fn refused(error: kube::Error, verb: &str, namespace: &str) -> anyhow::Error {
-    match &error {
-        kube::Error::Api(status) if status.code == 403 => anyhow!(
-            "you may not {verb} in namespace {namespace}: ask for the role `view` there, or for `list` \
-             and `watch` on pods with `get` on pods/log"
-        ),
-        _ => anyhow::Error::new(error).context("asking the API server for logs"),
-    }
+fn refused(cluster: &Cluster, error: kube::Error, verb: &str) -> anyhow::Error {
+    const RIGHT: &str =
+        "the role `view` there, or for `list` and `watch` on pods with `get` on pods/log";
+    cluster.refused_in(error, verb, &cluster.place(false), RIGHT)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The way to a port that a pod of Rouse's opens in a namespace of tenants on its loopback address: it
 //! leads through the API server, which says who may take it (`pods/portforward`).
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -9,9 +9,14 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Portforwarder};
-use kube::client::UpgradeConnectionError;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rouse_core::resident::Resident;
+
+use crate::cluster::Cluster;
+
+/// What lets one take it.
+const RIGHT: &str =
+    "the role `edit` there, or `list` on pods with `get` and `create` on pods/portforward";
 
 /// The way to a pod.
 pub(super) struct Way {
@@ -24,19 +29,20 @@ pub(super) struct Way {
 impl Way {
     /// The way to `port` of the pod that `resident` has in `namespace`; none while no such pod runs.
     pub async fn reach(
-        client: &Client,
+        cluster: &Cluster,
         namespace: &str,
         (resident, port): (Resident, u16),
     ) -> anyhow::Result<Option<Self>> {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let place = format!("namespace {namespace}");
+        let refused = |error, verb| cluster.refused_in(error, verb, &place, RIGHT);
+        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
         let list = pods.list(&ListParams::default().labels(resident.selector())).await;
-        let list = list.map_err(|error| refused(error, "list pods", namespace))?;
+        let list = list.map_err(|error| refused(error, "list pods"))?;
         let running = list.items.iter().filter(|pod| is_running(pod));
         // One that has just come may have to take over from one that is about to go.
         let Some(pod) = running.max_by_key(|pod| is_ready(pod)) else { return Ok(None) };
         let forwarding = pods.portforward(&pod.name_any(), &[port]).await;
-        let mut forwarder =
-            forwarding.map_err(|error| refused(error, "forward ports of pods", namespace))?;
+        let mut forwarder = forwarding.map_err(|error| refused(error, "forward ports of pods"))?;
         let stream = forwarder.take_stream(port).context("a port that was asked for")?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.context("greeting")?;
         // Its end is seen by whoever sends.
@@ -73,38 +79,11 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// What an answer of the API server means for the user.
-fn refused(error: kube::Error, verb: &str, namespace: &str) -> anyhow::Error {
-    let status = match &error {
-        kube::Error::Api(status) => Some(status.code),
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) => {
-            Some(status.as_u16())
-        }
-        _ => None,
-    };
-    match status {
-        Some(403) => anyhow!(
-            "you may not {verb} in namespace {namespace}: ask for the role `edit` there, or for \
-             `list` on pods with `get` and `create` on pods/portforward"
-        ),
-        _ => anyhow::Error::new(error).context("reaching a pod by way of the API server"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn who_may_not_is_told_which_right_is_missing() {
-        let upgrade = UpgradeConnectionError::ProtocolSwitch(StatusCode::FORBIDDEN);
-        let error = kube::Error::UpgradeConnection(upgrade);
-        let text = refused(error, "forward ports of pods", "shop").to_string();
-        assert!(text.starts_with("you may not forward ports of pods in namespace shop"), "{text}");
-        assert!(text.contains("pods/portforward"), "{text}");
-    }
 
     #[test]
     fn only_a_pod_that_runs_and_stays_is_asked() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use rouse_core::function::parse_duration;
 
-use crate::role::inspect::args::ClusterArgs;
+use crate::cluster::ClusterArgs;
+use crate::output::Form;
 
 /// A folder of code, and what of it can't be told by looking.
 #[derive(Debug, Args)]
@@ -34,7 +35,11 @@ pub struct DeployArgs {
     /// Print the Function that would be applied, and change nothing anywhere.
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait until the Function is ready; 0s does not wait.
+    /// Form of what is told of the Function that is ready.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+    /// How long to wait until the Function is ready, and what it was changed to serves; 0s does not
+    /// wait.
     #[arg(long, default_value = "120s", value_parser = parse_timeout)]
     pub timeout: Duration,
 }
@@ -147,7 +152,8 @@ pub enum Machine {
     Arm64,
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+/// A time to wait, or none.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     if text == "0s" || text == "0" {
         return Ok(Duration::ZERO);
     }

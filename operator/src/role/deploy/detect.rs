@@ -1,10 +1,13 @@
 //! What a folder of code is: its runtime, its contract, and what in it is called. Reads files, and
 //! guesses nothing that the user said.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use regex::Regex;
 
 use super::args::{CodeArgs, Contract, Signature};
+use super::build::{Compiler, PROGRAM};
 use super::folder::Tree;
 
 /// What is known of the code.
@@ -121,6 +124,10 @@ fn language(tree: &Tree) -> anyhow::Result<Language> {
         ("package.json", Language::Node),
     ];
     let told = told.into_iter().filter(|(file, _)| tree.has(file)).map(|(_, language)| language);
+    let told: Vec<Language> = told.collect();
+    if told.is_empty() && Compiler::of(tree).is_some() {
+        return Ok(Language::Provided);
+    }
     let by_ending = |file: &str| match file.rsplit_once('.')?.1 {
         "py" => Some(Language::Python),
         "js" | "mjs" | "cjs" => Some(Language::Node),
@@ -128,7 +135,7 @@ fn language(tree: &Tree) -> anyhow::Result<Language> {
         "jar" => Some(Language::Java),
         _ => None,
     };
-    for mut languages in [told.collect::<Vec<_>>(), tree.top().filter_map(by_ending).collect()] {
+    for mut languages in [told, tree.top().filter_map(by_ending).collect()] {
         languages.dedup();
         match languages.as_slice() {
             [] => {}
@@ -145,13 +152,7 @@ fn language(tree: &Tree) -> anyhow::Result<Language> {
 
 /// What is said of a folder of no language.
 fn unbuilt(tree: &Tree) -> &'static str {
-    if tree.has("go.mod") {
-        "the folder has Go in it, which runs compiled: build it by `CGO_ENABLED=0 go build -o \
-         out/bootstrap .` and deploy the folder out"
-    } else if tree.has("Cargo.toml") {
-        "the folder has Rust in it, which runs compiled: build it as a static program named \
-         `bootstrap`, and deploy the folder that it is in"
-    } else if tree.has("pom.xml") || tree.has("build.gradle") || tree.has("build.gradle.kts") {
+    if tree.has("pom.xml") || tree.has("build.gradle") || tree.has("build.gradle.kts") {
         "the folder has Java in it, which runs compiled: deploy a folder with its classes, and in \
          `lib` the jars that it needs, by --runtime java17 --handler package.Type::method"
     } else {
@@ -183,16 +184,39 @@ fn handlers(tree: &Tree, language: Language) -> Vec<Handler> {
     match language {
         Language::Python => python(tree),
         Language::Node => node(tree),
-        Language::Provided => vec![
-            Handler::new(Contract::Lambda, "bootstrap"),
-            Handler::new(Contract::Http, "bootstrap"),
-        ],
+        Language::Provided => match Compiler::of(tree) {
+            Some(compiler) => vec![compiled(tree, compiler)],
+            None => {
+                vec![Handler::new(Contract::Lambda, PROGRAM), Handler::new(Contract::Http, PROGRAM)]
+            }
+        },
         Language::Shell => {
             let pattern = r"(?m)^(?:function\s+)?(handler)\s*\(\)";
             exported(tree, &["handler", "function", "main"], &["sh"], pattern)
         }
         Language::Java => Vec::new(),
     }
+}
+
+/// What a program speaks that is to be built, by what it depends on.
+fn compiled(tree: &Tree, compiler: Compiler) -> Handler {
+    let text = |place: &str| tree.text(place).unwrap_or_default();
+    let (depends, lambda) = match compiler {
+        Compiler::Go => (text("go.mod"), &["github.com/aws/aws-lambda-go"][..]),
+        Compiler::Cargo => (text("Cargo.toml"), &["lambda_runtime", "lambda_http"][..]),
+    };
+    if lambda.iter().any(|client| depends.contains(client)) {
+        return Handler::new(Contract::Lambda, PROGRAM);
+    }
+    if depends.contains("functions-framework-go") {
+        let registered = r#"functions\.(HTTP|CloudEvent)\(\s*"([\w-]+)""#;
+        let mut sources =
+            tree.top().filter(|place| Path::new(place).extension() == Some("go".as_ref()));
+        if let Some(found) = sources.find_map(|place| framework(registered, &text(place))) {
+            return found;
+        }
+    }
+    Handler::new(Contract::Http, PROGRAM)
 }
 
 fn python(tree: &Tree) -> Vec<Handler> {
@@ -262,7 +286,7 @@ fn captured(pattern: &str, text: &str) -> Option<String> {
 /// A function of a functions framework: `pattern` captures what it takes, and its name.
 fn framework(pattern: &str, text: &str) -> Option<Handler> {
     let captures = Regex::new(pattern).ok()?.captures(text)?;
-    let is_http = captures.get(1)?.as_str() == "http";
+    let is_http = captures.get(1)?.as_str().eq_ignore_ascii_case("http");
     let signature = if is_http { Signature::Http } else { Signature::CloudEvent };
     let name = captures.get(2)?.as_str();
     Some(Handler { signature, ..Handler::new(Contract::FunctionsFramework, name) })
@@ -330,6 +354,15 @@ mod tests {
     fn programs_and_custom_handlers_are_found() {
         is_taken_for(&[("bootstrap", ""), ("x.py", "")], "provided Lambda bootstrap Http");
         is_taken_for(&[("hello.sh", "handler() {")], "shell Lambda hello.handler Http");
+        let go = ("go.mod", "require github.com/aws/aws-lambda-go v1.55.1");
+        is_taken_for(&[go, ("main.go", "")], "provided Lambda bootstrap Http");
+        let framework =
+            ("go.mod", "require github.com/GoogleCloudPlatform/functions-framework-go v1");
+        let main = ("main.go", "\tfunctions.HTTP(\"hello\", hello)");
+        is_taken_for(&[framework, main], "provided FunctionsFramework hello Http");
+        is_taken_for(&[("Cargo.toml", "")], "provided Http bootstrap Http");
+        let extension = [("Cargo.toml", ""), ("pyproject.toml", ""), ("main.py", "")];
+        is_taken_for(&extension, "python3.11 Http main.py Http");
         let host = r#"{"customHandler": {"description": {"defaultExecutablePath": "node"}}}"#;
         is_taken_for(&[("host.json", host)], "node18 Azure  Http");
     }
@@ -349,7 +382,6 @@ mod tests {
     fn what_can_t_be_told_is_asked_for() {
         for (files, said) in [
             (&[("app.py", ""), ("index.js", "")][..], "python3.11 and of node18"),
-            (&[("go.mod", "")], "go build"),
             (&[("README.md", "")], "--runtime"),
             (&[("x.jar", "")], "--handler"),
             (&[("host.json", "{}"), ("function_app.py", "")], "custom handlers can"),

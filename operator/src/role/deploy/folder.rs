@@ -11,7 +11,9 @@ use ignore::WalkBuilder;
 pub const MANIFEST: &str = "function.yaml";
 const IGNORED: &str = ".rouseignore";
 /// What nobody means by code, in any folder.
-const NEVER: [&str; 10] = [
+const NEVER: [&str; 11] = [
+    // What `rouse dev` keeps, with what lets one in.
+    ".rouse",
     ".git",
     ".hg",
     ".svn",
@@ -172,6 +174,7 @@ mod tests {
             ("lib/words.py", ""),
             ("lib/__pycache__/words.pyc", ""),
             (".git/config", ""),
+            (".rouse/kubeconfig", ""),
             ("function.yaml", ""),
             ("lib/function.yaml", ""),
             (".rouseignore", "*.md\n/tests/\n"),

@@ -7,17 +7,14 @@ use anyhow::{Context, anyhow, bail, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use rouse_core::function::code::Code;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use tokio::time::timeout;
 use url::Url;
 
 use super::args::BucketArgs;
-use super::say;
+use crate::https::{Http, client};
+use crate::progress::say;
 
 /// How long an upload may take, and a question.
 const UPLOAD: Duration = Duration::from_mins(10);
@@ -100,18 +97,6 @@ impl Store {
              s3:GetObject of a bucket policy), or say by --fetch-url where pods find the bucket"
         )
     }
-}
-
-type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-fn client() -> Http {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
-    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 /// Sends a request; gives the status and what was said.

@@ -2,18 +2,32 @@
 //! user's folder is not touched.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::process::Command;
 
 use super::args::Machine;
 use super::detect::Language;
 use super::folder::Tree;
-use super::say;
+use super::tool::{self, Tool};
 
-/// What is shown of a tool's last words.
-const LAST_LINES: usize = 15;
+const PIP: Tool = Tool {
+    name: "pip",
+    doing: "pip gets what requirements.txt names",
+    missing: "install Python and pip, or get what the code depends on into the folder yourself and use \
+              --no-vendor",
+    advice: "a requirement without a wheel for Python 3.11 has to be built: install it into the folder \
+             yourself (`pip install --target . NAME`, in the image of the runtime), take it out of \
+             requirements.txt or use --no-vendor",
+};
+const NPM: Tool = Tool {
+    name: "npm",
+    doing: "npm gets what package.json names",
+    missing: "install Node.js and npm, or get what the code depends on into the folder yourself and use \
+              --no-vendor",
+    advice: "see whether `npm install` works in the folder; dependencies that are in it already are \
+             taken by --no-vendor",
+};
 
 /// Adds to `code`, which is that in `folder`, what it says that it depends on. That lies in `to` then.
 pub async fn vendor(
@@ -50,7 +64,6 @@ async fn pip(folder: &Path, to: &Path, machine: Machine) -> anyhow::Result<()> {
         Machine::Amd64 => "x86_64",
         Machine::Arm64 => "aarch64",
     };
-    say("pip gets what requirements.txt names");
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
     // For the runtime's Python, whatever this machine's is: nothing is compiled here.
@@ -60,10 +73,7 @@ async fn pip(folder: &Path, to: &Path, machine: Machine) -> anyhow::Result<()> {
         pip.arg(format!("--platform={tag}_{machine}"));
     }
     pip.arg("--target").arg(to).args(["--requirement", "requirements.txt"]);
-    let advice = "a requirement without a wheel for Python 3.11 has to be built: install it into the \
-                  folder yourself (`pip install --target . NAME`, in the image of the runtime), take \
-                  it out of requirements.txt or use --no-vendor";
-    run(pip.current_dir(folder), "pip", advice).await
+    tool::run(pip.current_dir(folder), &PIP).await.map(drop)
 }
 
 async fn npm(folder: &Path, code: &Tree, to: &Path, machine: Machine) -> anyhow::Result<()> {
@@ -77,36 +87,16 @@ async fn npm(folder: &Path, code: &Tree, to: &Path, machine: Machine) -> anyhow:
         Machine::Amd64 => "x64",
         Machine::Arm64 => "arm64",
     };
-    say(if locked {
+    let doing = if locked {
         "npm gets what package-lock.json names"
     } else {
         "npm gets what package.json names"
-    });
+    };
     let mut npm = Command::new("npm");
     npm.arg(if locked { "ci" } else { "install" });
     npm.args(["--omit=dev", "--no-audit", "--no-fund", "--loglevel=error", "--os=linux"]);
     npm.arg(format!("--cpu={cpu}"));
-    let advice = "see whether `npm install` works in the folder; dependencies that are in it already \
-                  are taken by --no-vendor";
-    run(npm.current_dir(to), "npm", advice).await
-}
-
-async fn run(command: &mut Command, tool: &str, advice: &str) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let Output { status, stdout, stderr } = output.with_context(|| {
-        format!(
-            "{tool} can't be started, and the code has dependencies: install {tool}, or get them \
-             into the folder yourself and use --no-vendor"
-        )
-    })?;
-    if status.success() {
-        return Ok(());
-    }
-    let said = [stdout, stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let lines: Vec<&str> = said.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n  ");
-    bail!("{tool} failed ({status}):\n  {last}\n{advice}");
+    tool::run(npm.current_dir(to), &Tool { doing, ..NPM }).await.map(drop)
 }
 
 #[cfg(test)]
@@ -126,15 +116,5 @@ mod tests {
             // Nothing says that it can be got anew.
             assert!(code.has("node_modules/own.js") && code.0.len() == 1);
         }
-    }
-
-    #[tokio::test]
-    async fn a_tool_that_fails_or_is_missing_is_told_with_what_to_do() {
-        let mut command = Command::new("sh");
-        let failed = run(command.args(["-c", "echo why >&2; exit 3"]), "pip", "do this").await;
-        let text = failed.unwrap_err().to_string();
-        assert!(text.contains("why") && text.ends_with("do this"), "{text}");
-        let missing = run(&mut Command::new("no-such-tool"), "npm", "do this").await;
-        assert!(missing.unwrap_err().to_string().contains("--no-vendor"));
     }
 }

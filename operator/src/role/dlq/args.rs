@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::cluster::ClusterArgs;
 use crate::output::Form;
-use crate::role::inspect::args::ClusterArgs;
 
 /// What to do with dead letters that streams keep (`delivery.deadLetter.nats` of a Trigger). It takes
 /// the right to forward ports of pods in the namespace, which the role `edit` has.
@@ -31,6 +31,9 @@ pub struct ListArgs {
     /// Where they are.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// Triggers of all namespaces.
+    #[arg(long, short = 'A', conflicts_with_all = ["trigger", "namespace"])]
+    pub all_namespaces: bool,
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,

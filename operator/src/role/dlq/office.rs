@@ -4,10 +4,10 @@
 use anyhow::{Context, anyhow, bail};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use kube::Client;
 use rouse_core::letter::{LETTERS_PORT, Letters};
 use rouse_core::resident::Resident;
 
+use crate::cluster::Cluster;
 use crate::role::loopback::Way;
 
 /// What came of one letter.
@@ -22,8 +22,8 @@ pub(super) struct Office(Way);
 
 impl Office {
     /// The way to the source pod of `namespace`.
-    pub async fn reach(client: &Client, namespace: &str) -> anyhow::Result<Self> {
-        let way = Way::reach(client, namespace, (Resident::Source, LETTERS_PORT)).await?;
+    pub async fn reach(cluster: &Cluster, namespace: &str) -> anyhow::Result<Self> {
+        let way = Way::reach(cluster, namespace, (Resident::Source, LETTERS_PORT)).await?;
         let way = way.with_context(|| {
             format!(
                 "the source pod of namespace {namespace} does not run, and only it reaches the \

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use rouse_core::usage::price::Prices;
 
+use crate::cluster::ClusterArgs;
 use crate::output::Form;
 
 /// A question about Functions.
@@ -15,17 +16,6 @@ pub enum Question {
     /// Tells what Functions used: requests, GB-seconds of requests and of pods that were kept warm,
     /// and what that costs.
     Usage(UsageArgs),
-}
-
-/// Which cluster and namespace.
-#[derive(Debug, Args)]
-pub struct ClusterArgs {
-    /// Namespace. Default: that of the kubeconfig's context.
-    #[arg(long, short)]
-    pub namespace: Option<String>,
-    /// Context of the kubeconfig. Default: its current one.
-    #[arg(long)]
-    pub context: Option<String>,
 }
 
 /// One Function.
@@ -50,7 +40,7 @@ pub struct UsageArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Functions of all namespaces.
-    #[arg(long, short = 'A', conflicts_with_all = ["name", "namespace"])]
+    #[arg(long, short = 'A', conflicts_with = "name")]
     pub all_namespaces: bool,
     /// Count from this day on: a date such as 2026-11-01, or so many days before today such as 7d.
     /// Days are those of UTC and counted whole; the last 32 on which something was used are known.

@@ -1,10 +1,12 @@
 //! `rouse cold`: the last cold starts of a Function, phase by phase.
 
+use kube::ResourceExt;
 use rouse_core::explain::cold::{Phase, Summary, advice, phases, summarise, total};
 use rouse_core::explain::why::clock;
 use rouse_crds::v1alpha1::{Activation, Function};
 use serde::Serialize;
 
+use crate::cluster::name_of_function;
 use crate::output::{Form, Sheet};
 
 /// The answer for programs.
@@ -26,7 +28,8 @@ pub fn explain(function: &Function, form: Form) -> anyhow::Result<String> {
     let advice = summary.longest.map(|phase| advice(phase, &function.spec));
     let answer =
         Answer { activations, phases: Phase::ALL, summary: &summary, advice: advice.clone() };
-    sheet(&summary, activations, advice).render(form, &answer)
+    let names = vec![name_of_function(&function.name_any())];
+    Sheet { names, ..sheet(&summary, activations, advice) }.render(form, &answer)
 }
 
 fn sheet(summary: &Summary, activations: &[Activation], advice: Option<String>) -> Sheet {
@@ -53,7 +56,7 @@ fn sheet(summary: &Summary, activations: &[Activation], advice: Option<String>) 
         }
         _ => notes.push("No request has woken it since that is kept.".to_owned()),
     }
-    Sheet { head, rows, notes }
+    Sheet { head, rows, notes, ..Sheet::default() }
 }
 
 #[cfg(test)]

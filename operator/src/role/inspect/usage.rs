@@ -9,6 +9,7 @@ use rouse_crds::v1alpha1::{Function, UsageSums};
 use serde::Serialize;
 
 use super::args::UsageArgs;
+use crate::cluster::name_of_function;
 use crate::output::Sheet;
 
 /// What one Function, or one of its revisions, used.
@@ -120,7 +121,9 @@ fn sheet(rows: &[Row], args: &UsageArgs, notes: Vec<String>) -> Sheet {
         ]);
         cells
     };
-    Sheet { head, rows: rows.iter().map(cells).collect(), notes }
+    let names = rows.iter().filter(|row| row.revision.is_none());
+    let names = names.map(|row| name_of_function(&row.function)).collect();
+    Sheet { head, rows: rows.iter().map(cells).collect(), notes, names, ..Sheet::default() }
 }
 
 /// The first day that is counted.

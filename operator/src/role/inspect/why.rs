@@ -1,9 +1,11 @@
 //! `rouse why`: the last decisions on a Function, in words.
 
+use kube::ResourceExt;
 use rouse_core::explain::why::{clock, now, sentence};
 use rouse_crds::v1alpha1::{Function, FunctionStatus, ScaleDecision};
 use serde::Serialize;
 
+use crate::cluster::name_of_function;
 use crate::output::{Form, Sheet};
 
 /// The answer for programs.
@@ -54,6 +56,8 @@ pub fn explain(function: &Function, form: Form) -> anyhow::Result<String> {
         head: vec!["TIME (UTC)", "PODS", "REASON", "WHY"],
         rows: answer.decisions.iter().map(row).collect(),
         notes,
+        names: vec![name_of_function(&function.name_any())],
+        ..Sheet::default()
     };
     sheet.render(form, &answer)
 }

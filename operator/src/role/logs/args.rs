@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use rouse_core::function::parse_duration;
 
-use crate::role::inspect::args::ClusterArgs;
+use crate::cluster::ClusterArgs;
 
 /// Whose lines, and which.
 #[derive(Debug, Args)]

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use anyhow::{Context, anyhow, ensure};
 use hyper::Method;
-use kube::{Api, Client};
+use kube::Api;
 use rouse_core::kept::{KEPT_PATH, KEPT_PORT, Piece, read_pieces};
 use rouse_core::resident::Resident;
 use rouse_crds::v1alpha1::Function;
 
 use super::line::Line;
+use crate::cluster::Cluster;
 use crate::role::loopback::Way;
 
 /// What is kept, and what people should know of it.
@@ -21,9 +22,9 @@ pub(super) struct Kept {
 }
 
 /// What is kept of the Function `name`.
-pub(super) async fn fetch(client: &Client, namespace: &str, name: &str) -> Kept {
+pub(super) async fn fetch(cluster: &Cluster, name: &str) -> Kept {
     let of_pods = "lines of pods that are gone are missing";
-    match ask(client, namespace, name).await {
+    match ask(cluster, name).await {
         Ok(Some(text)) => read(&text),
         Ok(None) => Kept {
             lines: Vec::new(),
@@ -37,8 +38,9 @@ pub(super) async fn fetch(client: &Client, namespace: &str, name: &str) -> Kept 
 }
 
 /// The pieces that are kept; none where nothing can be, as the Function runs an image.
-async fn ask(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    let functions: Api<Function> = Api::namespaced(client.clone(), namespace);
+async fn ask(cluster: &Cluster, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let namespace = &cluster.namespace;
+    let functions: Api<Function> = Api::namespaced(cluster.client.clone(), namespace);
     // Who may not see the Function may see its pods: then the keeper is asked.
     if let Ok(found) = functions.get_opt(name).await {
         let function = found
@@ -47,7 +49,7 @@ async fn ask(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Opt
             return Ok(None);
         }
     }
-    let way = Way::reach(client, namespace, (Resident::Keeper, KEPT_PORT)).await?;
+    let way = Way::reach(cluster, namespace, (Resident::Keeper, KEPT_PORT)).await?;
     let mut way = way.ok_or_else(|| {
         anyhow!(
             "the keeper of namespace {namespace} does not run: see `kubectl -n {namespace} get pods -l \

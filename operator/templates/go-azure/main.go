@@ -1,0 +1,24 @@
+// A custom handler of Azure Functions: host.json says how it is started, hello/function.json where it is
+// called (/api/hello).
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+)
+
+func hello(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		io.Copy(w, r.Body)
+		return
+	}
+	fmt.Fprintln(w, "Hello from Go")
+}
+
+func main() {
+	http.HandleFunc("/api/hello", hello)
+	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("FUNCTIONS_CUSTOMHANDLER_PORT"), nil))
+}
