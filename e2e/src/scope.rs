@@ -19,6 +19,38 @@ use crate::wait;
 /// How long a Function may take to wake, sleep or change on a machine that is busy with tests.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Runs `program` to its end.
+    pub fn of(program: &mut Command) -> anyhow::Result<Self> {
+        let ended = program.output().with_context(|| format!("running {program:?}"))?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let code = ended.status.code().unwrap_or(-1);
+        Ok(Self { code, out: text(&ended.stdout), err: text(&ended.stderr) })
+    }
+
+    /// The same, where it ended with that code.
+    pub fn ends_with(self, code: i32) -> anyhow::Result<Self> {
+        ensure!(self.code == code, "it should have ended with {code}: {self:?}");
+        Ok(self)
+    }
+
+    /// What it said for programs.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
+    }
+}
+
 /// A namespace for one test.
 pub struct Scope {
     /// The cluster.
@@ -92,6 +124,12 @@ impl Scope {
         let said = deploying.output()?;
         ensure!(said.status.success(), "{folder}: {}", String::from_utf8_lossy(&said.stderr));
         Ok(())
+    }
+
+    /// What the program `rouse` says to this line of words, in the namespace.
+    pub fn rouse(&self, words: &[&str]) -> anyhow::Result<Said> {
+        let mut program = self.program()?;
+        Said::of(program.args(words).args(["-n", &self.namespace]))
     }
 
     /// The program `rouse` with the rights of the test's kubeconfig.

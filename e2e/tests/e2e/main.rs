@@ -10,11 +10,13 @@
 
 mod api;
 mod code;
+mod commands;
 mod compiled;
 mod doors;
 mod explain;
 mod failures;
 mod flow;
+mod guide;
 mod handlers;
 mod lifecycle;
 mod names;
@@ -26,4 +28,5 @@ mod rollout;
 mod schedules;
 mod sources;
 mod spread;
+mod templates;
 mod tls;

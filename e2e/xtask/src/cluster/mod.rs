@@ -132,16 +132,20 @@ pub fn kubectl_path() -> Result<PathBuf> {
     tools::path(&catalog::KUBERNETES, "kubectl")
 }
 
+/// The cluster's own `kubectl`, or the user's where no local cluster was ever built.
+pub fn kubectl_program() -> Result<PathBuf> {
+    let built = kubectl_path()?;
+    Ok(if built.is_file() { built } else { "kubectl".into() })
+}
+
 /// `kubectl`, talking to the cluster and to no other.
 fn kubectl(layout: &Layout) -> Result<Command> {
     kubectl_for(&layout.kubeconfig())
 }
 
-/// `kubectl`, talking to the cluster that `kubeconfig` names and to no other. Where no local
-/// cluster was ever built it is the user's own.
+/// `kubectl`, talking to the cluster that `kubeconfig` names and to no other.
 pub fn kubectl_for(kubeconfig: &Path) -> Result<Command> {
-    let built = kubectl_path()?;
-    let mut kubectl = Command::new(if built.is_file() { built } else { "kubectl".into() });
+    let mut kubectl = Command::new(kubectl_program()?);
     kubectl.env_remove("KUBECONFIG").arg("--kubeconfig").arg(kubeconfig);
     // What clusters offer is remembered apart from the user's own notes.
     kubectl.arg("--cache-dir").arg(folders::cache()?.join("kubectl"));

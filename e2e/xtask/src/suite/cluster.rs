@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::report::Report;
 use super::{Arguments, cargo};
-use crate::cluster::kubectl_for;
+use crate::cluster::{kubectl_for, kubectl_program};
 use crate::programs::{self, Profile};
 use crate::stage::Stage;
 use crate::tools::{self, catalog::GRPC};
@@ -114,6 +114,7 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     stage.tell(&mut tests);
     // Users' questions are asked by the program that the image holds.
     tests.env("ROUSE_E2E_PROGRAM", programs::path_of(Profile::Release, "rouse")?);
+    tests.env("ROUSE_E2E_KUBECTL", kubectl_program()?);
     tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
     handlers::tell(&mut tests)?;
     Ok(tests)
