@@ -4,7 +4,7 @@
 //! Objects are kept in memory and go with the process. Requests are answered under one lock, and
 //! the controllers that a cluster would have run within the write that concerns them: there is no task
 //! and nothing to poll. Within the process a [`kube::Client`] calls it without a socket; the command
-//! line calls it over HTTP on a loopback address, with a token. Everybody who gets in may do everything.
+//! line calls it over TLS on a loopback address, with a token. Everybody who gets in may do everything.
 
 mod admit;
 mod answer;
@@ -22,6 +22,7 @@ mod route;
 mod select;
 mod service;
 mod store;
+mod tls;
 mod tokens;
 mod verbs;
 mod watch;
@@ -49,9 +50,11 @@ use answer::Refusal;
 use kinds::Kinds;
 use route::{Query, Target};
 use store::Store;
+use tls::ServerKey;
 use tokens::Tokens;
 
 pub use definition::Broken;
+pub use tls::TlsError;
 
 /// Names of the cluster, the user and the context in a kubeconfig of this API.
 pub const CONTEXT: &str = "rouse-dev";
@@ -67,6 +70,9 @@ pub enum StartError {
     /// The namespace that is there from the start was refused.
     #[error("making the namespace `default`: {0}")]
     Namespace(String),
+    /// It has no key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There are no random numbers for its token.
     #[error("this machine gives no random numbers")]
     Random,
@@ -144,6 +150,7 @@ struct Shared {
     state: Mutex<State>,
     logs: OnceLock<Arc<dyn PodLogs>>,
     token: String,
+    key: ServerKey,
 }
 
 struct State {
@@ -170,8 +177,10 @@ impl Api {
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let store = Store::new(kinds.iter().map(|kind| kind.id), seed);
         let token = tokens::random_text().map_err(|_| StartError::Random)?;
+        let key = ServerKey::generate()?;
         let state = Mutex::new(State { store, tokens: Tokens::default() });
-        let api = Self { shared: Arc::new(Shared { kinds, state, logs: OnceLock::new(), token }) };
+        let shared = Shared { kinds, state, logs: OnceLock::new(), token, key };
+        let api = Self { shared: Arc::new(shared) };
         api.make_default_namespace()?;
         Ok(api)
     }
@@ -206,7 +215,7 @@ impl Api {
         kube::Client::new(service, default_namespace)
     }
 
-    /// Serves the API over HTTP until `shutdown`. Refuses any but a loopback address.
+    /// Serves the API over TLS until `shutdown`. Refuses any but a loopback address.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -225,7 +234,8 @@ impl Api {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": CONTEXT, "cluster": {
-                "server": format!("http://{api}"),
+                "server": format!("https://{api}"),
+                "certificate-authority-data": self.shared.key.certificate(),
                 "extensions": [{"name": EXTENSION, "extension": called}],
             }}],
             "users": [{"name": CONTEXT, "user": {"token": token}}],

@@ -1,4 +1,4 @@
-//! The API over HTTP on a loopback address, for the command line.
+//! The API over HTTP and TLS on a loopback address, for the command line.
 //!
 //! Whoever may read the file with the token has all rights. A page in a browser has none, even if it
 //! knew the token: what a browser sends says where it comes from, and a name that somebody made lead
@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Shared;
 use super::answer::Refusal;
@@ -30,7 +31,7 @@ use super::service::{Body, answer, refuse};
 const MOST_CONNECTIONS: usize = 128;
 /// Largest body, as the API server's.
 pub(super) const LARGEST_BODY: usize = 3 << 20;
-/// How long the head of a request may take.
+/// How long the greeting and the head of a request may take, each.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -74,6 +75,12 @@ pub(super) async fn serve(
 async fn carry(shared: Arc<Shared>, stream: TcpStream) {
     // Answers are small and written in one piece.
     let _ = stream.set_nodelay(true);
+    let greeting = timeout(HEAD_TIMEOUT, shared.key.acceptor().accept(stream));
+    let stream = match greeting.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a connection to the API is not TLS"),
+        Err(_) => return,
+    };
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, std::convert::Infallible>(handle(&shared, request).await) }

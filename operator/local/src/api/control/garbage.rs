@@ -32,7 +32,7 @@ pub(super) fn follow(control: &mut Control<'_>, change: &Change) {
         }
         if waits_for_dependents(object) {
             for dependent in control.store.dependents(meta::uid(&object.value)) {
-                remove(control, &dependent.place(), Propagation::Foreground);
+                lose_owner(control, &dependent, meta::uid(&object.value));
             }
             finish(control, meta::uid(&object.value));
         }
@@ -50,11 +50,11 @@ fn remove(control: &mut Control<'_>, place: &Place, propagation: Propagation) {
     drop(delete_at(control.store, place, &options, control.now));
 }
 
-/// One of its owners is gone: it goes with the last.
+/// One of its owners is gone, or waits for it: it goes with the last.
 fn lose_owner(control: &mut Control<'_>, dependent: &Object, uid: &str) {
-    let others = meta::owners(&dependent.value).filter(|other| *other != uid);
-    if others.filter(|other| control.store.by_uid(other).is_some()).count() == 0 {
-        remove(control, &dependent.place(), Propagation::Background);
+    let mut others = meta::owners(&dependent.value).filter(|other| *other != uid);
+    if !others.any(|other| is_held_by(control, other)) {
+        remove(control, &dependent.place(), propagation(control, uid));
         return;
     }
     let mut after = dependent.value.clone();
@@ -62,11 +62,25 @@ fn lose_owner(control: &mut Control<'_>, dependent: &Object, uid: &str) {
     control.put(dependent, after);
 }
 
-/// What was made for an owner that was gone already.
+/// Whether an owner is there to stay, as far as anybody knows.
+fn is_held_by(control: &Control<'_>, uid: &str) -> bool {
+    control.store.by_uid(uid).is_some_and(|owner| !waits_for_dependents(owner))
+}
+
+/// How the dependents of an owner go: while it waits for them, theirs go before them.
+fn propagation(control: &Control<'_>, uid: &str) -> Propagation {
+    match control.store.by_uid(uid) {
+        Some(_) => Propagation::Foreground,
+        None => Propagation::Background,
+    }
+}
+
+/// What was made for owners that were gone already, or are waiting to go.
 fn lose_missing_owners(control: &mut Control<'_>, object: &Object) {
-    let mut owners = meta::owners(&object.value).peekable();
-    if owners.peek().is_some() && owners.all(|owner| control.store.by_uid(owner).is_none()) {
-        remove(control, &object.place(), Propagation::Background);
+    let mut owners = meta::owners(&object.value);
+    let Some(first) = owners.next() else { return };
+    if !is_held_by(control, first) && !owners.any(|owner| is_held_by(control, owner)) {
+        remove(control, &object.place(), propagation(control, first));
     }
 }
 

@@ -53,6 +53,7 @@ async fn a_client_with_its_kubeconfig_is_served_until_the_end() {
     assert_eq!(extension.name, "rouse.dev");
     assert_eq!(extension.extension, serde_json::json!({"address": "http://127.0.0.1:8080"}));
     let options = KubeConfigOptions::default();
+    drop(rustls::crypto::ring::default_provider().install_default());
     let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();
     let namespaces = kube::Api::<Namespace>::all(client.clone());
