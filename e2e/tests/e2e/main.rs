@@ -25,6 +25,7 @@ mod postgres;
 mod protocols;
 mod rights;
 mod rollout;
+mod samples;
 mod schedules;
 mod sources;
 mod spread;
