@@ -28,9 +28,20 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Answers a request.
 pub(super) fn answer(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> Response<Body> {
-    let route = route::parse(&shared.kinds, parts.uri.path());
+    let route = check_type(parts, body);
+    let route = route.and_then(|()| route::parse(&shared.kinds, parts.uri.path()));
     let answered = route.and_then(|route| respond(shared, (parts, body), route));
     answered.unwrap_or_else(|refusal| refuse(&refusal))
+}
+
+/// Refuses what is no JSON. Most of `kubectl` speaks that; some of its words that make objects don't.
+fn check_type(parts: &Parts, body: &Bytes) -> Result<(), Refusal> {
+    if body.is_empty() || header(parts, CONTENT_TYPE) != "application/vnd.kubernetes.protobuf" {
+        return Ok(());
+    }
+    let message = "this API reads JSON alone, and no protobuf: write the object into a file, as `-o \
+                   yaml --dry-run=client` shows it, and use `kubectl apply -f`";
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
 }
 
 /// Says no.

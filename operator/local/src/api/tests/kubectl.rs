@@ -14,6 +14,18 @@ metadata: {name: hello}
 spec: {image: hello, port: 80}
 ";
 
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: a}]}
+";
+
 /// What `kubectl` says, and whether it was content.
 async fn kubectl(folder: &Path, arguments: &[&str]) -> (bool, String) {
     let program = std::env::var("ROUSE_KUBECTL").expect("ROUSE_KUBECTL is the path of kubectl");
@@ -39,6 +51,7 @@ async fn kubectl_finds_its_way() {
     let config = api.kubeconfig(addresses, "default");
     std::fs::write(folder.path().join("kubeconfig"), config).unwrap();
     std::fs::write(folder.path().join("hello.yaml"), FUNCTION).unwrap();
+    std::fs::write(folder.path().join("web.yaml"), DEPLOYMENT).unwrap();
     let wrong = FUNCTION.replace("port: 80", "prot: 80");
     std::fs::write(folder.path().join("wrong.yaml"), wrong).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -57,7 +70,8 @@ async fn kubectl_finds_its_way() {
         ("get fn hello -o jsonpath={.spec.port}", true, "80"),
         ("get namespaces", true, "default"),
         ("api-resources --api-group=rouse.dev", true, "triggers"),
-        ("create deployment web --image=a --replicas=2", true, "deployment.apps/web created"),
+        ("create deployment web --image=a", false, "use `kubectl apply -f`"),
+        ("apply -f web.yaml", true, "deployment.apps/web created"),
         ("get pods", true, "Pending"),
         ("scale deployment web --replicas=0", true, "deployment.apps/web scaled"),
         ("get pods", true, "No resources found"),
