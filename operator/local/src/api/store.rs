@@ -16,8 +16,8 @@ use super::meta;
 
 /// Changes that are kept: more than a burst of wakings makes.
 const MOST_CHANGES: usize = 2048;
-/// Bytes of the objects in them, as JSON. In memory an object takes some times that.
-const MOST_BYTES: usize = 1 << 20;
+/// Bytes of the objects in them, as JSON: some hundred pods. In memory they take about twenty times that.
+const MOST_BYTES: usize = 512 << 10;
 /// Objects that there may be, so that a loop in somebody's script does not eat the machine.
 const MOST_OBJECTS: usize = 50_000;
 /// Events that are kept, by each of their names; the oldest go first.
