@@ -78,7 +78,8 @@ async fn a_pod_that_comes_up_is_noticed_within_ten_milliseconds() {
     let noticed = ask_until_ready(&ready, &question).await;
     let late = noticed - ready.0;
     assert!(late <= Duration::from_millis(10), "{late:?}");
-    assert!(ready.1.load(Ordering::Relaxed) < 50);
+    // Every 2 ms for a tenth of a second, then every 10.
+    assert!(ready.1.load(Ordering::Relaxed) < 80);
 }
 
 /// A server that answers `/ready` with 204 and all else with 503.
