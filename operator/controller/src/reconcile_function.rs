@@ -141,15 +141,17 @@ pub(crate) fn on_error(function: Arc<Function>, error: &Error, context: Shared) 
     let uid = function.metadata.uid.as_deref().unwrap_or_default();
     let failures = context.memory.failed(uid);
     let wait = delay(error.class(), failures, uid);
-    if error.class() == Class::Leaving {
-        return Action::requeue(wait.max(LEAVING));
+    let key = ObjectKey::of(&function.metadata);
+    let (reason, retry_ms) = (error.reason(), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    match error.class() {
+        Class::Leaving => return Action::requeue(wait.max(LEAVING)),
+        // Somebody was faster: that is how several write one object.
+        Class::Conflict => {
+            tracing::info!(function = %key, reason, error = chain(error), retry_ms, "reconciled again");
+        }
+        Class::Invalid | Class::Transient | Class::Forbidden => {
+            tracing::warn!(function = %key, reason, error = chain(error), retry_ms, "reconcile failed");
+        }
     }
-    tracing::warn!(
-        function = %ObjectKey::of(&function.metadata),
-        reason = error.reason(),
-        error = chain(error),
-        retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        "reconcile failed"
-    );
     Action::requeue(wait)
 }

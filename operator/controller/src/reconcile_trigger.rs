@@ -252,10 +252,14 @@ fn note_outcome(
         }
         Err(error) => {
             let count = failures.get(&uid).map_or(1, |(count, _)| count.saturating_add(1));
-            let wait = delay(error.class(), count, &uid);
+            let (class, wait) = (error.class(), delay(error.class(), count, &uid));
             let trigger = ObjectKey::of(&trigger.metadata);
             let (reason, error) = (error.reason(), chain(&error));
-            tracing::warn!(%trigger, reason, error, "status of a Trigger not written");
+            if class == Class::Conflict {
+                tracing::info!(%trigger, error, "status of a Trigger written again: somebody was faster");
+            } else {
+                tracing::warn!(%trigger, reason, error, "status of a Trigger not written");
+            }
             context.metrics.reconciled("Trigger", reason, Duration::ZERO);
             failures.insert(uid, (count, Instant::now() + wait));
         }
