@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
     features= && \
-    if [ "$PACKAGE" = rouse ]; then features=--features=full; fi && \
+    if [ "$PACKAGE" = rouse ]; then features='--no-default-features --features=cluster'; fi && \
     branches= && \
     if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata'; fi && \
     RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\" $branches" \

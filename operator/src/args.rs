@@ -18,6 +18,7 @@ use rouse_core::trigger::HostPolicy;
 
 use crate::role::command::Command;
 use crate::role::deploy::args::DeployArgs;
+#[cfg(feature = "dev")]
 use crate::role::dev::args::DevArgs;
 use crate::role::dlq::args::Errand;
 use crate::role::inspect::args::Question;
@@ -63,7 +64,11 @@ impl Cli {
     /// The command line, as its help shows it.
     fn in_order() -> clap::Command {
         let place = |command: clap::Command, (place, name): (usize, &&'static str)| {
-            command.mut_subcommand(*name, |one| one.display_order(place))
+            // The image has not all of them.
+            match command.find_subcommand(*name) {
+                Some(_) => command.mut_subcommand(*name, |one| one.display_order(place)),
+                None => command,
+            }
         };
         ORDER.iter().enumerate().fold(Self::command(), place)
     }
@@ -112,6 +117,7 @@ pub enum Role {
     /// Keeps what the pods of one namespace's Functions with source printed, for when they are gone.
     Keeper(KeeperArgs),
     /// Runs the Functions of a folder on this machine, with no cluster: asleep until they are called.
+    #[cfg(feature = "dev")]
     Dev(Box<DevArgs>),
     /// Replays a trace of requests under several scaling policies and compares them.
     ///

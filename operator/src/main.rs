@@ -25,9 +25,11 @@ use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     // What keeps a process of `rouse dev` needs no more than that.
-    role::shim::of(std::env::args())
-        .map_or_else(work, Ok)
-        .unwrap_or_else(|error| exit::tell(&error))
+    #[cfg(feature = "dev")]
+    if let Some(code) = role::shim::of(std::env::args()) {
+        return code;
+    }
+    work().unwrap_or_else(|error| exit::tell(&error))
 }
 
 fn work() -> anyhow::Result<ExitCode> {

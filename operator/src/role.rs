@@ -5,6 +5,7 @@ pub mod command;
 mod completion;
 mod controller;
 pub mod deploy;
+#[cfg(feature = "dev")]
 pub mod dev;
 pub mod dlq;
 mod init;
@@ -16,6 +17,7 @@ pub mod logs;
 mod loopback;
 mod rollback;
 mod settle;
+#[cfg(feature = "dev")]
 pub mod shim;
 mod simulate;
 mod source;
@@ -46,6 +48,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Source(args) => source::run(*args, stay()?).await,
         Role::Keeper(args) => keeper::run(args, stay()?).await,
         Role::Simulate(args) => simulate::run(&args),
+        #[cfg(feature = "dev")]
         Role::Dev(args) => {
             provide_tls()?;
             dev::log(log, &log_filter)?;

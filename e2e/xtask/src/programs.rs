@@ -56,7 +56,7 @@ fn build_as(
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
         if *package == ROUSE {
-            cargo.arg(FULL);
+            cargo.args(CLUSTER);
         }
     }
     cargo.args(feature.map(|feature| format!("--features={feature}")));
@@ -75,7 +75,8 @@ pub fn build_counting(folder: &Path, counts: &Path) -> Result<PathBuf> {
         counts.display()
     );
     let mut cargo = cargo_build(Profile::Dist, &target, &flags);
-    cargo.args(["--package", ROUSE, "--bin", "rouse", FULL, "--target-dir"]).arg(folder);
+    cargo.args(["--package", ROUSE, "--bin", "rouse"]).args(CLUSTER);
+    cargo.arg("--target-dir").arg(folder);
     command::run(&mut cargo)?;
     Ok(folder.join(target).join(Profile::Dist.as_str()).join("rouse"))
 }
@@ -124,9 +125,9 @@ pub fn build_one(profile: Profile, package: &str, program: &str) -> Result<PathB
     built.into_iter().next().context("one program was asked for")
 }
 
-/// The package of the operator, of which the default build is but a part, and what makes it whole.
+/// The package of the operator, and what its image has of it.
 const ROUSE: &str = "rouse";
-const FULL: &str = "--features=rouse/full";
+const CLUSTER: [&str; 2] = ["--no-default-features", "--features=rouse/cluster"];
 
 /// A static program, which asks the kernel itself for random bytes: finding the C library's
 /// function at run time is not possible in one.

@@ -112,12 +112,18 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
         tests.arg(filter);
     }
     stage.tell(&mut tests);
-    // Users' questions are asked by the program that the image holds.
-    tests.env("ROUSE_E2E_PROGRAM", programs::path_of(Profile::Release, "rouse")?);
+    tests.env("ROUSE_E2E_PROGRAM", command_line()?);
     tests.env("ROUSE_E2E_KUBECTL", kubectl_program()?);
     tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
     handlers::tell(&mut tests)?;
     Ok(tests)
+}
+
+/// The program by which users ask, and run folders. The one in the image has no `rouse dev`; this one is
+/// built for its own tests, which are named so that nothing is built twice.
+fn command_line() -> Result<PathBuf> {
+    command::run(cargo().args(["test", "--workspace", "--no-run", "--quiet", "--test", "dev"]))?;
+    Ok(folders::target().join("debug/rouse"))
 }
 
 /// Prints what the cluster has to say after a failure.
