@@ -141,12 +141,14 @@ pub enum Role {
 }
 
 /// Threads beside those for requests where a whole cluster is one process: each has memory of its own.
+#[cfg(feature = "dev")]
 const DEV_THREADS: usize = 2;
 
 impl Role {
     /// Threads that it works with; as many as can run at once where it does not say.
     pub const fn threads(&self) -> Option<usize> {
         match self {
+            #[cfg(feature = "dev")]
             Self::Dev(_) => Some(DEV_THREADS),
             _ => None,
         }

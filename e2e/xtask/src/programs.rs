@@ -30,6 +30,25 @@ impl Profile {
     }
 }
 
+/// Cargo in the checkout, as a person starts it. What the cargo that runs this program tells it of its own
+/// package stays here: there are build scripts that look at it, and what they are for would be built
+/// anew after each change between the two.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(folders::workspace());
+    for (name, _) in std::env::vars_os() {
+        let told =
+            name.to_str().is_some_and(|name| OF_PACKAGE.iter().any(|of| name.starts_with(of)));
+        if told {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// How the names of variables begin by which cargo tells a program of its package.
+const OF_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
 /// Builds static programs, each told by its package and name; gives their paths in the same order.
 pub fn build(profile: Profile, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
     build_as(profile, programs, None)
@@ -87,8 +106,7 @@ pub fn branches() -> PathBuf {
 }
 
 fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(folders::workspace());
+    let mut cargo = cargo();
     // These would replace the flags, which make the program static.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo.env(flags_variable(target), flags);
@@ -104,8 +122,7 @@ fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
 
 /// Builds `rouse` as README's first command does; gives its path.
 pub fn build_first() -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    command::run(cargo.current_dir(folders::workspace()).args(["build", "--release"]))?;
+    command::run(cargo().args(["build", "--release"]))?;
     Ok(folders::target().join("release/rouse"))
 }
 

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
+use super::Arguments;
 use super::report::Report;
-use super::{Arguments, cargo};
 use crate::cluster::{kubectl_for, kubectl_program};
-use crate::programs::{self, Profile};
+use crate::programs::{Profile, cargo};
 use crate::stage::Stage;
 use crate::tools::{self, catalog::GRPC};
 use crate::{command, folders, handlers, helm, image, term};

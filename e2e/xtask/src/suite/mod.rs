@@ -4,20 +4,20 @@
 mod cluster;
 mod report;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 
 use self::report::Report;
 use crate::packages::{self, POSTGRES};
-use crate::programs::Profile;
+use crate::programs::{Profile, cargo};
 use crate::stage::StageArguments;
 use crate::tools::{
     self,
     catalog::{H2SPEC, KUBERNETES, MINIO, NATS},
 };
-use crate::{command, contracts, folders, generate, hollow};
+use crate::{command, contracts, generate, hollow};
 
 /// Clients of vendors at once: they start interpreters and virtual machines, and measure nothing.
 const CLIENTS_AT_ONCE: &str = "2";
@@ -153,11 +153,4 @@ fn disturbed(report: &mut Report) -> Result<()> {
     report.step("Functions from source", |report| test(report, "code"))?;
     report.step("a hard limit of one, disturbed", |report| test(report, "exact"))?;
     report.step("events, while all parts are killed", |report| test(report, "soak")).map(drop)
-}
-
-/// Cargo in the checkout.
-fn cargo() -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(folders::workspace());
-    cargo
 }
