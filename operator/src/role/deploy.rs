@@ -88,6 +88,7 @@ fn left_out(folder: &Path) -> &'static [&'static str] {
 
 /// The Function of a folder with its code as it stands there, and the Triggers that its code tells of, for
 /// who runs it on this machine: what it depends on is the machine's.
+#[cfg(feature = "dev")]
 pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let manifest = Manifest::of(folder)?;
     let code = Tree::of(folder, left_out(folder))?;

@@ -51,6 +51,7 @@ impl Compiler {
     }
 
     /// What to do where nobody builds it but the user.
+    #[cfg(feature = "dev")]
     pub const fn by_hand(self) -> &'static str {
         match self {
             Self::Go => {
