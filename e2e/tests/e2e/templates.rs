@@ -4,6 +4,8 @@ use anyhow::{Context, ensure};
 use rouse_e2e::scope::Scope;
 use serde_json::json;
 
+use crate::flow::Objects;
+
 /// Where Cargo builds those in Rust: once what they have in common.
 const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/templates");
 
@@ -43,7 +45,14 @@ async fn begin(language: &'static str, contract: &'static str, hello: &'static s
         let mut init = scope.program()?;
         init.args(["init", folder, "--language", language, "--contract", contract]);
         ensure!(init.status()?.success(), "rouse init");
-        scope.deploy(&name, folder, &[], &[("CARGO_TARGET_DIR", TARGET)])?;
+        if language == "go" {
+            // Its programs are larger than an object may be.
+            let (endpoint, keys) = Objects::start(&scope).await?.publish().await?;
+            let bucket = ["--bucket", "s3://pictures/code", "--endpoint", &endpoint];
+            scope.deploy(&name, folder, &bucket, &keys)?;
+        } else {
+            scope.deploy(&name, folder, &[], &[("CARGO_TARGET_DIR", TARGET)])?;
+        }
         call(&scope, &name, contract, hello)
     })
     .await;

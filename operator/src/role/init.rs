@@ -133,10 +133,13 @@ fn write(template: &Template, folder: &Path, name: &str) -> anyhow::Result<()> {
 fn next_steps(template: &Template, folder: &Path, name: &str) -> Vec<String> {
     let path = if template.contract == Contract::Azure { " /api/hello" } else { "" };
     let event = if template.contract == Contract::Cloudevents { " --event-type test" } else { "" };
+    // Programs in Go are larger than an object may be.
+    let bucket =
+        if template.language == Language::Go { " --bucket s3://BUCKET/PREFIX" } else { "" };
     vec![
         String::new(),
         "Next:".to_owned(),
-        format!("  rouse deploy {}", folder.display()),
+        format!("  rouse deploy {}{bucket}", folder.display()),
         format!("  rouse invoke {name}{path}{event}"),
         format!("  rouse logs {name} -f"),
     ]

@@ -206,15 +206,14 @@ impl<'a> Checker<'a> {
 
     fn check_text(&mut self, schema: &Value, text: &str, value: &Value, path: &str) {
         let length = text.chars().count() as u64;
+        // The API server tells the first of these.
         if let Some(most) = bound(schema, "maxLength").filter(|most| length > *most) {
             let unit = if most == 1 { "byte" } else { "bytes" };
             let why = format!("may not be more than {most} {unit}");
             self.errors.push(FieldError::new(path, Fault::TooLong, why));
-        }
-        if let Some(least) = bound(schema, "minLength").filter(|least| length < *least) {
+        } else if let Some(least) = bound(schema, "minLength").filter(|least| length < *least) {
             self.in_body(path, value, &format!("should be at least {least} chars long"));
-        }
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        } else if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
             && !self.patterns.get(pattern).is_some_and(|pattern| pattern.is_match(text))
         {
             self.in_body(path, value, &format!("should match '{pattern}'"));
