@@ -33,10 +33,18 @@ async fn in_memory(namespace: &str) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// What is wrong, in no order: the API server goes through fields in none.
-fn faults(status: &Status) -> BTreeSet<(&str, &str, &str)> {
+/// What is wrong, in no order: the API server goes through fields in none. Why a rule can't be asked says
+/// each in words of its own.
+fn faults(status: &Status) -> BTreeSet<(&str, &str, &str, &str)> {
+    const RULE: &str = " evaluating rule: ";
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.map(|cause| (&*cause.reason, &*cause.field, &*cause.message)).collect()
+    causes
+        .map(|cause| {
+            let (message, rule) = cause.message.split_once(RULE).unwrap_or((&cause.message, ""));
+            let said = if rule.is_empty() { Some(message) } else { message.split(": ").nth(1) };
+            (&*cause.reason, &*cause.field, said.unwrap_or_default(), rule)
+        })
+        .collect()
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ mod vendor;
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
@@ -94,12 +94,12 @@ pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let code = Tree::of(folder, left_out(folder))?;
     let found = detect::detect(&code, &manifest.given(&CodeArgs::default())?)?;
     if let Some(compiler) = compiler(&code, &found) {
-        bail!("{}", compiler.by_hand());
+        anyhow::bail!("{}", compiler.by_hand());
     }
     code.check()?;
     let (source, large) = carry(&found, &code)?;
     if let Some(archive) = large {
-        bail!(
+        anyhow::bail!(
             "the code is {} KiB packed, and {} KiB fit into the object: leave out by a file \
              .rouseignore what is not needed. {}",
             kibibytes(&archive),

@@ -42,17 +42,19 @@ impl Rules {
 
     /// As the API server says it: with the value where that is a single one.
     fn told(&self, object: &Value, error: &ValidationError) -> FieldError {
-        let message = match error.kind {
-            ErrorKind::ValidationFailure => error.message.trim().to_owned(),
-            _ => format!("{} evaluating rule: {}", error.message, error.rule),
-        };
+        if error.kind != ErrorKind::ValidationFailure {
+            return self.told_of_failure(error);
+        }
+        let message = error.message.trim().to_owned();
         let fault = match error.reason.as_deref() {
             Some("FieldValueForbidden") => Fault::Forbidden,
             Some("FieldValueRequired") => Fault::Required,
             Some("FieldValueDuplicate") => Fault::Duplicate,
             _ => Fault::Invalid,
         };
-        let value = value_of_rule(&self.schema, object, error);
+        // Where the rule names a field below its own, the value that it is about is an object.
+        let is_own = self.rule(error).is_some_and(|rule| rule.get("fieldPath").is_none());
+        let value = value_at(object, &error.field_path).filter(|_| is_own);
         match value.filter(|value| !value.is_object() && !value.is_array()) {
             Some(value) if fault == Fault::Invalid => {
                 FieldError::of_value(&error.field_path, fault, value, message)
@@ -60,35 +62,42 @@ impl Rules {
             _ => FieldError::new(&error.field_path, fault, message),
         }
     }
+
+    /// Of a rule that can't be asked the API server tells the type that it is for, and its message.
+    fn told_of_failure(&self, error: &ValidationError) -> FieldError {
+        let text = |of: Option<&Value>, name: &str| {
+            of.and_then(|of| of.get(name)?.as_str()).map(|text| text.trim().to_owned())
+        };
+        let kind = text(node_at(&self.schema, &error.field_path), "type").unwrap_or_default();
+        let rule = text(self.rule(error), "message").unwrap_or_else(|| error.rule.clone());
+        let why = format!("{} evaluating rule: {rule}", error.message);
+        FieldError::of_value(&error.field_path, Fault::Invalid, &kind.into(), why)
+    }
+
+    /// The rule, as it stands in the schema.
+    fn rule(&self, error: &ValidationError) -> Option<&Value> {
+        let node = node_at(&self.schema, &error.field_path)?;
+        let mut rules = node.get("x-kubernetes-validations")?.as_array()?.iter();
+        rules.find(|rule| rule.get("rule").and_then(Value::as_str) == Some(&error.rule))
+    }
 }
 
-/// The value that a rule is about. Where the rule names a field below its own, that is an object.
-fn value_of_rule<'a>(
-    schema: &Value,
-    object: &'a Value,
-    error: &ValidationError,
-) -> Option<&'a Value> {
-    let mut node = Some(schema);
-    let mut value = object;
-    for step in super::schema::steps(&error.field_path) {
-        node = node.and_then(|node| match step.parse::<usize>() {
-            Ok(_) if node.get("items").is_some() => node.get("items"),
-            _ => node
-                .get("properties")
-                .and_then(|fields| fields.get(step))
-                .or_else(|| node.get("additionalProperties")),
-        });
-        value = match value {
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
-            other => other.get(step)?,
-        };
-    }
-    let rules = node?.get("x-kubernetes-validations")?.as_array()?;
-    let own = rules.iter().any(|rule| {
-        rule.get("rule").and_then(Value::as_str) == Some(&error.rule)
-            && rule.get("fieldPath").is_none()
-    });
-    own.then_some(value)
+/// The schema of a field.
+fn node_at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    super::schema::steps(path).try_fold(schema, |node, step| match step.parse::<usize>() {
+        Ok(_) if node.get("items").is_some() => node.get("items"),
+        _ => node
+            .get("properties")
+            .and_then(|fields| fields.get(step))
+            .or_else(|| node.get("additionalProperties")),
+    })
+}
+
+fn value_at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    super::schema::steps(path).try_fold(object, |value, step| match value {
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        other => other.get(step),
+    })
 }
 
 fn first_error(compiled: &CompiledSchema) -> Result<(), Broken> {
