@@ -18,6 +18,9 @@ use super::meta;
 const MOST_CHANGES: usize = 2048;
 /// Bytes of the objects in them, as JSON: some hundred pods. In memory they take about twenty times that.
 const MOST_BYTES: usize = 512 << 10;
+/// What one of them counts for at most: an object with code in it must not drive out all others, nor
+/// itself.
+const MOST_OF_ONE: usize = MOST_BYTES / 32;
 /// Objects that there may be, so that a loop in somebody's script does not eat the machine.
 const MOST_OBJECTS: usize = 50_000;
 /// Events that are kept, by each of their names; the oldest go first.
@@ -75,6 +78,8 @@ struct Shelf {
     objects: BTreeMap<(String, String), Arc<Object>>,
     /// The version of the last change.
     told: watch::Sender<u64>,
+    /// The version of the last change that is forgotten.
+    forgotten: u64,
 }
 
 /// All objects.
@@ -83,8 +88,6 @@ pub(super) struct Store {
     version: u64,
     changes: VecDeque<Change>,
     bytes: usize,
-    /// The version of the last change that is forgotten.
-    forgotten: u64,
     count: usize,
     /// Where the dependents of a UID are.
     dependents: HashMap<String, BTreeSet<Place>>,
@@ -97,13 +100,15 @@ pub(super) struct Store {
 impl Store {
     /// Without any object. `seed` is what UIDs and names are made of.
     pub(super) fn new(kinds: impl IntoIterator<Item = KindId>, seed: u64) -> Self {
-        let shelf = || Shelf { objects: BTreeMap::new(), told: watch::Sender::new(0) };
+        let shelf = || {
+            let (objects, told) = (BTreeMap::new(), watch::Sender::new(0));
+            Shelf { objects, told, forgotten: 0 }
+        };
         Self {
             shelves: kinds.into_iter().map(|kind| (kind, shelf())).collect(),
             version: 1,
             changes: VecDeque::new(),
             bytes: 0,
-            forgotten: 0,
             count: 0,
             dependents: HashMap::new(),
             by_uid: HashMap::new(),
@@ -231,7 +236,7 @@ impl Store {
 
     fn tell(&mut self, before: Option<Arc<Object>>, after: &Arc<Object>, is_gone: bool) {
         let kind = after.kind.id;
-        let size = after.text().len();
+        let size = after.text().len().min(MOST_OF_ONE);
         let after = Arc::clone(after);
         let change = Change { version: self.version, kind, before, after, is_gone, size };
         self.bytes += size;
@@ -240,7 +245,10 @@ impl Store {
         while self.changes.len() > MOST_CHANGES || self.bytes > MOST_BYTES {
             let Some(oldest) = self.changes.pop_front() else { break };
             self.bytes -= oldest.size;
-            self.forgotten = oldest.version;
+            // Who watches another kind has missed nothing.
+            if let Some(all) = self.shelves.get_mut(&oldest.kind) {
+                all.forgotten = oldest.version;
+            }
         }
         if let Some(all) = self.shelves.get(&kind) {
             all.told.send_replace(self.version);
@@ -270,7 +278,7 @@ impl Store {
         kind: KindId,
         version: u64,
     ) -> Option<impl Iterator<Item = &Change>> {
-        if version < self.forgotten {
+        if version < self.shelves.get(&kind)?.forgotten {
             return None;
         }
         let first = self.changes.partition_point(|change| change.version <= version);

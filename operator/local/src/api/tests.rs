@@ -197,6 +197,34 @@ async fn a_watch_that_fell_behind_begins_anew() {
     }
 }
 
+#[tokio::test]
+async fn a_watch_misses_nothing_while_others_change_nor_when_its_own_is_large() {
+    let client = client();
+    let maps: Objects<ConfigMap> = objects(&client);
+    let functions: Objects<Function> = objects(&client);
+    let code = "x".repeat(600 << 10);
+    let body = json!({"metadata": {"name": "f"}, "spec": {"source": {
+        "runtime": "python3.11", "handler": "app.py", "files": {"app.py": code},
+    }}});
+    let made: Function = make(&client, body).await;
+    let version = made.metadata.resource_version.unwrap();
+    let events = functions.watch(&WatchParams::default(), &version).await.unwrap();
+    pin_mut!(events);
+    let _: ConfigMap = make(&client, config_map("a", "1")).await;
+    for number in 0..3000 {
+        let patch = Patch::Merge(json!({"data": {"key": number.to_string()}}));
+        maps.patch("a", &PatchParams::default(), &patch).await.unwrap();
+    }
+    for number in 0..3 {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {"n": number.to_string()}}}));
+        functions.patch("f", &PatchParams::default(), &patch).await.unwrap();
+    }
+    for _ in 0..3 {
+        let event = timeout(SOON, events.try_next()).await.unwrap().unwrap();
+        assert!(matches!(event, Some(WatchEvent::Modified(_))), "{event:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_ends_with_a_bookmark_and_costs_nothing_meanwhile() {
     let client = client();
