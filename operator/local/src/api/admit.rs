@@ -1,6 +1,7 @@
 //! What an object must be like before it is kept, and what is filled in. Pure.
 
 mod builtin;
+mod metadata;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -72,7 +73,8 @@ pub(super) fn shape(
 ) -> Result<Vec<String>, Refusal> {
     let left_out = match &kind.shape {
         Shape::Custom(definition) => {
-            let left_out = definition.prune(object);
+            let mut left_out = metadata::prune(object);
+            left_out.extend(definition.prune(object));
             definition.set_defaults(object);
             left_out
         }
@@ -147,7 +149,10 @@ pub(super) fn counts_generations(kind: &Kind) -> bool {
 pub(super) fn check_new(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     let mut errors = check_name(kind, object);
     match &kind.shape {
-        Shape::Custom(definition) => errors.extend(definition.check(object, None)),
+        Shape::Custom(definition) => {
+            errors.extend(metadata::check(object));
+            errors.extend(definition.check(object, None));
+        }
         Shape::Typed(_) => builtin::check(kind, object, None, &mut errors),
     }
     refuse(kind, object, &errors)
@@ -161,7 +166,10 @@ pub(super) fn check_change(
 ) -> Result<(), Refusal> {
     let mut errors = Vec::new();
     match (&kind.shape, part) {
-        (Shape::Custom(definition), Part::Whole) => errors = definition.check(new, Some(old)),
+        (Shape::Custom(definition), Part::Whole) => {
+            errors = metadata::check(new);
+            errors.extend(definition.check(new, Some(old)));
+        }
         (Shape::Custom(definition), Part::Status) => errors = definition.check_status(new),
         (Shape::Typed(_), Part::Whole) => builtin::check(kind, new, Some(old), &mut errors),
         (Shape::Typed(_), Part::Status) => {}

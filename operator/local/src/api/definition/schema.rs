@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use super::Broken;
 use crate::api::answer::{Fault, FieldError};
@@ -106,7 +106,8 @@ fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String
     }
 }
 
-/// Fills in defaults. A null that may not be one counts as missing where there is a default.
+/// Fills in defaults. A null that may not be one counts as missing where there is a default. Whole
+/// numbers become such.
 pub(super) fn set_defaults(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -133,8 +134,23 @@ pub(super) fn set_defaults(schema: &Value, value: &mut Value) {
                 }
             }
         }
+        Value::Number(number) if schema.get("type").and_then(Value::as_str) == Some("integer") => {
+            // `5.0` is a whole number, and readers take it as `5` alone.
+            if let Some(whole) = whole(number) {
+                *number = whole.into();
+            }
+        }
         _ => {}
     }
+}
+
+/// The whole number that is written with a fraction of nothing.
+fn whole(number: &Number) -> Option<i64> {
+    // Beyond that not every whole number is one of these.
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    let float = number.as_f64().filter(|_| number.is_f64())?;
+    #[allow(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+    (float.fract() == 0.0 && float.abs() <= MOST).then_some(float as i64)
 }
 
 /// Finds faults.

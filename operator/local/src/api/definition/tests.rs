@@ -130,6 +130,36 @@ fn defaults_are_filled_in_and_unknown_fields_left_out() {
     admit::check_new(kind, &object).unwrap();
 }
 
+/// Every reader has a type for metadata, and would fail at the whole list.
+#[test]
+fn metadata_is_checked_and_whole_numbers_are_whole() {
+    let kinds = Kinds::new(&crds()).unwrap();
+    let with = |metadata: Value| {
+        let mut function = function(&json!({"image": "a", "port": 80.0}));
+        function["metadata"] = metadata;
+        admitted(&kinds, &function)
+    };
+    for (metadata, said) in [
+        (json!({"name": "a", "labels": {"version": 1}}), "metadata.labels.version: Invalid value"),
+        (
+            json!({"name": "a", "labels": {"version": "a b"}}),
+            "metadata.labels.version: Invalid value",
+        ),
+        (
+            json!({"name": "a", "annotations": {"x.y/z": ["a"]}}),
+            "metadata.annotations.x.y/z: Invalid",
+        ),
+        (json!({"name": "a", "label": {}}), "unknown field \"metadata.label\""),
+        (json!({"name": "a", "finalizers": "x"}), "metadata: Invalid value"),
+    ] {
+        let told = with(metadata).unwrap_err().message;
+        assert!(told.contains(said), "{told}");
+    }
+    let taken = with(json!({"name": "a", "labels": {"a/b": "c_1"}, "annotations": null})).unwrap();
+    assert_eq!(taken["spec"]["port"], 80);
+    serde_json::from_value::<rouse_crds::v1alpha1::Function>(taken).unwrap();
+}
+
 /// What a change may do is asked of rules that compare.
 #[test]
 fn rules_that_compare_see_what_was_there() {
