@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rouse_crds::v1alpha1::crds;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
@@ -133,7 +134,7 @@ pub(super) fn descriptions(kinds: &Kinds) -> Value {
 }
 
 /// What can be done with the kinds of a group: as much as `kubectl apply` needs to know that fields
-/// are checked here, and nothing of what they are.
+/// are checked here; and what the fields of Rouse's own kinds are, for `kubectl explain`.
 pub(super) fn description(kinds: &Kinds, group: &str, version: &str) -> Value {
     let mut paths = serde_json::Map::new();
     for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
@@ -163,6 +164,23 @@ pub(super) fn description(kinds: &Kinds, group: &str, version: &str) -> Value {
     }
     json!({
         "openapi": "3.0.0", "info": {"title": "rouse dev", "version": version},
-        "paths": paths, "components": {"schemas": {}},
+        "paths": paths, "components": {"schemas": schemas(group, version)},
     })
+}
+
+/// The schemas of Rouse's own kinds, with the words for people that are kept nowhere else: who asks
+/// for them waits a little longer.
+fn schemas(group: &str, version: &str) -> serde_json::Map<String, Value> {
+    let mut schemas = serde_json::Map::new();
+    for definition in crds().into_iter().filter(|definition| definition.spec.group == group) {
+        let kind = &definition.spec.names.kind;
+        let versions = definition.spec.versions.iter().filter(|it| it.name == version);
+        for schema in versions.filter_map(|it| it.schema.as_ref()?.open_api_v3_schema.as_ref()) {
+            let Ok(mut schema) = serde_json::to_value(schema) else { continue };
+            let named = json!([{"group": group, "version": version, "kind": kind}]);
+            super::meta::set(&mut schema, &["x-kubernetes-group-version-kind"], named);
+            schemas.insert(format!("dev.rouse.{version}.{kind}"), schema);
+        }
+    }
+    schemas
 }

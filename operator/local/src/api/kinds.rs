@@ -83,7 +83,7 @@ impl Kind {
             singular: K::KIND.to_ascii_lowercase(),
             name: K::KIND.to_owned(),
             short_names: short_names.iter().map(|name| (*name).to_owned()).collect(),
-            categories: Vec::new(),
+            categories: categories_of(K::KIND),
             namespaced: TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>(),
             has_status: subresources.contains(&"status"),
             has_scale: subresources.contains(&"scale"),
@@ -155,6 +155,12 @@ impl Column {
             priority: column.priority.unwrap_or_default(),
         }
     }
+}
+
+/// What people mean by all that runs.
+fn categories_of(kind: &str) -> Vec<String> {
+    let runs = matches!(kind, "Pod" | "Service" | "Deployment" | "ReplicaSet");
+    runs.then(|| "all".to_owned()).into_iter().collect()
 }
 
 /// What is shown of Kubernetes' own kinds that people of Rouse look at.
