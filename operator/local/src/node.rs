@@ -35,7 +35,7 @@ use launch::Machine;
 use pod::{Kubelet, PodTask};
 use process::Keeper;
 
-pub use launch::{ANNOTATION_COMMAND, ANNOTATION_FOLDER};
+pub use launch::{ANNOTATION_COMMAND, ANNOTATION_FOLDER, ANNOTATION_PACKAGES};
 pub use process::MOST_FILES;
 pub use status::ADDRESS;
 

@@ -58,9 +58,10 @@ pub fn run_tethered(command: Vec<String>) -> ExitCode {
 }
 
 /// Runs a program that needs no shim, and passes on how it ends; by a tether as [`run_tethered`].
-pub fn keep_tethered(command: &[String]) -> ExitCode {
+/// `cleanup` is run where that is cut.
+pub fn keep_tethered(command: &[String], cleanup: &[String]) -> ExitCode {
     let Ok((log, writer)) = Log::start() else { return ExitCode::FAILURE };
-    let code = with_runtime(log, |log| async move { keep::keep(command, &log).await });
+    let code = with_runtime(log, |log| async move { keep::keep(command, cleanup, &log).await });
     let _ = writer.join();
     code.unwrap_or(ExitCode::FAILURE)
 }

@@ -1,8 +1,10 @@
 //! Processes know no secrets, hold no more than they may, and leave nothing behind.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Dev, Folder, PATIENCE, command, function, processes_of, until};
+use crate::rig::{Dev, Folder, PATIENCE, SERVER, command, function, processes_of, until};
 
 /// One with a child that has left its group, and that does not end when it is asked.
 fn with_offspring() -> String {
@@ -44,6 +46,49 @@ async fn nothing_is_left_when_it_ends_or_when_who_keeps_it_is_killed() {
     dev.interrupt().await;
     let left = || processes_of(folder.path());
     until(|| left().is_empty(), || format!("{:?} are left", left())).await;
+}
+
+/// Stands in for podman: notes what it is told, and runs a program as it is.
+const PODMAN: &str = r#"#!/bin/sh
+cd FOLDER
+if [ "$1" = rm ]; then
+  echo "$@" > removed
+  exit
+fi
+echo "$@" > arguments
+while [ "$1" != --env-file ]; do shift; done
+cp "$2" told
+PORT=$(sed -n 's/^PORT=//p' "$2") exec python3 server.py
+"#;
+
+#[tokio::test]
+async fn a_container_gets_its_secrets_by_a_file_and_goes_with_who_is_killed() {
+    let image = "apiVersion: rouse.dev/v1alpha1\nkind: Function\nmetadata: {name: image}\nspec:\n  image: x\n  \
+                 env: [{name: PASSWORD, value: secret}, {name: PATH, value: /none}]\n";
+    let asked =
+        "signal.signal(signal.SIGTERM, lambda *_: (open('asked', 'w'), os._exit(0)))\nclass";
+    let server = SERVER.replace("TEXT", "'hi'").replacen("class", asked, 1);
+    let server = server.replacen("import os", "import os, signal", 1);
+    let folder = Folder::of(&[("image.yaml", image), ("server.py", &server)]);
+    let place = folder.path().to_str().unwrap();
+    folder.write("bin/podman", &PODMAN.replace("FOLDER", place));
+    let podman = folder.path().join("bin/podman");
+    std::fs::set_permissions(&podman, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut rouse = command(folder.path(), &["--port", "0"]);
+    rouse.env("PATH", format!("{place}/bin:/usr/local/bin:/usr/bin:/bin"));
+    let dev = Dev::start_with(rouse, folder.path()).await;
+    assert_eq!(dev.text("image").await, "hi");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let arguments = read("arguments");
+    assert!(!arguments.contains("secret"), "{arguments}");
+    assert!(arguments.contains("--memory 1073741824"), "{arguments}");
+    let told = read("told");
+    assert!(told.contains("PASSWORD=secret\n") && told.contains("PATH=/none\n"), "{told}");
+    dev.kill().await;
+    until(|| read("removed").contains("rm --force rouse-dev-"), || "it is not removed".into())
+        .await;
+    assert!(folder.path().join("asked").exists(), "it was not asked to end");
+    until(|| processes_of(folder.path()).is_empty(), || "processes stay".into()).await;
 }
 
 fn parent_of(id: i32) -> Option<String> {

@@ -4,8 +4,20 @@
 use std::fs::{read_dir, read_to_string};
 use std::path::Path;
 
+use k8s_openapi::api::core::v1::Container;
+use rouse_core::usage::parse_quantity;
+
+/// What a container may have where its pod does not say.
+const NOMINAL: u64 = 1 << 30;
 /// Processes of one container that are looked at, so that a look is short whatever it starts.
 const MOST: usize = 512;
+
+/// Bytes that a container may have.
+pub fn limit(own: &Container) -> u64 {
+    let limits = own.resources.as_ref().and_then(|all| all.limits.as_ref());
+    let said = limits.and_then(|limits| parse_quantity(&limits.get("memory")?.0));
+    said.unwrap_or(NOMINAL)
+}
 
 /// Bytes that `process` and all that it started hold for themselves; what they share with others, as
 /// the text of programs, is not counted.

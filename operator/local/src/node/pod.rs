@@ -1,9 +1,11 @@
 //! The life of one pod here: it is placed, its container is started and started again, what becomes
 //! of it is told, and in the end it is asked to go, killed if it must be, and deleted.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Client;
-use rouse_core::usage::parse_quantity;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -20,13 +21,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::NODE;
 use super::backoff::Backoff;
 use super::ending::{BY_SIGNAL, end_of};
-use super::launch::{self, Launch, Machine, Refused};
-use super::memory::held_by;
+use super::launch::{self, ANNOTATION_PACKAGES, EnvFile, Launch, Machine, Refused};
+use super::memory;
 use super::place::{count_ports, own_container, patch, place};
 use super::ports::{Given, NoPort, Ports};
 use super::process::{Keeper, Process};
 use super::status::{ADDRESS, State, Story};
-use super::variables::{Reader, VariableError, Variables};
+use super::variables::{Reader, VariableError};
 use super::volumes::{self, VolumeError};
 use super::writes::Writes;
 use crate::logs::{Logs, Writer};
@@ -37,9 +38,10 @@ const UNTOLD: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(1);
 /// Pause before what can't be started is looked at again: somebody may have mended it.
 const MENDING: Duration = Duration::from_secs(2);
-/// How often the memory of a container is looked at, and what it may have where its pod does not say.
+/// How often the memory of a container is looked at.
 const WEIGHING: Duration = Duration::from_millis(250);
-const NOMINAL: u64 = 1 << 30;
+/// How long who keeps a container has to end all of it once its grace is over.
+const LAST: Duration = Duration::from_secs(1);
 /// How often the Secrets of a pod that reads them as files are written anew.
 const REFRESH: Duration = Duration::from_secs(5);
 
@@ -65,7 +67,7 @@ enum Unfit {
     Program(#[from] Refused),
     #[error("starting {0:?}: {1}")]
     Start(String, #[source] io::Error),
-    #[error("making the folder of a pod: {0}")]
+    #[error("writing into the folder of a pod: {0}")]
     Folder(#[source] io::Error),
 }
 
@@ -210,8 +212,22 @@ impl PodTask {
         std::fs::create_dir_all(&code).map_err(Unfit::Folder)?;
         let reader = Reader::new(&self.kubelet.client, &self.namespace, &self.pod, own);
         let mut variables = reader.read().await?;
+        let has_code = launch::has_code(&self.pod);
+        if has_code {
+            let annotations = self.pod.metadata.annotations.as_ref();
+            if let Some(packages) = annotations.and_then(|all| all.get(ANNOTATION_PACKAGES)) {
+                // Node looks for packages in the folders above the code too.
+                match symlink(packages, folder.join("node_modules")) {
+                    // From the try before.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made.map_err(Unfit::Folder)?,
+                }
+            }
+            // Frameworks that ask for it would listen for everybody; what the Function says wins.
+            variables.insert(0, ("HOST".to_owned(), ADDRESS.to_owned()));
+        }
         let mut tell = |name: &str, value: String| variables.push((name.to_owned(), value));
-        if launch::has_code(&self.pod) {
+        if has_code {
             tell("ROUSE_ADDRESS", ADDRESS.to_owned());
             tell("ROUSE_CODE_FOLDER", code.display().to_string());
             if let Some(port) = given.numbers.last() {
@@ -224,20 +240,19 @@ impl PodTask {
             tell("ROUSE_SECRETS", secrets.display().to_string());
             tell("KUBECONFIG", self.kubelet.kubeconfig.display().to_string());
         }
-        let launch = launch::decide(&self.pod, own, &variables, &self.kubelet.machine)?;
-        self.spawn(launch, &variables, (folder, restarts))
+        let launch = launch::decide(&self.pod, own, variables, &self.kubelet.machine, &folder)?;
+        self.spawn(launch, (folder, restarts))
     }
 
-    fn spawn(
-        &self,
-        launch: Launch,
-        variables: &Variables,
-        (folder, restarts): (PathBuf, u32),
-    ) -> Result<Started, Unfit> {
+    fn spawn(&self, launch: Launch, (folder, restarts): (PathBuf, u32)) -> Result<Started, Unfit> {
+        if let Some(EnvFile { file, text }) = &launch.file {
+            write_secret(file, text).map_err(Unfit::Folder)?;
+        }
         let log = self.kubelet.logs.begin(&self.namespace, &self.name, &self.function);
-        let line = || launch.command.join(" ");
-        let started = Process::start(&self.kubelet.keeper, &launch, variables, (&folder, &log));
-        let process = started.map_err(|error| Unfit::Start(line(), error))?;
+        // Its arguments may have secrets in them.
+        let program = || launch.command.first().cloned().unwrap_or_default();
+        let started = Process::start(&self.kubelet.keeper, &launch, (&folder, &log));
+        let process = started.map_err(|error| Unfit::Start(program(), error))?;
         if let Some(before) = restarts.checked_sub(1) {
             // What the one before wrote goes with it, as in a container.
             let _ = std::fs::remove_dir_all(self.folder().join(before.to_string()));
@@ -248,7 +263,7 @@ impl PodTask {
     /// Follows a container to its end.
     async fn follow(&mut self, started: Started, own: &Container, story: &mut Story) -> Outcome {
         let Started { mut process, launch, log } = started;
-        let most = memory_limit(own).unwrap_or(NOMINAL);
+        let most = memory::limit(own);
         let mut weighing = ticks(WEIGHING);
         let mut refresh = ticks(REFRESH);
         let reads_secrets = self.function.is_empty();
@@ -271,7 +286,7 @@ impl PodTask {
                     self.writes.say(story).await;
                 }
                 _ = weighing.tick() => {
-                    if !too_large && held_by(process.id()) > most {
+                    if !too_large && memory::held_by(process.id()) > most {
                         too_large = true;
                         log.write(&format!(
                             "the container took more than its {} MiB of memory and is ended \
@@ -294,7 +309,7 @@ impl PodTask {
         {
             log.write(&advice);
         }
-        clean_up(&launch.cleanup).await;
+        clean_up(&launch).await;
         outcome
     }
 
@@ -310,9 +325,13 @@ impl PodTask {
                 Ok(()) = self.stop.changed() => {}
             }
         }
-        process.kill();
-        // The kernel has the last word.
-        let _ = process.ended().await;
+        // It knows what belongs to it also where no kernel tells this process.
+        process.cut();
+        if timeout(LAST, process.ended()).await.is_err() {
+            process.kill();
+            // The kernel has the last word.
+            let _ = process.ended().await;
+        }
     }
 
     fn folder(&self) -> PathBuf {
@@ -358,16 +377,24 @@ async fn addressable(shim: bool, mut up: watch::Receiver<bool>, port: Option<u16
     let _ = timeout(UNTOLD, asked).await;
 }
 
-fn memory_limit(own: &Container) -> Option<u64> {
-    let limits = own.resources.as_ref()?.limits.as_ref()?;
-    parse_quantity(&limits.get("memory")?.0)
+/// Writes a file that only the user can read.
+fn write_secret(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(text.as_bytes())
 }
 
 /// Runs what takes away the rest.
-async fn clean_up(command: &[String]) {
-    let Some((program, arguments)) = command.split_first() else { return };
+async fn clean_up(launch: &Launch) {
+    let Some((program, arguments)) = launch.cleanup.split_first() else { return };
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(std::process::Stdio::null());
+    command.env_clear().envs(launch::passed(launch.is_container()));
     if let Err(error) = command.output().await {
         tracing::warn!(program, %error, "taking a container away failed");
     }

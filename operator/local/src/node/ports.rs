@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::net::TcpSocket;
+
 /// The range, with room for thousands of containers.
 const RANGE: Range<u16> = 20_000..30_000;
 /// Ports of one block. Who listens at the first has the others.
@@ -117,8 +119,14 @@ impl Drop for Given {
 
 /// Whether somebody could listen there, at all addresses or at that of this machine alone.
 fn is_free(port: u16) -> bool {
-    let opens = |address: Ipv4Addr| TcpListener::bind((address, port)).is_ok();
-    opens(Ipv4Addr::UNSPECIFIED) && opens(Ipv4Addr::LOCALHOST)
+    // Nobody listens there for it, not even for a moment: that would be for everybody who reaches the
+    // machine, and some systems ask the user whether they may.
+    let opens = |address: Ipv4Addr| {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((address, port).into())
+    };
+    opens(Ipv4Addr::UNSPECIFIED).is_ok() && opens(Ipv4Addr::LOCALHOST).is_ok()
 }
 
 #[cfg(test)]

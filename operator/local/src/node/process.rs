@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::launch::{Launch, passed};
-use super::variables::Variables;
 use crate::logs::Writer;
 
 /// Open files that a container may have, all its processes each.
@@ -37,7 +36,7 @@ pub struct Keeper {
 pub struct Process {
     child: Child,
     /// Closed by the kernel when this process ends; who keeps the container ends at that.
-    _tether: Option<ChildStdin>,
+    tether: Option<ChildStdin>,
     pid: u32,
     readers: JoinSet<()>,
     up: watch::Receiver<bool>,
@@ -48,7 +47,6 @@ impl Process {
     pub fn start(
         keeper: &Keeper,
         launch: &Launch,
-        variables: &Variables,
         (folder, log): (&Path, &Writer),
     ) -> io::Result<Self> {
         let mut command = Command::new(&keeper.program);
@@ -56,9 +54,12 @@ impl Process {
         if !launch.shim {
             command.arg("--keep");
         }
+        for word in &launch.cleanup {
+            command.args(["--after", word]);
+        }
         command.args(["--files", &MOST_FILES.to_string(), "--"]).args(&launch.command);
-        command.env_clear().envs(passed()).env("TMPDIR", folder);
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(passed(launch.is_container())).env("TMPDIR", folder);
+        command.envs(launch.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(launch.folder.as_deref().unwrap_or(folder)).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
@@ -72,7 +73,7 @@ impl Process {
             readers.spawn(read(output, log.clone(), None));
         }
         let tether = child.stdin.take();
-        Ok(Self { child, _tether: tether, pid, readers, up })
+        Ok(Self { child, tether, pid, readers, up })
     }
 
     /// Its id.
@@ -93,6 +94,11 @@ impl Process {
     /// Asks it to end.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Has who keeps it end all of it, as if this process were gone.
+    pub fn cut(&mut self) {
+        drop(self.tether.take());
     }
 
     /// Ends it at once.

@@ -29,19 +29,22 @@ pub async fn write(client: &Client, pod: &Pod, folder: &Path) -> Result<(), Volu
     let projected = volumes.filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|volume| volume.sources.iter().flatten());
     for source in sources.filter_map(|source| source.secret.as_ref()) {
-        if let Some(secret) = api.get_opt(&source.name).await? {
-            write_keys(&secret, source, folder)?;
-        }
+        let secret = api.get_opt(&source.name).await?.unwrap_or_default();
+        write_keys(&secret, source, folder)?;
     }
     Ok(())
 }
 
 fn write_keys(secret: &Secret, source: &SecretProjection, folder: &Path) -> io::Result<()> {
     for item in source.items.iter().flatten() {
-        let Some(value) = secret.data.as_ref().and_then(|data| data.get(&item.key)) else {
-            continue;
-        };
         let path = folder.join(&item.path);
+        let Some(value) = secret.data.as_ref().and_then(|data| data.get(&item.key)) else {
+            // What is taken out of the Secret lets nobody in any more.
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => continue,
+            }
+        };
         if std::fs::read(&path).is_ok_and(|there| there == value.0) {
             continue;
         }
@@ -56,4 +59,27 @@ fn write_keys(secret: &Secret, source: &SecretProjection, folder: &Path) -> io::
         std::fs::rename(&part, &path)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_are_what_the_secret_has() {
+        let source: SecretProjection = serde_json::from_value(json!({
+            "name": "s", "items": [{"key": "a", "path": "s/a"}, {"key": "b", "path": "s/b"}],
+        }))
+        .unwrap();
+        let secret = |data| serde_json::from_value(json!({"data": data})).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let text = |key: &str| std::fs::read_to_string(folder.path().join("s").join(key)).ok();
+        let write = |data| write_keys(&secret(data), &source, folder.path()).unwrap();
+        write(json!({"a": "MQ==", "b": "Mg=="}));
+        assert_eq!((text("a").as_deref(), text("b").as_deref()), (Some("1"), Some("2")));
+        write(json!({"a": "Mw=="}));
+        assert_eq!((text("a").as_deref(), text("b")), (Some("3"), None));
+    }
 }
