@@ -33,6 +33,8 @@ use crate::output;
 use crate::progress::say;
 
 pub use self::folder::MANIFEST;
+#[cfg(feature = "dev")]
+pub use self::folder::{IGNORED, PACKAGES};
 
 /// Deploys what is in a folder, and tells on standard output where it is called.
 pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
@@ -86,12 +88,24 @@ fn left_out(folder: &Path) -> &'static [&'static str] {
     if is_rust { &[MANIFEST, build::CARGO_TARGET] } else { &[MANIFEST] }
 }
 
+/// What of `folder` is no code for who runs it where it was written: what npm installed is found there.
+#[cfg(feature = "dev")]
+fn left_out_here(folder: &Path) -> Vec<&'static str> {
+    [left_out(folder), &[folder::PACKAGES]].concat()
+}
+
+/// Goes through all that [`read_folder`] reads of a folder but its manifest.
+#[cfg(feature = "dev")]
+pub fn walk_code(folder: &Path) -> ignore::Walk {
+    folder::walk(folder, &left_out_here(folder))
+}
+
 /// The Function of a folder with its code as it stands there, and the Triggers that its code tells of, for
 /// who runs it on this machine: what it depends on is the machine's.
 #[cfg(feature = "dev")]
 pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let manifest = Manifest::of(folder)?;
-    let code = Tree::of(folder, left_out(folder))?;
+    let code = Tree::of(folder, &left_out_here(folder))?;
     let found = detect::detect(&code, &manifest.given(&CodeArgs::default())?)?;
     if let Some(compiler) = compiler(&code, &found) {
         anyhow::bail!("{}", compiler.by_hand());

@@ -5,11 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use ignore::WalkBuilder;
+use ignore::{Walk, WalkBuilder};
 
 /// The Function that belongs to the code, and what names files that don't.
 pub const MANIFEST: &str = "function.yaml";
-const IGNORED: &str = ".rouseignore";
+/// What npm installs.
+pub const PACKAGES: &str = "node_modules";
+/// Names files that are left out, as `.gitignore` does.
+pub const IGNORED: &str = ".rouseignore";
 /// What nobody means by code, in any folder.
 const NEVER: [&str; 11] = [
     // What `rouse dev` keeps, with what lets one in.
@@ -46,6 +49,19 @@ pub enum Entry {
     Link(String),
 }
 
+/// Goes through what is code in `folder`, and the folders of it; `without` is left out.
+pub fn walk(folder: &Path, without: &[&str]) -> Walk {
+    let left_out: Vec<PathBuf> = without.iter().map(|name| folder.join(name)).collect();
+    let mut walk = WalkBuilder::new(folder);
+    walk.standard_filters(false).follow_links(false).add_custom_ignore_filename(IGNORED);
+    walk.filter_entry(move |entry| {
+        let name = entry.file_name().to_string_lossy();
+        let is_none = NEVER.contains(&&*name) || name.ends_with(".pyc");
+        !is_none && !left_out.iter().any(|path| path == entry.path())
+    });
+    walk.build()
+}
+
 /// Files and links by their places below the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree(pub BTreeMap<String, Entry>);
@@ -54,16 +70,8 @@ impl Tree {
     /// What is code in `folder`; `without` is left out of it.
     pub fn of(folder: &Path, without: &[&str]) -> anyhow::Result<Self> {
         ensure!(folder.is_dir(), "there is no folder {}", folder.display());
-        let left_out: Vec<PathBuf> = without.iter().map(|name| folder.join(name)).collect();
-        let mut walk = WalkBuilder::new(folder);
-        walk.standard_filters(false).follow_links(false).add_custom_ignore_filename(IGNORED);
-        walk.filter_entry(move |entry| {
-            let name = entry.file_name().to_string_lossy();
-            let is_none = NEVER.contains(&&*name) || name.ends_with(".pyc");
-            !is_none && !left_out.iter().any(|path| path == entry.path())
-        });
         let mut tree = Self::default();
-        for entry in walk.build() {
+        for entry in walk(folder, without) {
             let entry = entry.context("looking for the code")?;
             if entry.file_type().is_some_and(|kind| kind.is_dir()) {
                 continue;
