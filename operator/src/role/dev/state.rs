@@ -1,15 +1,19 @@
 //! The folder for what is kept while Functions run here, and deleted by whoever likes to: where their
 //! files lie, how programs reach the API, and whose folder it is.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::role::deploy::IGNORED;
+
 /// Name of the folder in that of the Functions.
 const NAME: &str = ".rouse";
+/// The file by which it is known as ours, and for one alone.
+const LOCK: &str = "lock";
 
 /// The folder, for one process alone.
 #[derive(Debug)]
@@ -27,8 +31,17 @@ impl State {
             || format!("making the folder {}: choose another one by --state", folder.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
         let folder = folder.canonicalize().with_context(making)?;
+        let place = folder.join(LOCK);
+        if !place.is_file() && folder.read_dir().with_context(making)?.next().is_some() {
+            bail!(
+                "the folder {} has files of others in it: choose an empty or a new one by --state",
+                folder.display()
+            );
+        }
+        // It may have been made by somebody who lets others look into it.
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).with_context(making)?;
         let mut options = OpenOptions::new();
-        let lock = options.create(true).truncate(false).write(true).open(folder.join("lock"));
+        let lock = options.create(true).truncate(false).write(true).open(place);
         let lock = lock.with_context(making)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -39,8 +52,10 @@ impl State {
             Err(TryLockError::Error(error)) => return Err(error).with_context(making),
         }
         let state = Self { folder, _lock: lock };
-        // No repository shall have it.
-        state.write(".gitignore", "*\n")?;
+        // No repository shall have it, and what is in it is neither manifest nor code, wherever it is.
+        for name in [".gitignore", IGNORED] {
+            state.write(name, "*\n")?;
+        }
         let pods = state.pods();
         if pods.exists() {
             std::fs::remove_dir_all(&pods)
@@ -63,10 +78,19 @@ impl State {
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.join(name);
         let writing = || format!("writing {}", path.display());
+        // A new one each time: one that is there may be open to others, or lead elsewhere.
+        let part = self.folder.join(format!("{name}.part"));
+        match std::fs::remove_file(&part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(writing);
+            }
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let file = options.create_new(true).write(true).mode(0o600).open(&part);
         let mut file = file.with_context(writing)?;
         file.write_all(text.as_bytes()).with_context(writing)?;
+        std::fs::rename(&part, &path).with_context(writing)?;
         Ok(path)
     }
 }
@@ -87,5 +111,27 @@ mod tests {
         assert!(!state.pods().exists());
         let ignored = functions.path().join(NAME).join(".gitignore");
         assert_eq!(std::fs::read_to_string(ignored).unwrap(), "*\n");
+    }
+
+    #[test]
+    fn what_others_have_there_stays_and_what_is_written_is_the_users_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = folder.path().join("pods/precious");
+        std::fs::create_dir_all(&theirs).unwrap();
+        let asked = Some(folder.path().to_owned());
+        let error = State::open(asked.clone(), folder.path()).unwrap_err().to_string();
+        assert!(error.contains("--state") && theirs.is_dir(), "{error}");
+        std::fs::remove_dir_all(folder.path().join("pods")).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let state = State::open(asked, folder.path()).unwrap();
+        assert_eq!(mode(folder.path()), 0o700);
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, state.kubeconfig()).unwrap();
+        let path = state.write("kubeconfig", "secret").unwrap();
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "theirs");
+        assert!(path.symlink_metadata().unwrap().is_file());
+        assert_eq!(mode(&path), 0o600);
     }
 }
