@@ -51,9 +51,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         #[cfg(feature = "dev")]
         Role::Dev(args) => {
             provide_tls()?;
-            dev::log(log, &log_filter)?;
+            let lines = dev::log(log, &log_filter)?;
             files::raise_bound();
-            Box::pin(dev::run(*args, shutdown::listen()?)).await
+            Box::pin(dev::run(*args, lines, shutdown::listen()?)).await
         }
         Role::Command(command) => {
             provide_tls()?;

@@ -22,3 +22,18 @@ pub fn listen() -> anyhow::Result<Shutdown> {
     });
     Ok(receiver)
 }
+
+/// Waits for another signal after the one by which the process shall stop.
+#[cfg(feature = "dev")]
+pub async fn again(mut shutdown: Shutdown) -> anyhow::Result<()> {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        return std::future::pending().await;
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -71,10 +71,26 @@ async fn changes_take_force_without_a_dropped_request() {
     over.store(true, Ordering::Relaxed);
     let answers = calling.await.unwrap();
     assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
-    // What is wrong changes nothing.
-    folder.write("a.yaml", "kind: [\n");
-    dev.heard("a.yaml:").await;
-    assert_eq!(dev.text("hello").await, "two");
+    // What is wrong changes nothing, however it is wrong.
+    for (text, said) in [
+        ("kind: [\n".to_owned(), "a.yaml:1: "),
+        (function("hello", "'3'", "").replace("hello}", "Hello}"), "a.yaml:3: metadata.name: "),
+        (
+            function("hello", "'4'", "").replace("hello}", "hello, namespace: A}"),
+            "metadata.namespace: ",
+        ),
+        (
+            function("hello", "'5'", "").replace("hello}", "hello, labels: {a: 1}}"),
+            "metadata.labels.a: ",
+        ),
+    ] {
+        folder.write("a.yaml", &text);
+        dev.heard(said).await;
+        assert_eq!(dev.text("hello").await, "two");
+    }
+    folder.write("new.yaml", &function("new", "'new'", ""));
+    folder.write("a.yaml", &function("hello", "'two'", ""));
+    dev.heard("new  http://new.default.localhost:").await;
     folder.remove("a.yaml");
     dev.heard("Function default/hello is gone").await;
     until(|| dev.said().contains("is gone"), || dev.said()).await;

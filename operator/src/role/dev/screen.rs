@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use rouse_crds::v1alpha1::{Function, Trigger};
 use rouse_local::logs::{Logs, Said};
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::figures::{All, Figures};
 use super::news::{Told, of_function, of_trigger};
@@ -34,13 +36,49 @@ const MOST_ROWS: usize = 12;
 /// Who is told of by its kind, namespace and name.
 type Key = (&'static str, String, String);
 
+/// The log's way to the screen: what is written beside it would tear the table.
+#[derive(Clone, Debug)]
+pub struct LogWriter(Option<mpsc::Sender<String>>);
+
+/// Lines of the log that are to be shown.
+#[derive(Debug)]
+pub struct LogLines(mpsc::Receiver<String>);
+
+/// The way of the log. Where nobody looks at both it leads to standard error as ever.
+pub fn log() -> (LogWriter, LogLines) {
+    let (sender, lines) = mpsc::channel(WAITING);
+    let seen = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    (LogWriter(seen.then_some(sender)), LogLines(lines))
+}
+
+impl<'w> MakeWriter<'w> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl io::Write for LogWriter {
+    /// Takes a line, as the log writes each at once.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let is_shown = self.0.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
+        // Nobody shows it any more, or there is too much.
+        if is_shown { Ok(bytes.len()) } else { io::Write::write(&mut io::stderr(), bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::Write::flush(&mut io::stderr())
+    }
+}
+
 /// Tells of everything until it is dropped, or nobody reads it any more. `admin` is where the activator
 /// shows what it counts, `lines` what `rouse dev` says itself.
 pub async fn show(
     client: Client,
-    logs: &Logs,
-    admin: SocketAddr,
-    mut lines: mpsc::Receiver<String>,
+    (logs, admin): (&Logs, SocketAddr),
+    (mut lines, mut log): (mpsc::Receiver<String>, LogLines),
 ) -> anyhow::Result<()> {
     let mut said = logs.subscribe();
     let mut seen = watch(client);
@@ -53,6 +91,7 @@ pub async fn show(
             // What is said first is where everything is called.
             biased;
             Some(line) = lines.recv() => vec![line],
+            Some(line) = log.0.recv() => vec![line],
             line = said.recv() => match line {
                 Ok(line) => render_line(&line).into_iter().collect(),
                 Err(RecvError::Lagged(missed)) => vec![format!("({missed} lines came too fast)")],
@@ -144,7 +183,7 @@ impl Screen {
         if lines.is_empty() && !self.live {
             return Ok(());
         }
-        let rows = if self.live { self.rows() } else { Vec::new() };
+        let rows = if self.live { self.rows(rows_that_fit()) } else { Vec::new() };
         let mut text = String::new();
         if self.drawn > 0 {
             // Up to where the table began, and all below it goes.
@@ -166,7 +205,7 @@ impl Screen {
     }
 
     /// The table: a row for each Function, as many as fit.
-    fn rows(&self) -> Vec<String> {
+    fn rows(&self, most: usize) -> Vec<String> {
         let functions: Vec<_> =
             self.told.iter().filter(|((kind, ..), _)| *kind == "Function").collect();
         let width = functions.iter().map(|((_, _, name), _)| name.len()).max().unwrap_or_default();
@@ -180,8 +219,8 @@ impl Screen {
                 counts.requests, counts.in_flight
             )
         };
-        let mut rows: Vec<String> = functions.iter().take(MOST_ROWS).map(row).collect();
-        if let Some(more) = functions.len().checked_sub(MOST_ROWS).filter(|more| *more > 0) {
+        let mut rows: Vec<String> = functions.iter().take(most).map(row).collect();
+        if let Some(more) = functions.len().checked_sub(most).filter(|more| *more > 0) {
             rows.push(format!("  and {more} more"));
         }
         if !rows.is_empty() {
@@ -189,6 +228,15 @@ impl Screen {
         }
         rows
     }
+}
+
+/// How many Functions the table may have: what goes beyond the upper end can't be drawn over again.
+fn rows_that_fit() -> usize {
+    // An empty row above, one for the others below, the cursor's own, and some lines of what is said.
+    const BESIDE: u16 = 6;
+    let size = tcgetwinsize(io::stdout());
+    let fit = size.map_or(MOST_ROWS, |size| usize::from(size.ws_row.saturating_sub(BESIDE)));
+    fit.min(MOST_ROWS)
 }
 
 /// A line of a container; what a shim says of itself is told where it says that something is wrong.
@@ -247,7 +295,8 @@ mod tests {
             }));
             screen.take(Seen::Function(Box::new(function.unwrap())));
         }
-        let rows = screen.rows();
+        assert_eq!(screen.rows(2).len(), 4);
+        let rows = screen.rows(MOST_ROWS);
         assert_eq!(rows.len(), MOST_ROWS + 2);
         assert!(rows[1].contains("f00  asleep"), "{rows:?}");
         assert!(rows[2].contains("f01  warm 1"), "{rows:?}");

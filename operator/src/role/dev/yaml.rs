@@ -44,6 +44,25 @@ impl Document {
         Ok(all.filter(|document| !document.value.is_null()).collect())
     }
 
+    /// The members of a list of objects, as `kubectl get -o yaml` writes one; of what is none, itself.
+    pub fn unfold(self) -> Vec<Self> {
+        let kind = self.value.get("kind").and_then(Value::as_str);
+        let items = self.value.get("items").and_then(Value::as_array);
+        let Some(items) = items.filter(|_| kind.is_some_and(|kind| kind.ends_with("List"))) else {
+            return vec![self];
+        };
+        let member = |(at, item): (usize, &Value)| {
+            let place = format!("items[{at}]");
+            let below = |(path, line): (&String, &u64)| {
+                let path = path.strip_prefix(&place)?.strip_prefix('.')?;
+                Some((path.to_owned(), *line))
+            };
+            let lines = self.lines.iter().filter_map(below).collect();
+            Self { value: item.clone(), line: self.line_of(&place), lines }
+        };
+        items.iter().enumerate().map(member).collect()
+    }
+
     /// The line of a field, or of the nearest part around it that is there.
     pub fn line_of(&self, field: &str) -> u64 {
         let mut path = field;
@@ -186,6 +205,16 @@ mod tests {
         }
         assert_eq!((all[0].line, all[1].line), (2, 11));
         assert_eq!(all[0].line_of("metadata.name"), 2);
+    }
+
+    #[test]
+    fn a_list_is_what_is_in_it() {
+        let text = "kind: List\nitems:\n- kind: A\n  spec:\n    port: 1\n- kind: B\n---\nkind: C\n";
+        let all = Document::read_all(text).unwrap();
+        let all: Vec<Document> = all.into_iter().flat_map(Document::unfold).collect();
+        let kinds: Vec<&Value> = all.iter().map(|one| &one.value["kind"]).collect();
+        assert_eq!(kinds, ["A", "B", "C"]);
+        assert_eq!((all[0].line, all[0].line_of("spec.port"), all[1].line), (3, 5, 6));
     }
 
     #[test]
