@@ -9,6 +9,7 @@ use std::time::Duration;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+use super::proxy::is_direct;
 use super::{ClusterArgs, DEV};
 use crate::exit::Failure;
 
@@ -32,11 +33,7 @@ pub struct Place {
 pub async fn place(args: &ClusterArgs) -> Result<Place, Failure> {
     let files = files(args, std::env::var("KUBECONFIG").ok(), std::env::home_dir());
     let named = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(":");
-    let read = match &args.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let kubeconfig = match read {
+    let kubeconfig = match merged(&files) {
         Ok(kubeconfig) => kubeconfig,
         Err(error) => return in_cluster(args, &files, &named, &error),
     };
@@ -47,8 +44,24 @@ pub async fn place(args: &ClusterArgs) -> Result<Place, Failure> {
     let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await;
     let mut config = config.map_err(|error| refused(&error, &kubeconfig, &named))?;
     config.connect_timeout = Some(CONNECT);
+    let host = config.cluster_url.host().unwrap_or_default();
+    let no_proxy = ["NO_PROXY", "no_proxy"].map(|name| std::env::var(name).unwrap_or_default());
+    if !names_proxy(&kubeconfig, context.as_deref()) && is_direct(host, &no_proxy.join(",")) {
+        config.proxy_url = None;
+    }
     let read = format!("context {} of {named}", context.unwrap_or_default());
     Ok(Place { config, read, address })
+}
+
+/// What the files say together. One that is not there says nothing, unless none is.
+fn merged(files: &[PathBuf]) -> Result<Kubeconfig, KubeconfigError> {
+    let there: Vec<&PathBuf> = files.iter().filter(|file| file.exists()).collect();
+    let all = if there.is_empty() { files.iter().collect() } else { there };
+    all.into_iter().try_fold(Kubeconfig::default(), |all, file| {
+        let mut next = Kubeconfig::read_from(file)?;
+        next.current_context = next.current_context.filter(|context| !context.is_empty());
+        all.merge(next)
+    })
 }
 
 /// The files that `kubectl` would read.
@@ -105,11 +118,23 @@ fn refused(error: &KubeconfigError, kubeconfig: &Kubeconfig, named: &str) -> Fai
     }
 }
 
-/// Where the Functions of the context's cluster are called, if the kubeconfig says so.
-fn address(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+/// The cluster of the context.
+fn cluster<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a kube::config::Cluster> {
     let context = kubeconfig.contexts.iter().find(|it| it.name == context)?.context.as_ref()?;
     let cluster = kubeconfig.clusters.iter().find(|it| it.name == context.cluster)?;
-    let extensions = cluster.cluster.as_ref()?.extensions.as_ref()?;
+    cluster.cluster.as_ref()
+}
+
+/// Whether the context's cluster has a proxy of its own, whatever the environment says.
+fn names_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
+    let cluster = context.and_then(|context| cluster(kubeconfig, context));
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+/// Where the Functions of the context's cluster are called, if the kubeconfig says so.
+fn address(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let extensions = cluster(kubeconfig, context)?.extensions.as_ref()?;
     let extension = extensions.iter().find(|it| it.name == EXTENSION)?;
     extension.extension.get(ADDRESS)?.as_str().map(ToOwned::to_owned)
 }
@@ -174,5 +199,16 @@ mod tests {
         assert_eq!(files(None), [PathBuf::from("/home/u/.kube/config")]);
         assert_eq!(files(Some("")), [PathBuf::from("/home/u/.kube/config")]);
         assert_eq!(files(Some("/a:/b")), [PathBuf::from("/a"), PathBuf::from("/b")]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_says_nothing_unless_none_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, gone) = (folder.path().join("config"), folder.path().join("gone"));
+        std::fs::write(&there, TEXT).unwrap();
+        let both = merged(&[gone.clone(), there]).unwrap();
+        assert_eq!(both.contexts.len(), 2);
+        assert!(merged(&[gone]).is_err());
+        assert!(!names_proxy(&both, Some("dev")));
     }
 }

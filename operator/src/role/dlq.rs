@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use hyper::Method;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use rouse_core::explain::why::clock;
 use rouse_core::letter::{Letter, MOST_LETTERS};
 use rouse_crds::v1alpha1::{DeadLetter, Trigger};
@@ -62,8 +62,9 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
         None => cluster.triggers(args.all_namespaces).await?,
     };
     let limit = usize::try_from(args.limit)?;
-    let (letters, is_cut) = gather(&cluster, &triggers, limit).await?;
+    let Gathered { letters, is_cut, failed } = gather(&cluster, &triggers, limit).await?;
     let mut notes: Vec<String> = triggers.iter().filter_map(given_to_function).collect();
+    notes.extend(failed);
     if is_cut {
         notes.push(format!("There may be more than these {limit}: ask with another --limit."));
     } else if letters.is_empty() {
@@ -92,33 +93,56 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
     sheet.print(args.output, &letters)
 }
 
-/// The letters of those of `triggers` whose letters a stream keeps, and whether there may be more than
-/// `limit`.
-async fn gather(
-    cluster: &Cluster,
-    triggers: &[Trigger],
-    limit: usize,
-) -> anyhow::Result<(Vec<Held>, bool)> {
+/// Letters of several namespaces.
+#[derive(Default)]
+struct Gathered {
+    letters: Vec<Held>,
+    /// There may be more than were asked for.
+    is_cut: bool,
+    /// Of which namespaces there are none, and why.
+    failed: Vec<String>,
+}
+
+/// At most `limit` letters of those of `triggers` whose letters a stream keeps. It fails where all
+/// namespaces do.
+async fn gather(cluster: &Cluster, triggers: &[Trigger], limit: usize) -> anyhow::Result<Gathered> {
     let mut kept: BTreeMap<String, Vec<&Trigger>> = BTreeMap::new();
     for trigger in triggers.iter().filter(|it| kept_by(it).is_ok()) {
         kept.entry(trigger.namespace().unwrap_or_default()).or_default().push(trigger);
     }
-    let (mut letters, mut is_cut) = (Vec::new(), false);
+    let (mut all, namespaces) = (Gathered::default(), kept.len());
     for (namespace, triggers) in kept {
-        let mut office = Office::reach(cluster, &namespace).await?;
-        for trigger in triggers {
-            let mut from = Some(1);
-            while let Some(next) = from.filter(|_| letters.len() < limit) {
-                let most = (limit - letters.len()).min(MOST_LETTERS);
-                let found = office.list(&trigger.name_any(), next, most).await?;
-                let held = |letter| Held { namespace: namespace.clone(), letter };
-                letters.extend(found.letters.into_iter().map(held));
-                from = found.next;
-            }
-            is_cut |= from.is_some();
+        let Err(error) = read(cluster, (&namespace, &triggers), limit, &mut all).await else {
+            continue;
+        };
+        if all.failed.len() + 1 == namespaces {
+            return Err(error);
         }
+        all.failed.push(format!("Those of namespace {namespace} are missing: {error:#}"));
     }
-    Ok((letters, is_cut))
+    Ok(all)
+}
+
+/// Adds the letters of a namespace.
+async fn read(
+    cluster: &Cluster,
+    (namespace, triggers): (&str, &[&Trigger]),
+    limit: usize,
+    all: &mut Gathered,
+) -> anyhow::Result<()> {
+    let mut office = Office::reach(cluster, namespace).await?;
+    for trigger in triggers {
+        let mut from = Some(1);
+        while let Some(next) = from.filter(|_| all.letters.len() < limit) {
+            let most = (limit - all.letters.len()).min(MOST_LETTERS);
+            let found = office.list(&trigger.name_any(), next, most).await?;
+            let held = |letter| Held { namespace: namespace.to_owned(), letter };
+            all.letters.extend(found.letters.into_iter().map(held));
+            from = found.next;
+        }
+        all.is_cut |= from.is_some();
+    }
+    Ok(())
 }
 
 fn name(letter: &Letter) -> String {
@@ -138,6 +162,7 @@ async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let letter = (args.trigger.as_str(), args.letter);
     let document = match office.act(Method::GET, letter, "").await? {
         Answer::Done(document) => document,
+        Answer::Missing(text) => return Err(Failure::Missing(text).into()),
         Answer::Refused(text) => bail!(text),
     };
     let event: Value = serde_json::from_slice(&document).context("reading the letter")?;
@@ -231,7 +256,7 @@ impl Work<'_> {
         let answer = self.office.act(self.deed.method.clone(), letter, self.deed.verb).await?;
         let why = match answer {
             Answer::Done(_) => None,
-            Answer::Refused(text) => Some(text),
+            Answer::Missing(text) | Answer::Refused(text) => Some(text),
         };
         let done = Settled { number, done: why.is_none(), why };
         if self.chosen.output.is_for_people() {
@@ -275,15 +300,7 @@ async fn reach(cluster: &ClusterArgs, trigger: &str) -> anyhow::Result<Office> {
 
 /// The Trigger of that name, if a stream keeps its dead letters.
 async fn fetch(cluster: &Cluster, name: &str) -> anyhow::Result<Trigger> {
-    let api: Api<Trigger> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let found = api.get_opt(name).await;
-    let found = found.map_err(|error| cluster.refused(error, "get triggers"))?;
-    let trigger = found.ok_or_else(|| {
-        Failure::Missing(format!(
-            "there is no Trigger {name} in {}: choose another with -n",
-            cluster.place(false)
-        ))
-    })?;
+    let trigger = cluster.trigger(name).await?;
     kept_by(&trigger)?;
     Ok(trigger)
 }

@@ -1,6 +1,8 @@
 //! The way to a port that a pod of Rouse's opens in a namespace of tenants on its loopback address: it
 //! leads through the API server, which says who may take it (`pods/portforward`).
 
+use std::time::Duration;
+
 use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -11,12 +13,17 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Portforwarder};
 use kube::{Api, ResourceExt};
 use rouse_core::resident::Resident;
+use tokio::time::timeout;
 
 use crate::cluster::Cluster;
+use crate::exit::Failure;
 
 /// What lets one take it.
 const RIGHT: &str =
     "the role `edit` there, or `list` on pods with `get` and `create` on pods/portforward";
+
+/// How long the pod may take to answer by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The way to a pod.
 pub(super) struct Way {
@@ -50,8 +57,24 @@ impl Way {
         Ok(Some(Self { sender, resident, _forwarder: forwarder }))
     }
 
-    /// Asks the pod.
+    /// Asks the pod. What it asks of nobody else is answered soon; a POST waits for a Function.
     pub async fn ask(&mut self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        if method == Method::POST {
+            return self.exchange(method, path).await;
+        }
+        let silent = format!(
+            "the {} pod did not answer within {PATIENCE:?}: see how it is, and what it logs",
+            self.resident.component()
+        );
+        let answer = timeout(PATIENCE, self.exchange(method, path)).await;
+        answer.map_err(|_| Failure::TooLate(silent))?
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let broke = format!(
             "asking the {} pod: the connection broke off; try again, and see whether the pod is of \
              this version of Rouse",

@@ -8,11 +8,14 @@ use rouse_core::letter::{LETTERS_PORT, Letters};
 use rouse_core::resident::Resident;
 
 use crate::cluster::Cluster;
+use crate::exit::Failure;
 use crate::role::loopback::Way;
 
 /// What came of one letter.
 pub(super) enum Answer {
     Done(Bytes),
+    /// There is no such letter, or Trigger.
+    Missing(String),
     /// It concerns this letter alone.
     Refused(String),
 }
@@ -44,6 +47,7 @@ impl Office {
         let path = format!("/v1/triggers/{trigger}/letters?from={from}&limit={limit}");
         match self.ask(Method::GET, &path).await? {
             Answer::Done(body) => serde_json::from_slice(&body).context("reading the answer"),
+            Answer::Missing(text) => Err(Failure::Missing(text).into()),
             Answer::Refused(text) => bail!(text),
         }
     }
@@ -69,6 +73,9 @@ fn read(status: StatusCode, body: Bytes) -> anyhow::Result<Answer> {
         return Ok(Answer::Done(body));
     }
     let text = String::from_utf8_lossy(&body).trim().to_owned();
+    if status == StatusCode::NOT_FOUND {
+        return Ok(Answer::Missing(text));
+    }
     if status.is_client_error() { Ok(Answer::Refused(text)) } else { Err(anyhow!(text)) }
 }
 
@@ -80,6 +87,8 @@ mod tests {
     fn what_concerns_one_letter_does_not_end_the_errand() {
         let answer = read(StatusCode::FAILED_DEPENDENCY, "it failed\n".into()).unwrap();
         assert!(matches!(answer, Answer::Refused(text) if text == "it failed"));
+        let answer = read(StatusCode::NOT_FOUND, "there is no letter 9".into()).unwrap();
+        assert!(matches!(answer, Answer::Missing(text) if text == "there is no letter 9"));
         assert!(read(StatusCode::BAD_GATEWAY, "the server is away".into()).is_err());
     }
 }
