@@ -175,15 +175,15 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
 
 /// Prints `text`. Whoever reads no further, such as `head`, is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
-    print_bytes(text.as_bytes())
+    print_bytes(text.as_bytes()).map(drop)
 }
 
-/// Prints what need not be text.
-pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+/// Prints what need not be text; gives whether somebody still reads.
+pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut out = std::io::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("printing"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("printing"),
     }
 }
 

@@ -19,7 +19,7 @@ use hyper::header::{HOST, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use rouse_core::function::FunctionKey;
-use rouse_crds::v1alpha1::ConditionType;
+use rouse_crds::v1alpha1::{ConditionType, Function};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
@@ -48,15 +48,16 @@ struct Answer {
 /// Calls the Function, and tells what came of it.
 pub async fn run(args: &InvokeArgs) -> anyhow::Result<()> {
     let message = message::message(&args.body, Timestamp::now())?;
-    let (mut way, namespace) = find(args).await?;
-    let key = FunctionKey::new(&namespace, &args.name);
-    let request = build_request(args, message, &way.host(&key.cluster_host()))?;
-    let exchange = exchange(args, &mut way, request);
+    let call = async {
+        let (mut way, namespace) = Progress::begin().during(find(args)).await?;
+        let key = FunctionKey::new(&namespace, &args.name);
+        let request = build_request(args, message, &way.host(&key.cluster_host()))?;
+        exchange(args, &mut way, request).await
+    };
     let status = if args.timeout.is_zero() {
-        exchange.await?
+        call.await?
     } else {
-        let outcome = timeout(args.timeout, exchange).await;
-        outcome.map_err(|_| too_late(&args.name, args.timeout))??
+        timeout(args.timeout, call).await.map_err(|_| too_late(&args.name, args.timeout))??
     };
     if status.is_client_error() || status.is_server_error() {
         return Err(Failure::Answered { who: args.name.clone(), status }.into());
@@ -85,9 +86,7 @@ async fn find(args: &InvokeArgs) -> anyhow::Result<(Way, String)> {
     }
     let cluster = Cluster::of(&args.cluster).await?;
     let function = cluster.function(&args.name).await?;
-    let conditions = function.status.map(|status| status.conditions).unwrap_or_default();
-    let active = ConditionType::Active.as_str();
-    if conditions.iter().any(|one| one.type_ == active && one.reason == "Asleep") {
+    if sleeps(&function) {
         say(&format!("{} sleeps: this call wakes it", args.name));
     }
     let way = match &cluster.address {
@@ -95,6 +94,14 @@ async fn find(args: &InvokeArgs) -> anyhow::Result<(Way, String)> {
         None => Way::forward(&cluster, &args.name).await?,
     };
     Ok((way, cluster.namespace))
+}
+
+/// Whether nothing of a Function runs.
+pub fn sleeps(function: &Function) -> bool {
+    let conditions = function.status.iter().flat_map(|status| &status.conditions);
+    let active = ConditionType::Active.as_str();
+    let mut conditions = conditions.filter(|one| one.type_ == active);
+    conditions.any(|one| one.reason == "Asleep")
 }
 
 fn build_request(
@@ -187,7 +194,10 @@ async fn copy(mut body: Incoming) -> anyhow::Result<usize> {
         }
         bytes += part.len();
         last = part.last().copied().unwrap_or(last);
-        output::print_bytes(&part)?;
+        if !output::print_bytes(&part)? {
+            // It may never end by itself.
+            return Ok(bytes);
+        }
     }
     if last != b'\n' {
         // What is told next begins a line, wherever the two go.

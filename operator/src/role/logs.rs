@@ -2,21 +2,18 @@
 //! the namespace's keeper has of those that are gone, with the user's own rights and nothing else.
 
 pub mod args;
+mod follow;
 mod kept;
 mod line;
 
 use std::collections::HashSet;
 
-use anyhow::{Context, ensure};
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, pin_mut};
+use anyhow::ensure;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{ListParams, LogParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use rouse_core::function::names::{CONTAINER, LABEL_FUNCTION};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use self::args::LogsArgs;
 use self::line::Line;
@@ -24,20 +21,24 @@ use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::output;
 use crate::progress::say;
-
-/// Lines of all pods that wait to be printed.
-const WAITING: usize = 256;
+use crate::role::invoke;
 
 /// Prints the lines on standard output.
 pub async fn run(args: &LogsArgs) -> anyhow::Result<()> {
     let cluster = Cluster::of(&args.cluster).await?;
     // A name that there is not is no Function that is silent. Who may not see Functions may see their pods.
-    if let Err(error) = cluster.function(&args.name).await
-        && !matches!(error.downcast_ref(), Some(Failure::Forbidden(_)))
-    {
-        return Err(error);
+    let function = match cluster.function(&args.name).await {
+        Ok(function) => Some(function),
+        Err(error) if matches!(error.downcast_ref(), Some(Failure::Forbidden(_))) => None,
+        Err(error) => return Err(error),
+    };
+    if !args.follow {
+        return show(args, &cluster).await;
     }
-    if args.follow { follow(args, &cluster).await } else { show(args, &cluster).await }
+    if function.is_some_and(|function| invoke::sleeps(&function)) {
+        say(&format!("{} sleeps: its lines come when it is called", args.name));
+    }
+    follow::run(args, &cluster).await
 }
 
 /// What was printed until now, in the order of time.
@@ -97,69 +98,6 @@ fn merge(kept: Vec<Line>, live: Vec<Line>) -> Vec<Line> {
     lines
 }
 
-/// What is printed, as it comes, until nobody reads any more.
-async fn follow(args: &LogsArgs, cluster: &Cluster) -> anyhow::Result<()> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let config = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={}", args.name));
-    let pods = watcher(api.clone(), config).default_backoff().applied_objects();
-    pin_mut!(pods);
-    let (sender, mut lines) = mpsc::channel::<Line>(WAITING);
-    let (mut readers, mut read) = (JoinSet::new(), HashSet::new());
-    loop {
-        tokio::select! {
-            pod = pods.try_next() => {
-                let pod = match pod {
-                    Ok(pod) => pod.context("the watch of pods ended")?,
-                    Err(watcher::Error::InitialListFailed(error)) => {
-                        return Err(refused(cluster, error, "watch pods"));
-                    }
-                    // It is watched again.
-                    Err(_) => continue,
-                };
-                let container = format!("{} {}", pod.uid().unwrap_or_default(), restarts(&pod));
-                if is_running(&pod) && read.insert(container) {
-                    let params = LogParams { follow: true, ..params(args) };
-                    readers.spawn(tail(api.clone(), pod.name_any(), params, sender.clone()));
-                }
-            }
-            Some(line) = lines.recv() => {
-                if is_wanted(&line, args) {
-                    output::print(&line.render(args.output))?;
-                }
-            }
-            Some(ended) = readers.join_next() => {
-                let ended = ended.context("reading a log")?;
-                ended.map_err(|error| refused(cluster, error, "read logs of pods"))?;
-            }
-        }
-    }
-}
-
-/// Reads the log of a pod to its end.
-async fn tail(
-    api: Api<Pod>,
-    pod: String,
-    params: LogParams,
-    lines: mpsc::Sender<Line>,
-) -> Result<(), kube::Error> {
-    let log = match api.log_stream(&pod, &params).await {
-        Ok(log) => log,
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            return Err(kube::Error::Api(status));
-        }
-        // It is gone, or begins again, which is seen.
-        Err(_) => return Ok(()),
-    };
-    let mut told = log.lines();
-    while let Some(Ok(told)) = told.next().await {
-        if let Some(line) = Line::read(&pod, &told) {
-            // Who prints may have left.
-            let _ = lines.send(line).await;
-        }
-    }
-    Ok(())
-}
-
 fn params(args: &LogsArgs) -> LogParams {
     LogParams {
         container: Some(CONTAINER.to_owned()),
@@ -175,20 +113,26 @@ fn is_wanted(line: &Line, args: &LogsArgs) -> bool {
     args.request.as_deref().is_none_or(|request| line.is_of(request))
 }
 
+/// Whether its container may still print.
 fn is_running(pod: &Pod) -> bool {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let state = container(pod).and_then(|own| own.state.as_ref());
+    phase == Some("Running") && state.is_none_or(|state| state.terminated.is_none())
 }
 
 /// How often its container was started again.
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let mut own = statuses.into_iter().flatten().filter(|status| status.name == CONTAINER);
-    own.next().map_or(0, |status| status.restart_count)
+    container(pod).map_or(0, |status| status.restart_count)
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
+    all.find(|status| status.name == CONTAINER)
 }
 
 fn refused(cluster: &Cluster, error: kube::Error, verb: &str) -> anyhow::Error {
     const RIGHT: &str =
-        "the role `view` there, or for `list` and `watch` on pods with `get` on pods/log";
+        "the role `view` there, or for `get`, `list` and `watch` on pods with `get` on pods/log";
     cluster.refused_in(error, verb, &cluster.place(false), RIGHT)
 }
 
@@ -261,6 +205,11 @@ mod tests {
         ]}}))
         .unwrap();
         assert_eq!((restarts(&pod), is_running(&pod)), (2, true));
+        let mut ended = pod;
+        let statuses = ended.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+        let state = json!({"terminated": {"exitCode": 1}});
+        statuses[1].state = Some(serde_json::from_value(state).unwrap());
+        assert!(!is_running(&ended));
         assert_eq!((restarts(&Pod::default()), is_running(&Pod::default())), (0, false));
     }
 }

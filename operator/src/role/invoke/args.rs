@@ -36,7 +36,7 @@ pub struct InvokeArgs {
     /// server, for which it takes the right to do that in Rouse's namespace (role `rouse-invoke`).
     #[arg(long, env = "ROUSE_ADDRESS", value_name = "URL")]
     pub address: Option<String>,
-    /// How long the answer may take, all of it; 0s waits for ever.
+    /// How long it may take to find the Function and to have all of its answer; 0s waits for ever.
     #[arg(long, default_value = "6m10s", value_parser = parse_timeout)]
     pub timeout: Duration,
     /// Form of the answer: `table` is the body as it is on standard output, and what the wait was made

@@ -24,8 +24,8 @@ pub struct LogsArgs {
     /// Only lines that are not older, such as 10m. Default: all that are there.
     #[arg(long, value_parser = parse_age)]
     pub since: Option<Duration>,
-    /// Only so many of the last of these lines.
-    #[arg(long, conflicts_with = "follow")]
+    /// Only so many of the last of these lines; with -f of each pod that is there when it begins.
+    #[arg(long)]
     pub tail: Option<usize>,
     /// Form of the lines: for people, or as they were written.
     #[arg(long, short, value_enum, default_value_t = LineForm::Text)]
