@@ -1,12 +1,14 @@
 //! The command line against a cluster, a process for each line, with what it says and how it ends.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, PostParams};
+use rouse_crds::v1alpha1::Function;
 use rouse_e2e::cluster::NAMESPACE;
 use rouse_e2e::scope::{PATIENCE, Said, Scope, hello};
 use serde_json::{Value, json};
@@ -222,6 +224,70 @@ async fn a_function_goes_back_to_what_it_was() {
         scope.rouse(&["rollback", "app"])?.ends_with(0)?;
         scope.rouse(&["status", "app"])?.ends_with(0)?;
         assert_eq!(body()?, "two");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_a_rollback_brought_back_goes_with_the_next_deployment() {
+    Scope::run("redeploy", async |scope| {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().to_str().context("a path is text")?;
+        let deploy = || scope.rouse(&["deploy", path, "--name", "app", "-o", "json"])?.ends_with(0);
+        let source = async || {
+            let function = scope.api::<Function>().get("app").await?;
+            anyhow::Ok(serde_json::to_value(function.spec.source)?)
+        };
+        write(folder.path(), "one")?;
+        std::fs::write(folder.path().join("b.py"), "")?;
+        deploy()?;
+        // A file that came back goes again.
+        std::fs::remove_file(folder.path().join("b.py"))?;
+        write(folder.path(), "two")?;
+        deploy()?;
+        scope.rouse(&["rollback", "app"])?.ends_with(0)?;
+        assert!(source().await?["files"]["b.py"].is_string());
+        deploy()?;
+        assert!(source().await?["files"]["b.py"].is_null(), "its folder has none");
+
+        // So does an archive, beside which there can be no files.
+        std::fs::write(folder.path().join("picture"), [0xff; 64])?;
+        deploy()?;
+        assert!(source().await?["archive"].is_object());
+        std::fs::remove_file(folder.path().join("picture"))?;
+        write(folder.path(), "three")?;
+        deploy()?;
+        scope.rouse(&["rollback", "app"])?.ends_with(0)?;
+        assert!(source().await?["archive"].is_object());
+        deploy()?;
+        assert!(source().await?["archive"].is_null());
+        assert_eq!(scope.rouse(&["invoke", "app"])?.ends_with(0)?.out, "three");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn lines_come_as_they_are_printed_until_nobody_reads() {
+    Scope::run("follow", async |scope| {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().to_str().context("a path is text")?;
+        let code = "def handler(event, context):\n    print('I was called')\n    return 'yes'\n";
+        std::fs::write(folder.path().join("app.py"), code)?;
+        scope.rouse(&["deploy", path, "--name", "app"])?.ends_with(0)?;
+        let mut program = scope.program()?;
+        program.args(["logs", "app", "-f", "-n", &scope.namespace]).stdout(Stdio::piped());
+        let mut following = program.spawn()?;
+        let mut lines = BufReader::new(following.stdout.take().context("a pipe")?).lines();
+        scope.rouse(&["invoke", "app"])?.ends_with(0)?;
+        while !lines.next().context("it ended")??.contains("I was called") {}
+        drop(lines);
+        scope.rouse(&["invoke", "app"])?.ends_with(0)?;
+        let ended = following.wait()?;
+        assert!(ended.success(), "{ended}");
         Ok(())
     })
     .await;

@@ -7,6 +7,7 @@ mod build;
 mod detect;
 mod folder;
 mod pack;
+mod secrets;
 mod submit;
 mod tool;
 mod upload;
@@ -27,36 +28,35 @@ use self::build::Compiler;
 use self::detect::{Found, Language};
 use self::folder::Tree;
 use self::upload::Store;
-use super::settle;
+use super::init;
+use super::settle::{self, Settled};
 use crate::cluster::Cluster;
-use crate::output;
+use crate::output::{self, Form};
 use crate::progress::say;
 
 pub use self::folder::MANIFEST;
 #[cfg(feature = "dev")]
 pub use self::folder::{IGNORED, PACKAGES};
+pub use self::submit::MANAGER;
 
 /// Deploys what is in a folder, and tells on standard output where it is called.
 pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let manifest = Manifest::of(&args.folder)?;
     let name = manifest.name(args.name.as_deref(), &args.folder)?;
+    init::check(&name)?;
     let mut code = Tree::of(&args.folder, left_out(&args.folder))?;
     let found = detect::detect(&code, &manifest.given(&args.code)?)?;
     let handler = found.handler.as_deref().unwrap_or("what the runtime calls");
     say(&format!("{}, contract {}, {handler}", found.runtime, found.contract.as_str()));
     // Before much is got and built that no cluster is there for.
-    let cluster = if args.dry_run { None } else { Some(Cluster::of(&args.cluster).await?) };
+    let place = if args.dry_run { None } else { Some(look(args, &manifest, &name).await?) };
+    let secrets = secrets::of(&code);
+    secrets::tell(&secrets);
     // What is got lies here until it is packed.
     let got = tempfile::tempdir().context("making a folder for dependencies")?;
-    let language = Language::of_runtime(&found.runtime);
-    let own = (args.folder.as_path(), &mut code);
-    match compiler(own.1, &found) {
-        Some(compiler) => build::build(own, compiler, args.code.arch, got.path()).await?,
-        None if args.code.no_vendor => {}
-        None => vendor::vendor(own, language, args.code.arch, got.path()).await?,
-    }
+    complete(args, &found, &mut code, got.path()).await?;
     code.check()?;
-    let source = source(args, &found, &code).await?;
+    let source = source(args, &found, &code, &secrets).await?;
     let mut function = manifest.with_source(&source)?;
     function["metadata"]["name"] = json!(name);
     let triggers = match found.contract {
@@ -67,12 +67,74 @@ pub async fn run(args: &DeployArgs) -> anyhow::Result<()> {
         }
         _ => None,
     };
-    let Some(cluster) = cluster else {
-        let all = [&function].into_iter().chain(triggers.iter().flatten());
-        let texts = all.map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
-        return output::print(&texts.context("writing the Function as YAML")?.join("---\n"));
+    if let Some(place) = place {
+        return submit((args, place), &name, function, triggers).await;
+    }
+    let all: Vec<&Value> = [&function].into_iter().chain(triggers.iter().flatten()).collect();
+    output::print(&show(&all, args.output)?)
+}
+
+/// Where it shall run, and whether the Function is there already.
+async fn look(
+    args: &DeployArgs,
+    manifest: &Manifest,
+    name: &str,
+) -> anyhow::Result<(Cluster, bool)> {
+    let mut cluster = Cluster::of(&args.cluster).await?;
+    let written = manifest.0.pointer("/metadata/namespace").and_then(Value::as_str);
+    let is_said = args.cluster.namespace.as_deref().is_some_and(|said| !said.is_empty());
+    if let Some(written) = written.filter(|_| !is_said) {
+        written.clone_into(&mut cluster.namespace);
+    }
+    let is_there = cluster.find(name).await?.is_some();
+    Ok((cluster, is_there))
+}
+
+/// Builds the code that has to be built, or gets what it depends on.
+async fn complete(
+    args: &DeployArgs,
+    found: &Found,
+    code: &mut Tree,
+    got: &Path,
+) -> anyhow::Result<()> {
+    let language = Language::of_runtime(&found.runtime);
+    if let Some(compiler) = leave_sources(code, found) {
+        say(compiler.left());
+    }
+    let compiler = compiler(code, found);
+    let own = (args.folder.as_path(), code);
+    match compiler {
+        Some(compiler) => build::build(own, compiler, args.code.arch, got).await,
+        None if args.code.no_vendor => Ok(()),
+        None => vendor::vendor(own, language, args.code.arch, got).await,
+    }
+}
+
+/// What would be applied, as a text.
+fn show(objects: &[&Value], form: Form) -> anyhow::Result<String> {
+    let name = |object: &&Value| {
+        let kind = object["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
+        format!("{kind}.rouse.dev/{}\n", object["metadata"]["name"].as_str().unwrap_or_default())
     };
-    submit((args, cluster), &name, function, triggers).await
+    match form {
+        Form::Name => Ok(objects.iter().map(name).collect()),
+        Form::Json => {
+            // As `kubectl` has several.
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+            let whole = if let [object] = objects { *object } else { &list };
+            Ok(serde_json::to_string_pretty(whole).context("writing it as JSON")? + "\n")
+        }
+        Form::Table | Form::Wide | Form::Yaml | Form::Csv => {
+            let texts = objects.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
+            Ok(texts.context("writing the Function as YAML")?.join("---\n"))
+        }
+    }
+}
+
+/// Leaves sources out beside a program that is built of them; says what that would be done by.
+fn leave_sources(code: &mut Tree, found: &Found) -> Option<Compiler> {
+    let runs_compiled = Language::of_runtime(&found.runtime) == Some(Language::Provided);
+    if runs_compiled { build::leave_sources(code) } else { None }
 }
 
 /// What builds the code, if it has to be.
@@ -105,8 +167,9 @@ pub fn walk_code(folder: &Path) -> ignore::Walk {
 #[cfg(feature = "dev")]
 pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let manifest = Manifest::of(folder)?;
-    let code = Tree::of(folder, &left_out_here(folder))?;
+    let mut code = Tree::of(folder, &left_out_here(folder))?;
     let found = detect::detect(&code, &manifest.given(&CodeArgs::default())?)?;
+    leave_sources(&mut code, &found);
     if let Some(compiler) = compiler(&code, &found) {
         anyhow::bail!("{}", compiler.by_hand());
     }
@@ -133,33 +196,37 @@ pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Value>> {
 }
 
 async fn submit(
-    (args, mut cluster): (&DeployArgs, Cluster),
+    (args, (cluster, is_there)): (&DeployArgs, (Cluster, bool)),
     name: &str,
     mut function: Value,
     triggers: Option<Vec<Value>>,
 ) -> anyhow::Result<()> {
-    let written = function.pointer("/metadata/namespace").and_then(Value::as_str);
-    if let (None, Some(written)) = (&args.cluster.namespace, written) {
-        written.clone_into(&mut cluster.namespace);
-    }
     let namespace = cluster.namespace.clone();
     function["metadata"]["namespace"] = json!(namespace);
     let target = (cluster.objects(), "Function", name);
     let applied = submit::apply(&cluster, target, &function, args.force).await?;
     say(&format!("Function {name} in namespace {namespace} is applied"));
-    if let Some(triggers) = &triggers {
-        submit::apply_triggers(&cluster, &applied, triggers, args.force).await?;
+    // What was an app has Triggers that nothing delivers to any more.
+    if let Some(triggers) = triggers.or_else(|| is_there.then(Vec::new)) {
+        submit::apply_triggers(&cluster, &applied, &triggers, args.force).await?;
     }
     let generation = applied.metadata.generation.unwrap_or_default();
     if args.timeout.is_zero() {
-        return Ok(());
+        let is_told = args.output.is_for_people();
+        let print = || Settled::unseen(&applied).print(args.output, "is applied");
+        return if is_told { Ok(()) } else { print() };
     }
     let settled = settle::wait(&cluster, (name, generation), None, args.timeout).await?;
     settled.print(args.output, "is ready")
 }
 
 /// What becomes `spec.source`.
-async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result<Value> {
+async fn source(
+    args: &DeployArgs,
+    found: &Found,
+    code: &Tree,
+    secrets: &[String],
+) -> anyhow::Result<Value> {
     let (mut source, large) = carry(found, code)?;
     if let Some(files) = source["files"].as_object() {
         say(&format!("files that go into the object as they are: {}", files.len()));
@@ -175,6 +242,7 @@ async fn source(args: &DeployArgs, found: &Found, code: &Tree) -> anyhow::Result
             code.largest()
         )
     })?;
+    secrets::check(secrets, args.force)?;
     let store = Store::of(&args.bucket, bucket)?;
     let url = if args.dry_run {
         "https://dry.run/nothing-is-uploaded".to_owned()
@@ -330,13 +398,27 @@ mod tests {
         assert_eq!(manifest.name(None, &args.folder).unwrap(), "hello");
         let code = Tree::of(&args.folder, &[MANIFEST]).unwrap();
         let found = detect::detect(&code, &manifest.given(&args.code).unwrap());
-        let source = source(&args, &found.unwrap(), &code).await.unwrap();
+        let source = source(&args, &found.unwrap(), &code, &[]).await.unwrap();
         let spec = &manifest.with_source(&source).unwrap()["spec"];
         let expected = json!({"concurrency": {"limit": 2}, "source": {
             "runtime": "mine", "contract": "Lambda", "handler": "app.handler",
             "files": {"app.py": "def handler(event, context):\n"}, "processes": 2,
         }});
         assert_eq!(*spec, expected);
+    }
+
+    #[test]
+    fn what_would_be_applied_is_shown_in_the_form_that_was_asked_for() {
+        let object = |kind: &str| json!({"kind": kind, "metadata": {"name": "hello"}});
+        let (function, trigger) = (object("Function"), object("Trigger"));
+        let both = [&function, &trigger];
+        let name = show(&both, Form::Name).unwrap();
+        assert_eq!(name, "function.rouse.dev/hello\ntrigger.rouse.dev/hello\n");
+        let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        assert_eq!(read(show(&both[..1], Form::Json).unwrap()), function);
+        assert_eq!(read(show(&both, Form::Json).unwrap())["items"], json!(both));
+        let yaml = show(&both, Form::Table).unwrap();
+        assert!(yaml.starts_with("kind: Function\n") && yaml.contains("---\n"), "{yaml}");
     }
 
     #[tokio::test]
@@ -353,7 +435,7 @@ mod tests {
         let args = args(&[&path]);
         let code = Tree::of(&args.folder, &[]).unwrap();
         let found = detect::detect(&code, &args.code).unwrap();
-        let error = source(&args, &found, &code).await.unwrap_err().to_string();
+        let error = source(&args, &found, &code, &[]).await.unwrap_err().to_string();
         assert!(error.contains("--bucket") && error.contains("bootstrap (800 KiB)"), "{error}");
     }
 

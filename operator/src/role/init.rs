@@ -3,6 +3,8 @@
 pub mod args;
 mod templates;
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -97,7 +99,7 @@ fn name_of(folder: &Path) -> anyhow::Result<String> {
 }
 
 /// Whether a Function can be called so.
-fn check(name: &str) -> anyhow::Result<()> {
+pub fn check(name: &str) -> anyhow::Result<()> {
     let fits = name.len() <= LONGEST
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -111,23 +113,38 @@ fn check(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files, none over one that is there.
+/// Writes the files, none over one that is there. Where one can't be written, those before it go again.
 fn write(template: &Template, folder: &Path, name: &str) -> anyhow::Result<()> {
-    for (place, _) in template.files {
-        let path = folder.join(place);
-        if path.exists() {
-            bail!("{} is there already and stays as it is: name another folder", path.display());
-        }
-    }
+    let mut made = Vec::new();
     for (place, text) in template.files {
         let path = folder.join(place);
-        let writing = || format!("writing {}", path.display());
-        if let Some(above) = path.parent() {
-            std::fs::create_dir_all(above).with_context(writing)?;
+        if let Err(error) = write_new(&path, &text.replace(NAME, name)) {
+            for path in made {
+                // It was made a moment ago, and may be gone.
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error);
         }
-        std::fs::write(&path, text.replace(NAME, name)).with_context(writing)?;
+        made.push(path);
     }
     Ok(())
+}
+
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    let writing = || format!("writing {}", path.display());
+    if let Some(above) = path.parent() {
+        std::fs::create_dir_all(above).with_context(writing)?;
+    }
+    let opened = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = match opened {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} is there already and stays as it is: name another folder", path.display())
+        }
+        opened => opened.with_context(writing)?,
+    };
+    file.write_all(text.as_bytes()).with_context(writing).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 fn next_steps(template: &Template, folder: &Path, name: &str) -> Vec<String> {
@@ -164,6 +181,18 @@ mod tests {
             let error = write(template, &folder, "other").unwrap_err().to_string();
             assert!(error.contains("there already"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_can_t_be_made_whole_is_not_begun() {
+        let above = tempfile::tempdir().unwrap();
+        let template = find(Language::Python, Contract::Http).unwrap();
+        let (last, _) = template.files.last().unwrap();
+        std::fs::write(above.path().join(last), "mine").unwrap();
+        assert!(write(template, above.path(), "shop").is_err());
+        let there: Vec<_> = std::fs::read_dir(above.path()).unwrap().collect();
+        assert_eq!(there.len(), 1, "{there:?}");
+        assert_eq!(std::fs::read_to_string(above.path().join(last)).unwrap(), "mine");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `rouse rollback`: makes a Function what it was at an earlier revision, and waits until that serves.
 
+mod write;
+
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use rouse_core::function::names::{LABEL_FUNCTION, LABEL_FUNCTION_UID};
 use rouse_core::function::rollback::{
     Change, NoWayBack, Record, changes, choose, current, restore,
@@ -17,15 +19,15 @@ use serde_json::Value;
 
 use super::deploy::args::parse_timeout;
 use super::settle::{self, Settled};
-use crate::cluster::{Cluster, ClusterArgs, code_of, name_of_function};
+use crate::cluster::{Cluster, ClusterArgs, name_of_function};
 use crate::exit::Failure;
 use crate::output::{Form, Sheet};
 use crate::progress::say;
 
-/// Owner of the fields that are written: who deploys afterwards may take them.
-pub const MANAGER: &str = "rouse-rollback";
-/// The right to change Functions.
-const EDIT: &str = "the role `edit` there";
+pub use self::write::MANAGER;
+
+/// What is in force where that is no revision, as it could never run.
+const UNFIT: &str = "what is written";
 
 /// Which Function, and to which revision.
 #[derive(Debug, Args)]
@@ -54,7 +56,8 @@ pub struct RollbackArgs {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer<'a> {
-    from: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
     to: &'a str,
     changes: &'a [Change],
     dry_run: bool,
@@ -68,29 +71,32 @@ pub async fn run(args: &RollbackArgs) -> anyhow::Result<()> {
     // Who errs in the name is told which there are.
     cluster.function(&args.name).await?;
     // Read without its type, so that what a newer cluster knows stays as it is.
-    let mut object =
-        cluster.objects().get(&args.name).await.map_err(|error| refused(&cluster, error))?;
+    let object = cluster.objects().get(&args.name).await;
+    let object = object.map_err(|error| write::refused(&cluster, error))?;
     let before = serde_json::to_value(&object).context("reading the Function")?;
     let function: Function = serde_json::from_value(before.clone())
         .context("the Function can't be read by this version of rouse")?;
-    let now = current(&function).map_err(NoWayBack::from)?;
+    // What can't run is what one most wants to go back from.
+    let now = current(&function).unwrap_or_else(|_| UNFIT.to_owned());
     let records = records(&cluster, &function, &args.name).await?;
     let serving = function.status.as_ref().and_then(|status| status.latest_ready.as_deref());
     let record = choose(&records, &now, serving, args.to.as_deref()).map_err(missing)?;
     let after = restore(&before, record)?;
     let changes = changes(&with_defaults(&before)?, &with_defaults(&after)?);
-    object.data["spec"] = after.get("spec").cloned().unwrap_or_default();
     let sheet = sheet(&changes, &args.name);
     if args.output.is_for_people() {
-        say(&format!("{}: from revision {now} to {}", args.name, record.revision));
+        let what = if now == UNFIT { "" } else { "revision " };
+        say(&format!("{}: from {what}{now} to {}", args.name, record.revision));
         say(sheet.render(args.output, &())?.trim_end());
+        if is_app(&before) || is_app(&after) {
+            say(
+                "its Triggers stay as they are: `rouse deploy` of the folder makes those of an app",
+            );
+        }
     }
     let mut settled = None;
     if !args.dry_run {
-        let params =
-            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let written = cluster.objects().replace(&args.name, &params, &object).await;
-        let written = written.map_err(|error| refused(&cluster, error))?;
+        let written = write::write(&cluster, object, &after).await?;
         if !args.timeout.is_zero() {
             let of = (args.name.as_str(), written.metadata.generation.unwrap_or_default());
             let wait = settle::wait(&cluster, of, Some(&record.revision), args.timeout);
@@ -101,9 +107,14 @@ pub async fn run(args: &RollbackArgs) -> anyhow::Result<()> {
         let done = format!("serves revision {}", record.revision);
         return settled.map_or(Ok(()), |settled| settled.print(args.output, &done));
     }
-    let (from, to) = (now.as_str(), record.revision.as_str());
+    let (from, to) = ((now != UNFIT).then_some(now.as_str()), record.revision.as_str());
     let answer = Answer { from, to, changes: &changes, dry_run: args.dry_run, settled };
     sheet.print(args.output, &answer)
+}
+
+/// Whether its Triggers came of the folder that was deployed.
+fn is_app(function: &Value) -> bool {
+    function.pointer("/spec/source/contract").is_some_and(|contract| contract == "Azure")
 }
 
 /// The Function with what the API server fills in: that is told in one of two that are alike.
@@ -133,19 +144,6 @@ fn missing(error: NoWayBack) -> anyhow::Error {
             Failure::Missing(error.to_string()).into()
         }
         other => other.into(),
-    }
-}
-
-fn refused(cluster: &Cluster, error: kube::Error) -> anyhow::Error {
-    match (&error, code_of(&error)) {
-        (_, Some(409)) => {
-            anyhow!("somebody changed the Function meanwhile: look at it and roll back again")
-        }
-        (kube::Error::Api(status), Some(422)) => anyhow!(
-            "the API server does not take what the revision was made of: {}",
-            status.message
-        ),
-        _ => cluster.refused_in(error, "update functions", &cluster.place(false), EDIT),
     }
 }
 

@@ -6,13 +6,13 @@ use anyhow::{Context, bail};
 use futures::{StreamExt, pin_mut};
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, watch_object};
 use rouse_crds::v1alpha1::ConditionType;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::cluster::{Cluster, name_of_function};
+use crate::cluster::{Cluster, code_of, name_of_function};
 use crate::exit::Failure;
 use crate::output::{self, Form, Sheet};
 use crate::progress::Progress;
@@ -37,12 +37,25 @@ pub struct Settled {
     /// Its name.
     pub name: String,
     /// Where callers in the cluster reach it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub url: String,
     /// What serves.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
 }
 
 impl Settled {
+    /// What is told of a Function for which nobody waits.
+    pub fn unseen(function: &DynamicObject) -> Self {
+        let text = |name: &str| function.data["status"][name].as_str().unwrap_or_default();
+        Self {
+            namespace: function.metadata.namespace.clone().unwrap_or_default(),
+            name: function.metadata.name.clone().unwrap_or_default(),
+            url: text("url").to_owned(),
+            revision: text("latestReady").to_owned(),
+        }
+    }
+
     /// Tells that it `is` so.
     pub fn print(&self, form: Form, is: &str) -> anyhow::Result<()> {
         let Self { namespace, name, url, revision } = self;
@@ -68,14 +81,25 @@ pub async fn wait(
     patience: Duration,
 ) -> anyhow::Result<Settled> {
     let mut progress = Progress::begin();
+    let mut broke = String::new();
     let watched = watch_object(cluster.objects(), name).default_backoff();
     pin_mut!(watched);
     let until = async {
         loop {
             let seen = progress.during(watched.next()).await;
-            // What breaks off is begun again.
             let Some(seen) = seen else { bail!("the watch of the Function {name} ended") };
-            let Ok(function) = seen else { continue };
+            let function = match seen {
+                Ok(function) => function,
+                Err(error) => match refusal(error) {
+                    Ok(refusal) => return Err(cluster.refused(refusal, "watch functions")),
+                    // What breaks off is begun again.
+                    Err(error) => {
+                        broke = format!("; the watch broke off: {error}");
+                        continue;
+                    }
+                },
+            };
+            broke.clear();
             let function = function.with_context(|| format!("the Function {name} was deleted"))?;
             match judge(&function, generation, revision) {
                 Verdict::Settled(settled) => return Ok(settled),
@@ -94,12 +118,29 @@ pub async fn wait(
             last => last,
         };
         let why = format!(
-            "the Function {name} is not ready after {patience:?}: {last} (--timeout waits longer; \
+            "the Function {name} is not ready after {patience:?}: {last}{broke} (--timeout waits longer; \
              `rouse status {name} -n {}` says more)",
             cluster.namespace
         );
         Err(Failure::TooLate(why).into())
     })
+}
+
+/// What the API server refuses for good, or else the error.
+fn refusal(error: watcher::Error) -> Result<kube::Error, watcher::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error)
+            if matches!(code_of(&error), Some(401 | 403)) =>
+        {
+            Ok(error)
+        }
+        watcher::Error::WatchError(status) if matches!(status.code, 401 | 403) => {
+            Ok(kube::Error::Api(status))
+        }
+        other => Err(other),
+    }
 }
 
 fn judge(function: &DynamicObject, generation: i64, revision: Option<&str>) -> Verdict {
@@ -175,6 +216,17 @@ mod tests {
         let stalled = object(&[("Ready", "False", 2), ("Stalled", "True", 2)]);
         assert!(matches!(judge(&stalled, 2, None), Verdict::Failed(_)));
         assert!(matches!(judge(&object(&[]), 1, None), Verdict::Waits(_)));
+    }
+
+    #[test]
+    fn only_what_is_refused_ends_a_watch() {
+        let error = |code| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status)))
+        };
+        assert!(refusal(error(403)).is_ok() && refusal(error(401)).is_ok());
+        assert!(refusal(error(500)).is_err());
+        assert!(refusal(watcher::Error::NoResourceVersion).is_err());
     }
 
     #[test]

@@ -1,16 +1,28 @@
 //! The command line works as with a cluster, by the kubeconfig that `rouse dev` writes.
 
 use std::path::Path;
+use std::process::Stdio;
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use rouse_crds::v1alpha1::Function;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::rig::{Dev, Folder, function};
+use crate::rig::{Dev, Folder, PATIENCE, function};
+
+/// A command that asks `rouse dev` over that folder.
+fn command(folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rouse"));
+    command.args(arguments).env("KUBECONFIG", folder.path().join(".rouse/kubeconfig"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
 
 /// What a command says on standard output and standard error, and its exit code.
 async fn said(folder: &Folder, arguments: &[&str]) -> (String, String, Option<i32>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rouse"));
-    command.args(arguments).env("KUBECONFIG", folder.path().join(".rouse/kubeconfig"));
-    let output = command.output().await.unwrap();
+    let output = command(folder, arguments).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code())
 }
@@ -66,6 +78,79 @@ async fn a_function_is_begun_deployed_called_and_taken_back() {
     let back = ask(&folder, &["rollback", "price"]).await;
     assert!(back.contains("price serves revision"), "{back}");
     assert_eq!(ask(&folder, &["invoke", "price"]).await, "Hello from Python\n");
+    dev.interrupt().await;
+}
+
+#[tokio::test]
+async fn what_a_rollback_brought_back_goes_with_the_next_deployment() {
+    let folder = Folder::of(&[("hello.yaml", &function("hello", "'hi'", ""))]);
+    let dev = Dev::start(&folder).await;
+    let other = tempfile::tempdir().unwrap();
+    let code = other.path().join("price");
+    let place = code.to_str().unwrap();
+    ask(&folder, &["init", place, "--language", "python"]).await;
+    std::fs::write(code.join("b.py"), "").unwrap();
+    ask(&folder, &["deploy", place]).await;
+    // A file that came back goes again.
+    std::fs::remove_file(code.join("b.py")).unwrap();
+    ask(&folder, &["deploy", place]).await;
+    let before = source(&folder).await;
+    ask(&folder, &["rollback", "price"]).await;
+    assert!(source(&folder).await["files"]["b.py"].is_string());
+    ask(&folder, &["deploy", place]).await;
+    assert_eq!(source(&folder).await, before);
+    // So does an archive, beside which there can be no files.
+    std::fs::write(code.join("picture"), [0xff; 64]).unwrap();
+    ask(&folder, &["deploy", place]).await;
+    std::fs::remove_file(code.join("picture")).unwrap();
+    change(&code.join("server.py"));
+    ask(&folder, &["deploy", place]).await;
+    ask(&folder, &["rollback", "price"]).await;
+    assert!(source(&folder).await["archive"].is_object());
+    ask(&folder, &["deploy", place]).await;
+    assert!(source(&folder).await["archive"].is_null());
+    assert_eq!(ask(&folder, &["invoke", "price"]).await, "Good morning\n");
+    dev.interrupt().await;
+}
+
+/// The source of the Function that was deployed.
+async fn source(folder: &Folder) -> serde_json::Value {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let kubeconfig = Kubeconfig::read_from(folder.path().join(".rouse/kubeconfig")).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let client = Client::try_from(config.unwrap()).unwrap();
+    let function = Api::<Function>::default_namespaced(client).get("price").await.unwrap();
+    serde_json::to_value(function.spec.source).unwrap()
+}
+
+#[tokio::test]
+async fn lines_come_as_they_are_printed_until_nobody_reads() {
+    let folder = Folder::of(&[("hello.yaml", &function("hello", "'hi'", ""))]);
+    let dev = Dev::start(&folder).await;
+    let mut following = command(&folder, &["logs", "hello", "-f"]).spawn().unwrap();
+    let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
+    let asleep = timeout(PATIENCE, told.next_line()).await.unwrap().unwrap().unwrap();
+    assert_eq!(asleep, "hello sleeps: its lines come when it is called");
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    for path in ["/one", "/two"] {
+        dev.get("hello", path).await;
+        let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        assert!(line.ends_with(&format!("asked for {path}")), "{line}");
+    }
+    drop(lines);
+    dev.text("hello").await;
+    let ended = timeout(PATIENCE, following.wait()).await.expect("it reads on").unwrap();
+    assert!(ended.success(), "{ended}");
+    dev.interrupt().await;
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_none_for_this_machine() {
+    let folder = Folder::of(&[("hello.yaml", &function("hello", "'hi'", ""))]);
+    let dev = Dev::start(&folder).await;
+    let mut list = command(&folder, &["list", "-o", "name", "-n", ""]);
+    let output = list.env("HTTPS_PROXY", "http://127.0.0.1:1").output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "function.rouse.dev/hello\n");
     dev.interrupt().await;
 }
 

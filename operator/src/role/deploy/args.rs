@@ -29,10 +29,12 @@ pub struct DeployArgs {
     /// Where an archive goes that is too large for the object.
     #[command(flatten)]
     pub bucket: BucketArgs,
-    /// Take fields of the Function that somebody else wrote.
+    /// Take fields of the Function that somebody else wrote, and put into the bucket what looks like a
+    /// secret.
     #[arg(long)]
     pub force: bool,
-    /// Print the Function that would be applied, and change nothing anywhere.
+    /// Print the Function that would be applied, as YAML unless `-o` says json or name, and change
+    /// nothing anywhere.
     #[arg(long)]
     pub dry_run: bool,
     /// Form of what is told of the Function that is ready.

@@ -43,9 +43,11 @@ pub enum Compiler {
 impl Compiler {
     /// What builds the code in `tree`; none where it is built already, or needs not be.
     pub fn of(tree: &Tree) -> Option<Self> {
-        if tree.has(PROGRAM) {
-            return None;
-        }
+        if tree.has(PROGRAM) { None } else { Self::of_sources(tree) }
+    }
+
+    /// What would build the sources in `tree`, if there are any.
+    fn of_sources(tree: &Tree) -> Option<Self> {
         let all = [("go.mod", Self::Go), ("Cargo.toml", Self::Cargo)];
         all.into_iter().find(|(file, _)| tree.has(file)).map(|(_, compiler)| compiler)
     }
@@ -65,6 +67,20 @@ impl Compiler {
         }
     }
 
+    /// What is said where the program is there beside its sources.
+    pub const fn left(self) -> &'static str {
+        match self {
+            Self::Go => {
+                "bootstrap is deployed as it is, and what go.mod belongs to is not built: delete \
+                 bootstrap, and `rouse deploy` builds it anew"
+            }
+            Self::Cargo => {
+                "bootstrap is deployed as it is, and what Cargo.toml belongs to is not built: delete \
+                 bootstrap, and `rouse deploy` builds it anew"
+            }
+        }
+    }
+
     /// Whether a file is what the program is built of.
     fn is_source(self, place: &str) -> bool {
         let (folders, files, ending): (&[&str], &[&str], &str) = match self {
@@ -76,6 +92,14 @@ impl Compiler {
             || place.ends_with(ending)
             || place == ".gitignore"
     }
+}
+
+/// Leaves the sources of a program out that is built already; says what they are built by, if there are
+/// any.
+pub fn leave_sources(code: &mut Tree) -> Option<Compiler> {
+    let compiler = Compiler::of_sources(code).filter(|_| code.has(PROGRAM))?;
+    code.0.retain(|place, _| !compiler.is_source(place));
+    Some(compiler)
 }
 
 /// Builds the program of `code`, which is that in `folder`, and puts it in the place of its sources.
@@ -207,6 +231,16 @@ mod tests {
         assert_eq!(of(&["Cargo.toml"]), Some(Compiler::Cargo));
         assert_eq!(of(&["go.mod", "bootstrap"]), None);
         assert_eq!(of(&["app.py"]), None);
+    }
+
+    #[test]
+    fn a_program_that_is_there_goes_without_its_sources() {
+        let (_folder, mut code) = tree(&["go.mod", "main.go", "bootstrap", "page.html"]);
+        assert_eq!(leave_sources(&mut code), Some(Compiler::Go));
+        assert_eq!(code.top().collect::<Vec<_>>(), ["bootstrap", "page.html"]);
+        let (_folder, mut code) = tree(&["go.mod", "main.go"]);
+        assert_eq!(leave_sources(&mut code), None);
+        assert!(code.has("main.go"), "it is built of it");
     }
 
     #[test]

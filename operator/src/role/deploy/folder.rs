@@ -14,9 +14,13 @@ pub const PACKAGES: &str = "node_modules";
 /// Names files that are left out, as `.gitignore` does.
 pub const IGNORED: &str = ".rouseignore";
 /// What nobody means by code, in any folder.
-const NEVER: [&str; 11] = [
+const NEVER: [&str; 14] = [
     // What `rouse dev` keeps, with what lets one in.
     ".rouse",
+    // What lets one in elsewhere.
+    ".aws",
+    ".npmrc",
+    ".ssh",
     ".git",
     ".hg",
     ".svn",
@@ -183,6 +187,8 @@ mod tests {
             ("lib/__pycache__/words.pyc", ""),
             (".git/config", ""),
             (".rouse/kubeconfig", ""),
+            (".npmrc", "token"),
+            (".aws/credentials", "key"),
             ("function.yaml", ""),
             ("lib/function.yaml", ""),
             (".rouseignore", "*.md\n/tests/\n"),

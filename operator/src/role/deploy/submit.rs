@@ -12,7 +12,7 @@ use crate::progress::say;
 use crate::role::rollback;
 
 /// Owner of the fields that are written.
-const MANAGER: &str = "rouse-deploy";
+pub const MANAGER: &str = "rouse-deploy";
 /// Label with the name of the Function whose app a Trigger is of.
 const LABEL_APP: &str = "rouse.dev/app";
 /// The right to change Functions.

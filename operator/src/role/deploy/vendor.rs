@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::process::Command;
 
 use super::args::Machine;
@@ -28,6 +28,11 @@ const NPM: Tool = Tool {
     advice: "see whether `npm install` works in the folder; dependencies that are in it already are \
              taken by --no-vendor",
 };
+
+/// Where npm reads how it gets into a registry.
+const NPMRC: &str = ".npmrc";
+/// What Python says where it has no pip.
+const NO_PIP: &str = "No module named pip";
 
 /// Adds to `code`, which is that in `folder`, what it says that it depends on. That lies in `to` then.
 pub async fn vendor(
@@ -73,13 +78,26 @@ async fn pip(folder: &Path, to: &Path, machine: Machine) -> anyhow::Result<()> {
         pip.arg(format!("--platform={tag}_{machine}"));
     }
     pip.arg("--target").arg(to).args(["--requirement", "requirements.txt"]);
-    tool::run(pip.current_dir(folder), &PIP).await.map(drop)
+    tool::run(pip.current_dir(folder), &PIP).await.map(drop).map_err(mend_pip)
+}
+
+/// The right advice where it is not a requirement that is wrong.
+fn mend_pip(error: anyhow::Error) -> anyhow::Error {
+    if !error.to_string().contains(NO_PIP) {
+        return error;
+    }
+    anyhow!(
+        "python3 has no pip: install it (`python3 -m ensurepip`, or the package python3-pip of your \
+         system), or get what the code depends on into the folder yourself and use --no-vendor"
+    )
 }
 
 async fn npm(folder: &Path, code: &Tree, to: &Path, machine: Machine) -> anyhow::Result<()> {
     let locked = code.has("package-lock.json");
     let files = ["package.json", "package-lock.json"];
-    for file in files.into_iter().filter(|file| code.has(file)) {
+    // What lets one into a private registry is no code, and stays here.
+    let own = folder.join(NPMRC).is_file().then_some(NPMRC);
+    for file in files.into_iter().filter(|file| code.has(file)).chain(own) {
         std::fs::copy(folder.join(file), to.join(file))
             .with_context(|| format!("copying {file}"))?;
     }
@@ -116,5 +134,12 @@ mod tests {
             // Nothing says that it can be got anew.
             assert!(code.has("node_modules/own.js") && code.0.len() == 1);
         }
+    }
+
+    #[test]
+    fn a_python_without_pip_is_told_as_such() {
+        let none = anyhow!("pip failed (exit status: 1):\n  /usr/bin/python3: {NO_PIP}\nadvice");
+        assert!(mend_pip(none).to_string().contains("ensurepip"));
+        assert_eq!(mend_pip(anyhow!("no wheel")).to_string(), "no wheel");
     }
 }

@@ -1,0 +1,91 @@
+//! Writes a Function as it was, in the name of whoever wrote it: who deploys afterwards then owns what came
+//! back, and what his folder has no more goes again.
+
+use anyhow::anyhow;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::with_defaults;
+use crate::cluster::{Cluster, code_of};
+use crate::role::deploy;
+
+/// Owner of what is written in nobody else's name: who deploys afterwards may take it.
+pub const MANAGER: &str = "rouse-rollback";
+/// Those in whose name it may be written: they apply all that a Function shall be.
+const APPLIERS: [&str; 2] = [deploy::MANAGER, "rouse-dev"];
+/// The right to change Functions.
+const EDIT: &str = "the role `edit` there";
+
+/// Makes `object`, as it was read, what `after` says; gives what it is then.
+pub async fn write(
+    cluster: &Cluster,
+    mut object: DynamicObject,
+    after: &Value,
+) -> anyhow::Result<DynamicObject> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    if let Some(manager) = applier(cluster, &name, after).await {
+        let wanted = whole(after);
+        let apply = async |params: PatchParams| {
+            cluster.objects().patch(&name, &params, &Patch::Apply(&wanted)).await
+        };
+        let params = PatchParams::apply(manager);
+        // What others wrote beside it would stay, and it would not be what it was.
+        let tried = apply(params.clone().dry_run()).await;
+        if tried.is_ok_and(|tried| is_so(&tried, after)) {
+            return apply(params).await.map_err(|error| refused(cluster, error));
+        }
+    }
+    object.data["spec"] = after.get("spec").cloned().unwrap_or_default();
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let written = cluster.objects().replace(&name, &params, &object).await;
+    written.map_err(|error| refused(cluster, error))
+}
+
+/// Who applies the Function, if it is one of those. Nobody asks for who owns which field where the API
+/// does not tell it; but it says whom a change of what all of them write would be against.
+async fn applier(cluster: &Cluster, name: &str, after: &Value) -> Option<&'static str> {
+    let mut probe = whole(after);
+    *probe.pointer_mut("/spec/source/runtime")? = json!("none");
+    for manager in APPLIERS {
+        let params = PatchParams::apply(manager).dry_run();
+        let tried = cluster.objects().patch(name, &params, &Patch::Apply(&probe)).await;
+        if !tried.is_err_and(|error| code_of(&error) == Some(409)) {
+            return Some(manager);
+        }
+    }
+    None
+}
+
+/// A Function with all that an applier may own of it. The version that was read stays, so that nothing
+/// that somebody writes meanwhile is written over.
+fn whole(function: &Value) -> Value {
+    let mut whole = function.clone();
+    if let Some(members) = whole.as_object_mut() {
+        members.remove("status");
+    }
+    if let Some(metadata) = whole.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    whole
+}
+
+/// Whether an object has become what `after` says.
+fn is_so(object: &DynamicObject, after: &Value) -> bool {
+    let spec = |function: &Value| Some(with_defaults(function).ok()?.get("spec")?.clone());
+    let object = serde_json::to_value(object).ok();
+    object.is_some_and(|object| spec(&object).is_some_and(|is| Some(is) == spec(after)))
+}
+
+/// What the API server's answer means.
+pub fn refused(cluster: &Cluster, error: kube::Error) -> anyhow::Error {
+    match (&error, code_of(&error)) {
+        (_, Some(409)) => {
+            anyhow!("somebody changed the Function meanwhile: look at it and roll back again")
+        }
+        (kube::Error::Api(status), Some(422)) => anyhow!(
+            "the API server does not take what the revision was made of: {}",
+            status.message
+        ),
+        _ => cluster.refused_in(error, "update functions", &cluster.place(false), EDIT),
+    }
+}
