@@ -16,6 +16,7 @@ use rouse_core::resident::{PodTemplate, Resident, TemplateMistake};
 use rouse_core::scaling::allowance::PodCaps;
 use rouse_core::trigger::HostPolicy;
 
+use crate::output::Form;
 use crate::role::command::Command;
 use crate::role::deploy::args::DeployArgs;
 #[cfg(feature = "dev")]
@@ -472,10 +473,10 @@ pub struct SimulateArgs {
     #[arg(long, value_enum, default_value_t = EconomyName::Balanced)]
     pub economy: EconomyName,
     /// Form of the figures.
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-    /// Also show cold starts and waste by class of functions: rare, periodic, bursty and steady. JSON
-    /// has them always.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+    /// Also show cold starts and waste by class of functions: rare, periodic, bursty and steady. Wide
+    /// tables, JSON and YAML have them always.
     #[arg(long)]
     pub classes: bool,
     /// Also draw the figures into this file, as SVG.
@@ -492,15 +493,6 @@ pub enum EconomyName {
     Balanced,
     /// As much as an hour.
     Warm,
-}
-
-/// Form of figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 fn parse_part(text: &str) -> Result<(u64, u64), String> {

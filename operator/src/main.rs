@@ -33,6 +33,9 @@ fn main() -> ExitCode {
 }
 
 fn work() -> anyhow::Result<ExitCode> {
+    if role::completion::answer_kubectl(std::env::args())? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let cli = args::Cli::read();
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = cli.role.threads() {

@@ -2,7 +2,7 @@
 
 mod activator;
 pub mod command;
-mod completion;
+pub mod completion;
 mod controller;
 pub mod deploy;
 #[cfg(feature = "dev")]
@@ -47,7 +47,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Activator(args) => Box::pin(activator::run(*args, stay()?)).await,
         Role::Source(args) => source::run(*args, stay()?).await,
         Role::Keeper(args) => keeper::run(args, stay()?).await,
-        Role::Simulate(args) => simulate::run(&args),
+        Role::Simulate(args) => simulate::run(args).await,
         #[cfg(feature = "dev")]
         Role::Dev(args) => {
             provide_tls()?;

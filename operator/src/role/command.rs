@@ -27,7 +27,8 @@ pub enum Command {
     ///
     /// In Bash: `source <(rouse completion bash)`, in `~/.bashrc` to have it always. In zsh: `rouse
     /// completion zsh > "${fpath[1]}/_rouse"`. In fish: `rouse completion fish >
-    /// ~/.config/fish/completions/rouse.fish`.
+    /// ~/.config/fish/completions/rouse.fish`. `kubectl` completes its plugin where the program is on the
+    /// path under the name `kubectl_complete-rouse` too.
     Completion(CompletionArgs),
 }
 

@@ -1,7 +1,7 @@
 //! Replays a trace: reads the files, lets the pure part replay, and writes the figures. It needs no
 //! cluster.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,16 +9,38 @@ use flate2::read::MultiGzDecoder;
 use rouse_core::scaling::idle::economy::Economy;
 use rouse_core::simulation::plot;
 use rouse_core::simulation::replay::Named;
-use rouse_core::simulation::summary::{self, compare};
+use rouse_core::simulation::summary::{self, Summary, compare};
 use rouse_core::simulation::trace::{NoTrace, Trace};
+use tokio::task::spawn_blocking;
 
-use crate::args::{EconomyName, Output, SimulateArgs};
+use crate::args::{EconomyName, SimulateArgs};
+use crate::output::{self, Form, Sheet};
+use crate::progress::Progress;
 
 /// First bytes of a file that gzip compressed.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Replays what `args` say and prints the figures.
-pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
+pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
+    let form = args.output;
+    let mut progress = Progress::begin();
+    progress.now("every call is replayed under each policy");
+    let replayed = spawn_blocking(move || replay(&args).map(|summaries| (args, summaries)));
+    let (args, summaries) = progress.during(replayed).await.context("replaying")??;
+    if let Some(path) = &args.plot {
+        let writing = || format!("writing {}", path.display());
+        std::fs::write(path, plot::draw(&summaries)).with_context(writing)?;
+    }
+    output::print(&match form {
+        Form::Table if !args.classes => summary::table(&summaries),
+        Form::Table | Form::Wide => {
+            summary::table(&summaries) + "\n" + &summary::table_of_classes(&summaries)
+        }
+        form => sheet(&summaries).render(form, &summaries)?,
+    })
+}
+
+fn replay(args: &SimulateArgs) -> anyhow::Result<Vec<Summary>> {
     let mut trace = read_trace(args)?;
     if let Some((part, parts)) = args.part {
         trace = trace.part(part, parts);
@@ -34,18 +56,24 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
         // Nothing is scheduled, as far as is known: it would be the same again.
         summaries.truncate(summaries.len().saturating_sub(1));
     }
-    if let Some(path) = &args.plot {
-        let writing = || format!("writing {}", path.display());
-        std::fs::write(path, plot::draw(&summaries)).with_context(writing)?;
-    }
-    let text = match args.output {
-        Output::Table if args.classes => {
-            summary::table(&summaries) + "\n" + &summary::table_of_classes(&summaries)
-        }
-        Output::Table => summary::table(&summaries),
-        Output::Json => serde_json::to_string_pretty(&summaries)? + "\n",
+    Ok(summaries)
+}
+
+/// The figures, for spreadsheets.
+fn sheet(summaries: &[Summary]) -> Sheet {
+    let row = |it: &Summary| {
+        let counts = [it.calls, it.cold].map(|count| count.to_string());
+        let figures =
+            [it.cold_percent, it.p50_percent, it.p75_percent, it.waste, it.relative_waste];
+        let figures = figures.map(|figure| figure.to_string());
+        [it.policy.to_owned()].into_iter().chain(counts).chain(figures).collect()
     };
-    std::io::stdout().write_all(text.as_bytes()).context("printing the figures")
+    Sheet {
+        head: vec!["POLICY", "REQUESTS", "COLD", "COLD%", "P50%", "P75%", "WASTE GB-S", "WASTE"],
+        rows: summaries.iter().map(row).collect(),
+        names: summaries.iter().map(|it| it.policy.to_owned()).collect(),
+        ..Sheet::default()
+    }
 }
 
 fn read_trace(args: &SimulateArgs) -> anyhow::Result<Trace> {
@@ -74,10 +102,21 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
     use super::*;
+
+    #[test]
+    fn figures_are_told_in_any_form() {
+        let all = [Summary { policy: "fixed", calls: 7, cold: 2, ..Summary::default() }];
+        let sheet = sheet(&all);
+        assert_eq!(sheet.render(Form::Name, &all).unwrap(), "fixed\n");
+        assert!(sheet.render(Form::Csv, &all).unwrap().ends_with("\nfixed,7,2,0,0,0,0,0\n"));
+        assert!(sheet.render(Form::Yaml, &all).unwrap().contains("policy: fixed"));
+    }
 
     #[test]
     fn files_are_read_whether_compressed_or_not() {
