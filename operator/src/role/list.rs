@@ -150,7 +150,8 @@ fn sheet(rows: &[Row], everywhere: bool, place: &str, now: Timestamp) -> Sheet {
         notes.push(format!("There are no Functions in {place}: `rouse init` begins one."));
     }
     let bad = rows.iter().filter(|row| row.grade == Grade::Bad);
-    notes.extend(bad.map(|row| format!("{}: {}", row.name, row.message)));
+    let first = |row: &Row| row.message.lines().next().unwrap_or_default().to_owned();
+    notes.extend(bad.map(|row| format!("{}: {}", row.name, first(row))));
     let mut sheet = Sheet {
         head: vec![
             "NAME",

@@ -88,6 +88,20 @@ pub fn advice(function: &Function, health: &Health) -> Vec<String> {
     advice
 }
 
+/// What somebody can do about a Trigger; none unless somebody has to change something.
+pub fn advice_on_trigger(trigger: &Trigger) -> Option<String> {
+    let health = of_trigger(trigger);
+    let name = trigger.metadata.name.as_deref().unwrap_or_default();
+    let namespace = trigger.metadata.namespace.as_deref().unwrap_or_default();
+    (health.grade == Grade::Bad).then(|| {
+        format!(
+            "mend the Trigger {name} by what its message says ({}): `kubectl edit trigger {name} -n \
+             {namespace}`; `kubectl explain trigger.spec` is the manual",
+            health.word
+        )
+    })
+}
+
 /// What can be done about a reason of the condition `Ready`.
 fn about(reason: &str, name: &str, namespace: &str) -> String {
     match reason {
@@ -190,6 +204,26 @@ mod tests {
         let advice = advice(&stalled, &health);
         assert!(advice[0].contains("`rouse logs f -n shop`"), "{advice:?}");
         assert!(advice[1].contains("revision aaa") && advice[1].contains("rouse rollback f"));
+    }
+
+    #[test]
+    fn a_trigger_that_stalls_is_named_with_where_it_is_mended() {
+        let trigger = |status: &str| -> Trigger {
+            let conditions = [
+                condition("Ready", "False", "HostNotAllowed"),
+                condition("Stalled", status, "HostNotAllowed"),
+            ];
+            serde_json::from_value(json!({
+                "apiVersion": "rouse.dev/v1alpha1", "kind": "Trigger",
+                "metadata": {"name": "t", "namespace": "shop", "generation": 1},
+                "spec": {"function": "f", "schedule": {"cron": "@daily"}},
+                "status": {"observedGeneration": 1, "conditions": conditions},
+            }))
+            .unwrap()
+        };
+        let advice = advice_on_trigger(&trigger("True")).unwrap();
+        assert!(advice.contains("HostNotAllowed") && advice.contains("edit trigger t -n shop"));
+        assert_eq!(advice_on_trigger(&trigger("False")), None);
     }
 
     #[test]

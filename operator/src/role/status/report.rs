@@ -87,10 +87,11 @@ impl Report {
         records: &[PartialObjectMeta<ControllerRevision>],
     ) -> Self {
         let health = health::of_function(function);
-        let advice = health::advice(function, &health);
+        let mut advice = health::advice(function, &health);
         let uid = function.metadata.uid.clone().unwrap_or_default();
         let status = function.status.clone().unwrap_or_default();
         let own = triggers.iter().filter(|it| it.spec.function == function.name_any());
+        advice.extend(own.clone().filter_map(health::advice_on_trigger));
         let mut revisions: Vec<Revision> =
             records.iter().filter_map(|record| revision(record, &uid, &status)).collect();
         revisions.sort_by_key(|it| std::cmp::Reverse(it.made));
@@ -128,15 +129,18 @@ impl Report {
             let table = sheet.render(form, &()).unwrap_or_default();
             let _ = write!(text, "\n{title}\n{}", indent(&table));
         }
-        let bad: Vec<&TriggerLine> =
-            self.triggers.iter().filter(|it| it.health.grade != Grade::Good).collect();
-        if self.health.grade != Grade::Good || !bad.is_empty() {
-            text.push_str("\nWhat is wrong\n");
+        let odd = self.triggers.iter().filter(|it| it.health.grade != Grade::Good);
+        let odd: Vec<&TriggerLine> = odd.collect();
+        if self.health.grade != Grade::Good || !odd.is_empty() {
+            let mut grades = odd.iter().map(|it| it.health.grade).chain([self.health.grade]);
+            let is_bad = grades.any(|grade| grade == Grade::Bad);
+            text.push_str(if is_bad { "\nWhat is wrong\n" } else { "\nWhat is under way\n" });
             if self.health.grade != Grade::Good {
-                let _ = writeln!(text, "  {}: {}", self.health.word, self.health.message);
+                text.push_str(&whole(&format!("{}: {}", self.health.word, self.health.message)));
             }
-            for TriggerLine { name, health, .. } in bad {
-                let _ = writeln!(text, "  Trigger {name}: {}: {}", health.word, health.message);
+            for TriggerLine { name, health, .. } in odd {
+                let said = format!("Trigger {name}: {}: {}", health.word, health.message);
+                text.push_str(&whole(&said));
             }
         }
         if !self.advice.is_empty() {
@@ -155,7 +159,8 @@ impl Report {
             let style = style_of(health.grade);
             word = format!("{style}{word}{style:#}");
         }
-        writeln!(out, "Function {name} in namespace {namespace}: {word} ({})", health.message)?;
+        let message = first_line(&health.message);
+        writeln!(out, "Function {name} in namespace {namespace}: {word} ({message})")?;
         writeln!(out, "  runs      {}", self.runs)?;
         for url in self.url.iter().chain(&self.public_url) {
             writeln!(out, "  url       {url}")?;
@@ -175,7 +180,8 @@ impl Report {
     fn conditions(&self, now: Timestamp) -> Sheet {
         let row = |it: &Condition| {
             let since = age(it.last_transition_time.0, now);
-            [&it.type_, &it.status, &it.reason, &since, &it.message].map(String::clone).to_vec()
+            let message = first_line(&it.message).to_owned();
+            [&it.type_, &it.status, &it.reason, &since, &message].map(String::clone).to_vec()
         };
         table(&["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], self.conditions.iter().map(row))
     }
@@ -212,7 +218,7 @@ impl Report {
                 it.name.clone(),
                 it.source.clone(),
                 it.health.word.clone(),
-                it.health.message.clone(),
+                first_line(&it.health.message).to_owned(),
             ]
         };
         table(&["NAME", "SOURCE", "STATE", "MESSAGE"], self.triggers.iter().map(row))
@@ -246,6 +252,17 @@ impl Report {
         ];
         (head.to_vec(), vec![row])
     }
+}
+
+/// What fits into a line: some messages end with the last words of a program.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// All of a text, its first line before the others.
+fn whole(text: &str) -> String {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    indent(&format!("{first}\n{}", indent(rest)))
 }
 
 fn table(head: &[&'static str], rows: impl Iterator<Item = Vec<String>>) -> Sheet {
@@ -392,6 +409,19 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.contains("ccc") && !text.contains("10.0.0.7"), "{text}");
+    }
+
+    #[test]
+    fn what_is_only_under_way_is_not_wrong_and_long_messages_stand_once() {
+        let now = THEN.parse().unwrap();
+        let text = report("True").text((Form::Table, false), now);
+        assert!(text.contains("\nWhat is under way\n  Trigger mine: Unseen: "), "{text}");
+        assert!(!text.contains("What is wrong"), "{text}");
+        let mut long = report("False");
+        long.health.message = "it ended:\nTraceback\nNameError".into();
+        let text = long.text((Form::Table, false), now);
+        assert!(text.contains("  InitFailed: it ended:\n    Traceback\n    NameError\n"), "{text}");
+        assert_eq!(text.matches("NameError").count(), 1, "{text}");
     }
 
     #[test]
