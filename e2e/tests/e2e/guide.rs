@@ -6,7 +6,8 @@
 //! `file=NAME` behind its language is such a file. Blocks of other languages are read by people only.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +17,23 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, interval};
 
 const GUIDE: &str = include_str!("../../../operator/docs/first-hour.md");
+
+/// The port that the guide takes, and where the id of what it leaves running is noted.
+const PORT: &str = "8090";
+const BACKGROUND: &str = "background";
+
+/// What the guide leaves running, which ends with the test.
+struct Background(PathBuf);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let id = std::fs::read_to_string(&self.0).unwrap_or_default();
+        if !id.is_empty() {
+            // It may have ended.
+            let _ = Command::new("kill").arg(id.trim()).status();
+        }
+    }
+}
 
 /// Commands that only look: what they say may take a moment to become so.
 const LOOKS: [&str; 8] = ["list", "status", "logs", "why", "cold", "usage", "get", "describe"];
@@ -120,6 +138,9 @@ async fn the_first_hour_goes_as_the_guide_says() {
     Scope::run("guide", async |scope| {
         let folder = tempfile::tempdir()?;
         prepare(&scope, folder.path())?;
+        // Somebody else may go through his own first hour here.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+        let _background = Background(folder.path().join(BACKGROUND));
         for step in steps(GUIDE) {
             match step {
                 Step::Write { file, text } => {
@@ -129,6 +150,10 @@ async fn the_first_hour_goes_as_the_guide_says() {
                     // The guide is written for a namespace that nobody knows yet.
                     let named = |text: &String| text.replace("NAMESPACE", &scope.namespace);
                     let expected: Vec<String> = expected.iter().map(named).collect();
+                    let mut line = line.replace(PORT, &port);
+                    if line.ends_with('&') {
+                        line += &format!(" echo $! > ../{BACKGROUND}");
+                    }
                     follow(folder.path(), &line, &expected).await?;
                 }
             }

@@ -23,5 +23,5 @@ func take(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	http.HandleFunc("/", take)
-	log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), nil))
+	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
 }

@@ -22,7 +22,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	functions.HTTP("hello", hello)
-	if err := funcframework.StartHostPort("", os.Getenv("PORT")); err != nil {
+	if err := funcframework.StartHostPort("127.0.0.1", os.Getenv("PORT")); err != nil {
 		log.Fatal(err)
 	}
 }

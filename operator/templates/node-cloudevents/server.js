@@ -12,4 +12,4 @@ http
     console.log('took', type, id, data);
     response.end(`took ${id}\n`);
   })
-  .listen(process.env.PORT);
+  .listen(process.env.PORT, '127.0.0.1');

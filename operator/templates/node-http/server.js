@@ -9,4 +9,4 @@ http
     if (request.method === 'POST') request.pipe(response);
     else response.end('Hello from Node.js\n');
   })
-  .listen(process.env.PORT);
+  .listen(process.env.PORT, '127.0.0.1');

@@ -17,7 +17,7 @@ async fn take(attributes: HeaderMap, data: String) -> String {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::var("PORT")?.parse()?;
-    let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, Router::new().fallback(post(take))).await?;
     Ok(())
 }
