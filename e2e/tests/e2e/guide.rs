@@ -152,7 +152,7 @@ async fn the_first_hour_goes_as_the_guide_says() {
                     let expected: Vec<String> = expected.iter().map(named).collect();
                     let mut line = line.replace(PORT, &port);
                     if line.ends_with('&') {
-                        line += &format!(" echo $! > ../{BACKGROUND}");
+                        write!(line, " echo $! > ../{BACKGROUND}")?;
                     }
                     follow(folder.path(), &line, &expected).await?;
                 }
