@@ -80,6 +80,7 @@ pub async fn run(
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
+    let told = shutdown.clone();
     let client = fenced(client, fence);
     let connector = Connector::new(client.clone(), &config.namespace, metrics.proofs.clone())?;
     let (parts, mut tasks) = start(config, (client, connector), metrics, shutdown.clone());
@@ -98,6 +99,11 @@ pub async fn run(
     match ended {
         None => {
             drain(tasks).await;
+            Ok(())
+        }
+        // It may have seen first that the process shall stop.
+        Some(Ok(CONTROLLER)) if *told.borrow() => {
+            tasks.shutdown().await;
             Ok(())
         }
         Some(Ok(name)) => Err(RunError::Ended(name)),
