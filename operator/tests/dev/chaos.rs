@@ -9,11 +9,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use crate::rig::{Dev, Folder, SLEEPY, function, get, processes_of, until};
+use crate::rig::{Dev, Folder, function, get, processes_of, until};
 
 const FUNCTIONS: usize = 20;
 const REQUESTS: usize = 1000;
 const CALLERS: usize = 8;
+/// Long enough that most processes end by being killed: waking Functions that went to sleep is what would
+/// take most of the time, and is for other tests.
+const DROWSY: &str = "  scaling: {stableWindow: 1s, idle: {after: 5s}}\n";
 /// How often a process is killed: seldom enough that most live for a second, or they would be told from
 /// ones that can't run by nothing.
 const KILL_EVERY: Duration = Duration::from_millis(400);
@@ -35,7 +38,7 @@ async fn killed_processes_fail_no_request_and_leave_nothing() {
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("ROUSE_TEST_SEED={seed}");
     let files: Vec<(String, String)> = (0..FUNCTIONS)
-        .map(|n| (format!("f{n}.yaml"), function(&format!("f{n}"), &format!("'{n}'"), SLEEPY)))
+        .map(|n| (format!("f{n}.yaml"), function(&format!("f{n}"), &format!("'{n}'"), DROWSY)))
         .collect();
     let named: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     let folder = Folder::of(&named);
