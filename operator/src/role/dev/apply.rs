@@ -290,10 +290,11 @@ mod tests {
         };
         hold(json!(["example.com/hold"])).await;
         applied.apply(objects(&[])).await;
-        let change = applied.apply(objects(&[WORDS])).await;
+        let other = (Kind::ConfigMap, "shop", "others");
+        let change = applied.apply(objects(&[other])).await;
         assert!(change.waits && change.mistakes.len() == 1, "{change:?}");
         hold(json!(null)).await;
-        let change = applied.apply(objects(&[WORDS])).await;
+        let change = applied.apply(objects(&[other])).await;
         assert!(!change.waits && change.made.len() == 1, "{change:?}");
     }
 

@@ -425,7 +425,7 @@ mod tests {
     fn mistakes_name_file_line_field_and_rule() {
         let named = format!("\n{FUNCTION}metadata: {{name: a}}\nspec: {{image: x}}\n");
         let nameless = format!("{FUNCTION}spec: {{image: x}}\n");
-        let broken = "a: [1\n";
+        let broken = "kind: Secret\na: [1\n";
         let (_folder, read) = read(&[
             ("a.yaml", &named),
             ("b.yaml", &named),
