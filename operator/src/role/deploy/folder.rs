@@ -10,6 +10,7 @@ use ignore::{Walk, WalkBuilder};
 /// The Function that belongs to the code, and what names files that don't.
 pub const MANIFEST: &str = "function.yaml";
 /// What npm installs.
+#[cfg(feature = "dev")]
 pub const PACKAGES: &str = "node_modules";
 /// Names files that are left out, as `.gitignore` does.
 pub const IGNORED: &str = ".rouseignore";
