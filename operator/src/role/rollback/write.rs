@@ -2,7 +2,7 @@
 //! back, and what his folder has no more goes again.
 
 use anyhow::anyhow;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::with_defaults;
@@ -16,12 +16,49 @@ const APPLIERS: [&str; 2] = [deploy::MANAGER, "rouse-dev"];
 /// The right to change Functions.
 const EDIT: &str = "the role `edit` there";
 
+/// How often the status of a Function may be written between reading and writing it.
+const TRIES: usize = 10;
+
 /// Makes `object`, as it was read, what `after` says; gives what it is then.
 pub async fn write(
     cluster: &Cluster,
     mut object: DynamicObject,
     after: &Value,
 ) -> anyhow::Result<DynamicObject> {
+    let mut after = after.clone();
+    let mut tries = 1;
+    loop {
+        let error = match write_once(cluster, object.clone(), &after).await {
+            Ok(written) => return Ok(written),
+            Err(error) => error,
+        };
+        if code_of(&error) != Some(409) || tries == TRIES {
+            return Err(refused(cluster, error));
+        }
+        tries += 1;
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let now = cluster.objects().get_metadata(name).await;
+        let now = now.map_err(|error| refused(cluster, error))?.metadata;
+        // Else only its status was written.
+        if what_people_write(&now) != what_people_write(&object.metadata) {
+            return Err(refused(cluster, error));
+        }
+        after["metadata"]["resourceVersion"] = json!(now.resource_version);
+        object.metadata.resource_version = now.resource_version;
+    }
+}
+
+/// What of an object's metadata changes when somebody changes the object.
+fn what_people_write(metadata: &ObjectMeta) -> impl PartialEq {
+    let ObjectMeta { uid, generation, labels, annotations, .. } = metadata.clone();
+    (uid, generation, labels, annotations)
+}
+
+async fn write_once(
+    cluster: &Cluster,
+    mut object: DynamicObject,
+    after: &Value,
+) -> Result<DynamicObject, kube::Error> {
     let name = object.metadata.name.clone().unwrap_or_default();
     if let Some(manager) = applier(cluster, &name, after).await {
         let wanted = whole(after);
@@ -32,19 +69,20 @@ pub async fn write(
         // What others wrote beside it would stay, and it would not be what it was.
         let tried = apply(params.clone().dry_run()).await;
         if tried.is_ok_and(|tried| is_so(&tried, after)) {
-            return apply(params).await.map_err(|error| refused(cluster, error));
+            return apply(params).await;
         }
     }
     object.data["spec"] = after.get("spec").cloned().unwrap_or_default();
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let written = cluster.objects().replace(&name, &params, &object).await;
-    written.map_err(|error| refused(cluster, error))
+    cluster.objects().replace(&name, &params, &object).await
 }
 
 /// Who applies the Function, if it is one of those. Nobody asks for who owns which field where the API
 /// does not tell it; but it says whom a change of what all of them write would be against.
 async fn applier(cluster: &Cluster, name: &str, after: &Value) -> Option<&'static str> {
     let mut probe = whole(after);
+    // Whether somebody wrote meanwhile is not the question here.
+    probe.pointer_mut("/metadata").and_then(Value::as_object_mut)?.remove("resourceVersion");
     *probe.pointer_mut("/spec/source/runtime")? = json!("none");
     for manager in APPLIERS {
         let params = PatchParams::apply(manager).dry_run();
