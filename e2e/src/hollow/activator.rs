@@ -48,7 +48,7 @@ pub struct Controller {
 
 impl Controller {
     pub(super) async fn start(hollow: &Hollow) -> anyhow::Result<Self> {
-        let address = hollow.block.own(252);
+        let address = hollow.ground.block.own(252);
         let pod = make_pod(hollow, "controller", "rouse-controller-0", address).await?;
         let mut command = Command::new(hollow, &hollow.programs.rouse, "controller", pod).await?;
         command.argument("--admin-addr", SocketAddr::from((address, ADMIN)));
@@ -111,7 +111,7 @@ impl Drop for Probing {
 
 impl Activator {
     pub(super) async fn start(hollow: &Hollow, rouse: &Path, number: u16) -> anyhow::Result<Self> {
-        let address = hollow.block.own(u8::try_from(number % MOST_AT_ONCE + 1)?);
+        let address = hollow.ground.block.own(u8::try_from(number % MOST_AT_ONCE + 1)?);
         let name = format!("rouse-activator-{number}");
         let pod = make_pod(hollow, "activator", &name, address).await?;
         let mut command = Command::new(hollow, rouse, "activator", pod).await?;

@@ -10,10 +10,11 @@ use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
+use super::PATIENCE;
 use super::credentials::{ADMIN_TOKEN, Credentials, kubeconfig};
+use super::ground::Block;
 use super::process::Process;
 use super::programs::Programs;
-use super::{Block, PATIENCE};
 
 /// How often the API server is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(100);

@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::ground::Ground;
+use super::listens;
 use super::process::{Process, bound_command};
-use super::{Hollow, listens};
 
 /// Number of its address in the run's block.
 const ADDRESS: u8 = 247;
@@ -40,10 +41,10 @@ pub struct MinioServer {
 
 impl MinioServer {
     /// Starts it and waits until it listens.
-    pub async fn start(hollow: &Hollow, listeners: Vec<Listener>) -> anyhow::Result<Self> {
-        let address = SocketAddr::from((hollow.block.own(ADDRESS), 9000));
-        let program = hollow.programs().get("minio")?;
-        let folder = hollow.folder().to_owned();
+    pub async fn start(ground: &Ground, listeners: Vec<Listener>) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((ground.block.own(ADDRESS), 9000));
+        let program = ground.program("minio")?;
+        let folder = ground.folder().to_owned();
         let process = spawn(&program, &folder, address, &listeners)?;
         listens(address, "MinIO").await?;
         Ok(Self { address, program, folder, listeners, process })

@@ -10,6 +10,7 @@ pub mod code;
 mod control_plane;
 pub mod counting;
 mod credentials;
+pub mod ground;
 mod install;
 pub mod metrics;
 pub mod minio;
@@ -20,9 +21,8 @@ pub mod process;
 pub mod programs;
 pub mod source;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -33,11 +33,12 @@ use kube::{Api, Client};
 use rouse_core::function::names::LABEL_FUNCTION;
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use self::activator::{Activator, Controller};
 use self::control_plane::ControlPlane;
+use self::ground::Ground;
 use self::programs::Programs;
 use crate::scope::condition;
 use crate::wait;
@@ -53,11 +54,10 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 pub struct Hollow {
     /// A client with all rights.
     pub client: Client,
-    /// The addresses that are this run's.
-    pub block: Arc<Block>,
     programs: Programs,
     control_plane: ControlPlane,
-    folder: Folder,
+    /// What it stands on.
+    pub ground: Ground,
     activators: AtomicU16,
 }
 
@@ -65,13 +65,12 @@ impl Hollow {
     /// Starts the control plane and installs Rouse's kinds, roles and policies.
     pub async fn start(programs: Programs) -> anyhow::Result<Self> {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let folder = Folder::make()?;
-        let block = Arc::new(Block::claim().await?);
-        let control_plane = ControlPlane::start(&programs, &folder.0, &block).await?;
+        let ground = Ground::claim(programs.folder().to_owned()).await?;
+        let control_plane = ControlPlane::start(&programs, ground.folder(), &ground.block).await?;
         let client = control_plane.client().await?;
         install::install(&client).await.context("installing Rouse")?;
         let hollow =
-            Self { client, block, programs, control_plane, folder, activators: AtomicU16::new(0) };
+            Self { client, programs, control_plane, ground, activators: AtomicU16::new(0) };
         hollow
             .apply::<Namespace>(&json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
@@ -103,7 +102,7 @@ impl Hollow {
 
     /// The folder of the run, deleted in the end.
     pub fn folder(&self) -> &Path {
-        &self.folder.0
+        self.ground.folder()
     }
 
     /// The Functions.
@@ -216,66 +215,4 @@ async fn listens(address: SocketAddr, whose: &str) -> anyhow::Result<()> {
         }
     };
     timeout(PATIENCE, looking).await.with_context(|| format!("{whose} does not listen"))
-}
-
-/// A folder that is deleted with this value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> anyhow::Result<Self> {
-        // Sockets live in it, whose paths may have 107 bytes at most.
-        let path = std::env::temp_dir().join(format!("rouse-hollow-{}", std::process::id()));
-        std::fs::create_dir(&path)
-            .with_context(|| format!("making the run's folder {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if std::env::var_os(KEEP).is_none() {
-            drop(std::fs::remove_dir_all(&self.0));
-        }
-    }
-}
-
-/// Set to anything, it leaves the folder with its logs for whoever looks for the cause of a failure.
-const KEEP: &str = "ROUSE_HOLLOW_KEEP";
-
-/// Loopback addresses that no other run uses: `127.N.0.0/16`.
-#[derive(Debug)]
-pub struct Block {
-    second: u8,
-    /// Holds the block: who can listen here has it.
-    _claim: TcpListener,
-    next: AtomicU16,
-}
-
-/// The port whose owner has the block.
-const CLAIM_PORT: u16 = 61_999;
-/// Pods get addresses below this third number, activators above.
-const OWN: u8 = 250;
-
-impl Block {
-    async fn claim() -> anyhow::Result<Self> {
-        for second in 64..=127 {
-            let address = SocketAddr::from((Ipv4Addr::new(127, second, OWN, 254), CLAIM_PORT));
-            if let Ok(claim) = TcpListener::bind(address).await {
-                return Ok(Self { second, _claim: claim, next: AtomicU16::new(0) });
-            }
-        }
-        anyhow::bail!("no block of loopback addresses is free: 64 runs at once?")
-    }
-
-    /// An address for a pod. It comes again only after 62,500 others.
-    pub fn pod(&self) -> Ipv4Addr {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % 62_500;
-        let [high, low] = [next / 250, next % 250].map(|part| part.to_le_bytes()[0]);
-        Ipv4Addr::new(127, self.second, high, low + 1)
-    }
-
-    /// The address of a part of the control plane or of an activator.
-    pub const fn own(&self, number: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.second, OWN, number)
-    }
 }

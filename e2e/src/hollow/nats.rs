@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use async_nats::jetstream::{self, stream};
 
+use super::ground::Ground;
+use super::listens;
 use super::process::Process;
-use super::{Hollow, listens};
 
 /// Number of its address in the run's block.
 const ADDRESS: u8 = 249;
@@ -25,10 +26,10 @@ pub struct NatsServer {
 
 impl NatsServer {
     /// Starts it and waits until it listens.
-    pub async fn start(hollow: &Hollow) -> anyhow::Result<Self> {
-        let address = SocketAddr::from((hollow.block.own(ADDRESS), 4222));
-        let program = hollow.programs().get("nats-server")?;
-        let folder = hollow.folder().to_owned();
+    pub async fn start(ground: &Ground) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((ground.block.own(ADDRESS), 4222));
+        let program = ground.program("nats-server")?;
+        let folder = ground.folder().to_owned();
         let process = spawn(&program, &folder, address)?;
         listens(address, "NATS").await?;
         Ok(Self { address, program, folder, process })

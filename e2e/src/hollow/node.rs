@@ -22,7 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::{Block, Hollow, NAMESPACE};
+use super::ground::Block;
+use super::{Hollow, NAMESPACE};
 
 /// Name of the only node, which is not there as an object.
 const NODE: &str = "hollow";
@@ -79,7 +80,7 @@ impl Node {
         let (release, released) = watch::channel(false);
         let kubelet = Kubelet {
             pods: Api::namespaced(hollow.client.clone(), NAMESPACE),
-            block: Arc::clone(&hollow.block),
+            block: Arc::clone(&hollow.ground.block),
             workload,
             released,
         };

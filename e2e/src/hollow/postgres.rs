@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{interval, timeout};
 
+use super::PATIENCE;
+use super::ground::Ground;
 use super::process::{Process, bound_command};
-use super::{Hollow, PATIENCE};
 
 /// Number of its address in the run's block.
 const ADDRESS: u8 = 248;
@@ -34,14 +35,14 @@ pub struct PostgresServer {
 
 impl PostgresServer {
     /// Makes a database that tells of changes, starts the server and waits until it listens.
-    pub async fn start(hollow: &Hollow) -> anyhow::Result<Self> {
-        let address = SocketAddr::from((hollow.block.own(ADDRESS), 5432));
+    pub async fn start(ground: &Ground) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((ground.block.own(ADDRESS), 5432));
         // Nobody may not go through every folder that a link stands in.
         let program = |name: &str| -> anyhow::Result<PathBuf> {
-            let program = hollow.programs().get(&format!("postgresql/{name}"))?;
+            let program = ground.program(&format!("postgresql/{name}"))?;
             Ok(std::fs::canonicalize(program)?)
         };
-        let folder = hollow.folder().join("postgres");
+        let folder = ground.folder().join("postgres");
         std::fs::create_dir(&folder)?;
         if is_root() {
             chown(&folder, Some(NOBODY), Some(NOBODY))?;

@@ -1,6 +1,6 @@
 //! Where the programs of a hollow run are. `cargo xtask` builds them and tells by one variable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -24,9 +24,7 @@ pub struct Programs {
 impl Programs {
     /// The programs that `cargo xtask` tells of.
     pub fn from_environment() -> anyhow::Result<Self> {
-        let folder = std::env::var_os(VARIABLE).map(PathBuf::from).with_context(|| {
-            format!("{VARIABLE} must name a folder with the programs; `cargo xtask bench` sets it")
-        })?;
+        let folder = folder_from_environment()?;
         let at = |name: &str| find(&folder, name);
         Ok(Self {
             etcd: at("etcd")?,
@@ -37,13 +35,26 @@ impl Programs {
         })
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Another program of the folder.
     pub fn get(&self, name: &str) -> anyhow::Result<PathBuf> {
         find(&self.folder, name)
     }
 }
 
-fn find(folder: &std::path::Path, name: &str) -> anyhow::Result<PathBuf> {
+/// The folder that `cargo xtask` tells of, whatever is in it.
+pub fn folder_from_environment() -> anyhow::Result<PathBuf> {
+    std::env::var_os(VARIABLE).map(PathBuf::from).with_context(|| {
+        format!("{VARIABLE} must name a folder with the programs; `cargo xtask` sets it")
+    })
+}
+
+/// A program of the folder.
+pub(super) fn find(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     anyhow::ensure!(path.is_file(), "there is no {}", path.display());
     Ok(path)

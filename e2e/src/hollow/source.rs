@@ -42,7 +42,7 @@ impl Source {
     pub async fn prepare(hollow: &Hollow, activator: SocketAddr) -> anyhow::Result<Self> {
         let kubeconfig = hollow.folder().join("source.kubeconfig");
         std::fs::write(&kubeconfig, hollow.control_plane.kubeconfig_of(&token(hollow).await?))?;
-        let address = hollow.block.own(ADDRESS);
+        let address = hollow.ground.block.own(ADDRESS);
         make_pod(hollow, address).await?;
         // Loopback is one address for all runs of this machine.
         let letters = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();

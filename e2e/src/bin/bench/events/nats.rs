@@ -41,7 +41,7 @@ impl Origin for Nats {
     const ENOUGH: Option<f64> = Some(5000.0);
 
     async fn start(hollow: &Hollow, _: SocketAddr, _: Rows) -> anyhow::Result<Self> {
-        let server = NatsServer::start(hollow).await?;
+        let server = NatsServer::start(&hollow.ground).await?;
         let context = server.connect().await?;
         Ok(Self { server, context })
     }

@@ -36,7 +36,7 @@ impl Nginx {
         pods: &[(String, SocketAddr)],
     ) -> anyhow::Result<Self> {
         let folder = hollow.folder();
-        let address = SocketAddr::from((hollow.block.own(ADDRESS), PORT));
+        let address = SocketAddr::from((hollow.ground.block.own(ADDRESS), PORT));
         let mut map = String::new();
         for host in hosts {
             writeln!(map, "{} {};", host.name, host.function)?;

@@ -36,7 +36,7 @@ impl Origin for Postgres {
     const EVENTS: usize = 30_000;
 
     async fn start(hollow: &Hollow, _: SocketAddr, rows: Rows) -> anyhow::Result<Self> {
-        Ok(Self { server: PostgresServer::start(hollow).await?, rows })
+        Ok(Self { server: PostgresServer::start(&hollow.ground).await?, rows })
     }
 
     async fn make(&self, place: &str) -> anyhow::Result<()> {

@@ -65,7 +65,7 @@ impl<const IS_TOLD: bool> Origin for S3<IS_TOLD> {
     const SUPERSEDES: bool = true;
 
     async fn start(hollow: &Hollow, activator: SocketAddr, rows: Rows) -> anyhow::Result<Self> {
-        let at = |port| SocketAddr::from((hollow.block.own(PORTERS), port));
+        let at = |port| SocketAddr::from((hollow.ground.block.own(PORTERS), port));
         let target = Target { address: activator, host: host() };
         let to_doors = Porter::start(at(TO_DOORS), target.clone()).await?;
         let to_functions = Porter::start(at(TO_FUNCTIONS), target).await?;
@@ -75,7 +75,7 @@ impl<const IS_TOLD: bool> Origin for S3<IS_TOLD> {
         });
         let plain = format!("http://{}/", at(TO_FUNCTIONS));
         let plain = Listener { name: PLAIN, url: plain, token: TOKEN };
-        let server = MinioServer::start(hollow, rouse.chain([plain]).collect()).await?;
+        let server = MinioServer::start(&hollow.ground, rouse.chain([plain]).collect()).await?;
         for (key, value) in [("id", USER), ("secret", PASSWORD), ("token", TOKEN)] {
             write_secret(hollow, "s3", key, value)?;
         }
