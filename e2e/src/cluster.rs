@@ -1,7 +1,8 @@
-//! The cluster under test: the one that `ROUSE_E2E_KUBECONFIG` names, never another.
+//! The cluster under test: the one that `ROUSE_E2E_KUBECONFIG` names, or the one in the memory of a
+//! `rouse dev` of the test's own; never another.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -35,6 +36,8 @@ pub struct Cluster {
     /// A client with all rights.
     pub client: Client,
     config: Config,
+    /// Who asks by the command line names it.
+    pub kubeconfig: PathBuf,
     /// Where callers in the cluster reach the activators.
     pub activator: SocketAddr,
     /// Where callers from outside do.
@@ -47,15 +50,16 @@ impl Cluster {
         let path = std::env::var_os(KUBECONFIG).with_context(|| {
             format!("{KUBECONFIG} must name a kubeconfig; `cargo xtask test` sets it")
         })?;
-        // The second test of a process finds the provider installed.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let kubeconfig = Kubeconfig::read_from(PathBuf::from(path))?;
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(config.clone())?;
+        let (client, config) = connect(Path::new(&path)).await?;
         let activator = service_address(&client, "rouse-activator").await?;
         let public = service_address(&client, "rouse-activator-public").await?;
-        Ok(Self { client, config, activator, public })
+        Ok(Self { client, config, kubeconfig: path.into(), activator, public })
+    }
+
+    /// Connects to a `rouse dev` that wrote this kubeconfig and listens at `address`.
+    pub async fn of_dev(kubeconfig: PathBuf, address: SocketAddr) -> anyhow::Result<Self> {
+        let (client, config) = connect(&kubeconfig).await?;
+        Ok(Self { client, config, kubeconfig, activator: address, public: address })
     }
 
     /// A client that may do what the ServiceAccount `name` of Rouse may do.
@@ -79,6 +83,14 @@ impl Cluster {
     pub fn audit_log() -> Option<PathBuf> {
         std::env::var_os(AUDIT_LOG).map(PathBuf::from)
     }
+}
+
+async fn connect(kubeconfig: &Path) -> anyhow::Result<(Client, Config)> {
+    // The second test of a process finds the provider installed.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok((Client::try_from(config.clone())?, config))
 }
 
 async fn service_address(client: &Client, name: &str) -> anyhow::Result<SocketAddr> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use rouse_crds::v1alpha1::{Function, Trigger};
 use serde_json::{Value, json};
+use tokio::time::{interval, timeout};
 
 use crate::activators::is_ready;
 use crate::cluster::{Cluster, HELLO_IMAGE};
@@ -18,6 +20,8 @@ use crate::wait;
 
 /// How long a Function may take to wake, sleep or change on a machine that is busy with tests.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How often somebody looks at what a program says.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
@@ -49,6 +53,13 @@ impl Said {
     pub fn json(&self) -> anyhow::Result<Value> {
         serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
     }
+}
+
+/// Where the program `rouse` is that users ask.
+pub fn program() -> anyhow::Result<PathBuf> {
+    std::env::var_os("ROUSE_E2E_PROGRAM")
+        .map(PathBuf::from)
+        .context("ROUSE_E2E_PROGRAM must name the program; `cargo xtask test` sets it")
 }
 
 /// A namespace for one test.
@@ -132,13 +143,10 @@ impl Scope {
         Said::of(program.args(words).args(["-n", &self.namespace]))
     }
 
-    /// The program `rouse` with the rights of the test's kubeconfig.
+    /// The program `rouse` with the rights of the cluster's kubeconfig.
     pub fn program(&self) -> anyhow::Result<Command> {
-        let program = std::env::var_os("ROUSE_E2E_PROGRAM")
-            .context("ROUSE_E2E_PROGRAM must name the program; `cargo xtask test` sets it")?;
-        let kubeconfig = std::env::var_os("ROUSE_E2E_KUBECONFIG").context("a kubeconfig")?;
-        let mut program = Command::new(program);
-        program.env("KUBECONFIG", kubeconfig);
+        let mut program = Command::new(program()?);
+        program.env("KUBECONFIG", &self.cluster.kubeconfig);
         Ok(program)
     }
 
@@ -171,6 +179,29 @@ impl Scope {
         });
         let params = PatchParams::apply("e2e").force();
         Ok(self.api().patch(name, &params, &Patch::Apply(object)).await?)
+    }
+
+    /// Waits until the Function `name` has printed something, as `rouse logs` tells it.
+    pub async fn printed(
+        &self,
+        name: &str,
+        wanted: &str,
+        deadline: Duration,
+    ) -> anyhow::Result<()> {
+        let mut looks = interval(LOOK_EVERY);
+        let mut last = None;
+        let looking = async {
+            loop {
+                looks.tick().await;
+                let said = self.rouse(&["logs", name])?;
+                if said.out.contains(wanted) {
+                    return anyhow::Ok(());
+                }
+                last = Some(said);
+            }
+        };
+        let looked = timeout(deadline, looking).await;
+        looked.with_context(|| format!("{name} did not print `{wanted}`, but: {last:?}"))?
     }
 
     /// Waits until the Function's controller has seen its newest spec and `is_so` is true.

@@ -1,4 +1,4 @@
-//! The Functions of the sample flow `manifests/samples/pictures.yaml`: one program, told by its
+//! The Functions of the sample flow `manifests/samples/with-servers/pictures`: one program, told by its
 //! arguments which of them it is. An event that comes twice changes nothing the second time.
 //!
 //! | arguments | on an event |
@@ -6,14 +6,14 @@
 //! | `thumbnail` | reads the picture (PNG) that the event is about, writes a small one below `thumbnails/`, and publishes a message that says so |
 //! | `journal NAME` | writes the event down as the object `journal/NAME/ID` |
 //!
-//! Environment: `PORT`, `S3_ENDPOINT`, `S3_BUCKET`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`; for
-//! thumbnails also `NATS_URL` and `NATS_SUBJECT`.
+//! Environment: `PORT`, `HOST` (the address to listen at; all of them without it), `S3_ENDPOINT`, `S3_BUCKET`,
+//! `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`; for thumbnails also `NATS_URL` and `NATS_SUBJECT`.
 
 mod bucket;
 mod thumbnail;
 
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,7 +77,11 @@ async fn main() -> Result<(), Cause> {
         _ => return Err("one of: thumbnail, journal NAME".into()),
     };
     let port = variable("PORT")?.parse::<u16>()?;
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    let host = match std::env::var("HOST") {
+        Ok(host) => host.parse().map_err(|error| format!("HOST: {error}: {host:?}"))?,
+        Err(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+    };
+    let listener = TcpListener::bind((host, port)).await?;
     serve(listener, Arc::new(function)).await
 }
 

@@ -12,6 +12,7 @@ mod api;
 mod code;
 mod commands;
 mod compiled;
+mod dev;
 mod doors;
 mod explain;
 mod failures;

@@ -16,7 +16,7 @@ use tokio::time::{interval, timeout};
 use crate::sources::{SOURCES, kill_sources};
 
 /// Makes a server and runs it, as the first user that is not root.
-const RUN: &str = "set -e; cd /usr/lib/postgresql/*/bin; echo secret >/data/password; \
+const RUN: &str = "set -e; cd /usr/lib/postgresql/*/bin; echo change-me >/data/password; \
     ./initdb --pgdata=/data/db --username=postgres --auth=scram-sha-256 --auth-local=trust \
     --pwfile=/data/password --no-locale --encoding=UTF8; \
     echo host all all all scram-sha-256 >> /data/db/pg_hba.conf; exec ./postgres -D /data/db -h '*' \
@@ -28,13 +28,13 @@ pub struct Database<'a>(&'a Scope);
 impl<'a> Database<'a> {
     pub async fn start(scope: &'a Scope) -> anyhow::Result<Self> {
         let secret =
-            json!({"metadata": {"name": "database"}, "stringData": {"password": "secret"}});
+            json!({"metadata": {"name": "database"}, "stringData": {"password": "change-me"}});
         let secrets = scope.api::<Secret>();
         secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
         let container = json!({"image": POSTGRES_IMAGE, "args": ["-c", RUN]});
         scope.serve("postgres", 5432, (container, json!({}))).await?;
         let database = Self(scope);
-        database.run("CREATE TABLE orders (id int PRIMARY KEY, paid bool)").await?;
+        database.run("CREATE TABLE orders (id int PRIMARY KEY, paid bool, total numeric)").await?;
         Ok(database)
     }
 

@@ -25,12 +25,24 @@ impl Programs {
         Self::around(&programs::build_one(profile, "rouse", "rouse")?)
     }
 
-    /// Gathers what every run needs around a build of `rouse`.
-    pub fn around(rouse: &Path) -> Result<Self> {
+    /// Gathers what samples run beside: the servers, and the program of an image that was built.
+    pub fn for_samples(profile: Profile) -> Result<Self> {
+        let gathered = Self::none()?.with_servers()?;
+        gathered.link("pictures", &programs::path_of(profile, "pictures")?)?;
+        Ok(gathered)
+    }
+
+    fn none() -> Result<Self> {
         packages::require(&[packages::SETPRIV])?;
-        tools::ensure(&[&catalog::KUBERNETES, &catalog::ETCD])?;
         let gathered = Self { folder: folders::target().join("hollow") };
         std::fs::create_dir_all(&gathered.folder)?;
+        Ok(gathered)
+    }
+
+    /// Gathers what every run needs around a build of `rouse`.
+    pub fn around(rouse: &Path) -> Result<Self> {
+        tools::ensure(&[&catalog::KUBERNETES, &catalog::ETCD])?;
+        let gathered = Self::none()?;
         for (recipe, program) in [
             (&catalog::ETCD, "etcd"),
             (&catalog::KUBERNETES, "kube-apiserver"),

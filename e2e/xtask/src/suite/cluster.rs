@@ -12,7 +12,7 @@ use crate::cluster::{kubectl_for, kubectl_program};
 use crate::programs::{Profile, cargo};
 use crate::stage::Stage;
 use crate::tools::{self, catalog::GRPC};
-use crate::{command, folders, handlers, helm, image, term};
+use crate::{command, contracts, folders, handlers, helm, hollow, image, term};
 
 /// End-to-end tests at once. They mostly wait, but each starts pods.
 const TESTS_AT_ONCE: &str = "4";
@@ -116,6 +116,9 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     tests.env("ROUSE_E2E_KUBECTL", kubectl_program()?);
     tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
     handlers::tell(&mut tests)?;
+    // Samples run in `rouse dev` too, beside servers on this machine and with packages of Python.
+    hollow::Programs::for_samples(Profile::Release)?.tell(&mut tests);
+    tests.env("ROUSE_CONTRACTS_PYTHON", contracts::folder("python")?);
     Ok(tests)
 }
 
