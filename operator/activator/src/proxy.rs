@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use rouse_core::event::EVENT_HEADER;
-use rouse_core::routing::{Door, Listener, RouteTable};
+use rouse_core::routing::{Listener, RouteTable};
 use rouse_core::spread::Subscribe;
 use rouse_peer::Connector;
 use tokio::time::Instant;
@@ -137,10 +137,10 @@ impl Proxy {
             Ok((received, place, told))
         });
         match admitted {
-            Ok((mut received, Place::Door(door), told)) => {
+            Ok((mut received, Place::Door, told)) => {
                 told.tell(received.request.headers_mut());
                 // In a box: every request would have to keep room for it.
-                Box::pin(self.pass(*door, received, entry)).await
+                Box::pin(self.pass(listener, received)).await
             }
             Ok((mut received, Place::Function(handle), told)) => {
                 let record = handle.rules().access_log.then(|| {
@@ -159,12 +159,14 @@ impl Proxy {
     /// Passes an event on to the source that it is for.
     async fn pass(
         &self,
-        door: Door,
+        listener: Listener,
         received: receive::Received,
-        entry: Entry,
     ) -> Response<ResponseBody> {
-        let passed = self.0.doors.pass(door, received).await;
-        passed.unwrap_or_else(|failure| self.refuse(&failure, entry))
+        let pod = |request: &Request<RequestBody>| {
+            route::find_pod(&self.0.routes.load(), listener, request)
+        };
+        let passed = self.0.doors.pass(received, pod).await;
+        passed.unwrap_or_else(|failure| self.refuse(&failure, Entry::from(listener)))
     }
 
     /// Answers a request that another activator passes on because this one owns its Function.

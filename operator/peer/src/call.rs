@@ -12,7 +12,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Body;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rouse_core::delivery::Outcome;
 use rouse_core::event::Message;
@@ -45,13 +45,27 @@ pub fn plain_client<B>(connect: Duration) -> Client<HttpConnector, B>
 where
     B: Body<Data: Send> + Send,
 {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(connect));
-    connector.set_nodelay(true);
+    plain_client_by(plain_connector(connect))
+}
+
+/// The same, whose connections `connector` makes.
+pub fn plain_client_by<C, B>(connector: C) -> Client<C, B>
+where
+    C: Connect + Clone,
+    B: Body<Data: Send> + Send,
+{
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .build(connector)
+}
+
+/// Makes connections of such a client.
+pub fn plain_connector(connect: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(connect));
+    connector.set_nodelay(true);
+    connector
 }
 
 /// Calls Functions by way of the activators. Cheap to clone.

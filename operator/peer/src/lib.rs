@@ -21,7 +21,7 @@ mod review;
 pub mod testing;
 mod tls;
 
-pub use call::{Activators, Call, plain_client};
+pub use call::{Activators, Call, plain_client, plain_client_by, plain_connector};
 pub use chain::chain;
 pub use connect::{ConnectError, Connector};
 pub use identity::{Identity, IdentityConfig, IdentityKeeper};

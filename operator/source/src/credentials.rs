@@ -1,10 +1,10 @@
 //! Reads Secrets as the kubelet mounts them: a folder for each, a file for each key. What is not
 //! there stops the Trigger that names it, and no other.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rouse_crds::v1alpha1::SecretKey;
-use tokio::fs;
 
 use crate::failure::Failure;
 
@@ -54,9 +54,10 @@ impl Secrets {
         Ok(self.folder.join(name).join(key))
     }
 
-    /// Reads the key of a Secret.
-    pub async fn fetch(&self, of: &SecretKey) -> Result<Secret, Failure> {
-        let read = fs::read(self.path(of)?).await;
+    /// Reads the key of a Secret. It blocks: the kubelet keeps Secrets in memory, and handing a read
+    /// of that to another thread takes longer than it.
+    pub fn fetch(&self, of: &SecretKey) -> Result<Secret, Failure> {
+        let read = fs::read(self.path(of)?);
         read.map(Secret).map_err(|_| {
             let SecretKey { name, key } = of.clone();
             Failure::Credentials { secret: name, key }
@@ -64,7 +65,7 @@ impl Secrets {
     }
 
     /// Reads the key of a Secret as text, without the line's end that editors leave.
-    pub async fn fetch_text(&self, of: &SecretKey) -> Result<String, Failure> {
-        Ok(self.fetch(of).await?.text()?.to_owned())
+    pub fn fetch_text(&self, of: &SecretKey) -> Result<String, Failure> {
+        Ok(self.fetch(of)?.text()?.to_owned())
     }
 }

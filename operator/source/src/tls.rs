@@ -15,15 +15,15 @@ use crate::failure::Failure;
 
 /// What `tls` says. Without a `ca` the public authorities are believed, which come with Rouse: its
 /// image has none of its own.
-pub(crate) async fn client_config(
+pub(crate) fn client_config(
     tls: Option<&SourceTls>,
     secrets: &Secrets,
 ) -> Result<ClientConfig, Failure> {
-    let roots = authorities(tls, secrets).await?;
-    config_with(roots, tls, secrets).await
+    let roots = authorities(tls, secrets)?;
+    config_with(roots, tls, secrets)
 }
 
-async fn config_with(
+fn config_with(
     roots: Arc<RootCertStore>,
     tls: Option<&SourceTls>,
     secrets: &Secrets,
@@ -36,8 +36,8 @@ async fn config_with(
     let Some(SourceTls { certificate: Some(certificate), key: Some(key), .. }) = tls else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = certificates(certificate, secrets).await?;
-    let secret = secrets.fetch(key).await?;
+    let chain = certificates(certificate, secrets)?;
+    let secret = secrets.fetch(key)?;
     let private = PrivateKeyDer::from_pem_slice(secret.bytes());
     let private = private.map_err(|error| unfit(key, &error.to_string()))?;
     let config = builder.with_client_auth_cert(chain, private);
@@ -46,13 +46,13 @@ async fn config_with(
 
 /// The same, for a library that knows nothing but the address that was checked: the certificate must
 /// be of `name` all the same, a DNS name or an address.
-pub(crate) async fn client_config_for(
+pub(crate) fn client_config_for(
     tls: Option<&SourceTls>,
     name: &str,
     secrets: &Secrets,
 ) -> Result<ClientConfig, Failure> {
-    let roots = authorities(tls, secrets).await?;
-    let mut config = config_with(roots.clone(), tls, secrets).await?;
+    let roots = authorities(tls, secrets)?;
+    let mut config = config_with(roots.clone(), tls, secrets)?;
     let usual =
         WebPkiServerVerifier::builder_with_provider(roots, config.crypto_provider().clone())
             .build();
@@ -63,14 +63,11 @@ pub(crate) async fn client_config_for(
     Ok(config)
 }
 
-async fn authorities(
-    tls: Option<&SourceTls>,
-    secrets: &Secrets,
-) -> Result<Arc<RootCertStore>, Failure> {
+fn authorities(tls: Option<&SourceTls>, secrets: &Secrets) -> Result<Arc<RootCertStore>, Failure> {
     let mut roots = RootCertStore::empty();
     match tls.and_then(|tls| tls.ca.as_ref()) {
         Some(ca) => {
-            for authority in certificates(ca, secrets).await? {
+            for authority in certificates(ca, secrets)? {
                 roots.add(authority).map_err(|error| unfit(ca, &error.to_string()))?;
             }
         }
@@ -79,11 +76,11 @@ async fn authorities(
     Ok(Arc::new(roots))
 }
 
-async fn certificates(
+fn certificates(
     of: &SecretKey,
     secrets: &Secrets,
 ) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = secrets.fetch(of).await?;
+    let pem = secrets.fetch(of)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

@@ -185,7 +185,7 @@ impl Source for Webhook {
     }
 
     async fn run(&mut self, link: &mut Link<Self::Token>) -> Result<(), Failure> {
-        self.secrets.fetch(&self.settings.secret).await?;
+        self.secrets.fetch(&self.settings.secret)?;
         link.set_connected(true);
         loop {
             let has_room = !link.room().is_none();

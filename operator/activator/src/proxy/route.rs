@@ -1,10 +1,11 @@
 //! The second phase: which Function, or which source, a request is for. Pure.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderValue};
+use http::header::HOST;
 use http::{Method, Request};
-use rouse_core::routing::{Door, Listener, Route, RouteTable};
+use rouse_core::routing::{Listener, Route, RouteTable};
 use rouse_crds::v1alpha1::HttpMethod;
 
 use crate::function::FunctionHandle;
@@ -14,8 +15,8 @@ use crate::problem::Failure;
 pub(super) enum Place {
     /// To a Function.
     Function(Arc<FunctionHandle>),
-    /// To a source, as an event. In a box: every request has to keep room for its place.
-    Door(Box<Door>),
+    /// To the pod that runs the sources of its namespace, as an event.
+    Door,
 }
 
 /// Where `request` goes.
@@ -25,14 +26,11 @@ pub(super) fn find<B>(
     request: &Request<B>,
     cluster_domain: &str,
 ) -> Result<Place, Failure> {
-    let host = request.headers().get(HOST).map(HeaderValue::to_str);
-    let Some(Ok(host)) = host else {
-        return Err(Failure::BadRequest("the request names no host"));
-    };
+    let host = host(request).ok_or(Failure::BadRequest("the request names no host"))?;
     let path = request.uri().path();
     match table.find(listener, host, path, method(request.method())) {
         Route::Found(handle) => Ok(Place::Function(Arc::clone(handle))),
-        Route::Door(door) => Ok(Place::Door(Box::new(door))),
+        Route::Door(_) => Ok(Place::Door),
         Route::MethodNotAllowed(methods) => Err(Failure::MethodNotAllowed(methods.to_vec())),
         Route::Ambiguous => {
             let name = host.split(':').next().unwrap_or(host).trim_end_matches('.');
@@ -47,6 +45,18 @@ pub(super) fn find<B>(
     }
 }
 
+/// The pod that takes `request` as an event, while there is one.
+pub(super) fn find_pod<B>(
+    table: &RouteTable<Arc<FunctionHandle>>,
+    listener: Listener,
+    request: &Request<B>,
+) -> Option<SocketAddr> {
+    match table.find(listener, host(request)?, request.uri().path(), method(request.method())) {
+        Route::Door(door) => door.pod,
+        _ => None,
+    }
+}
+
 /// The Function that another activator says a request is for. One of another UID is another
 /// Function: the two activators have seen different states, and the other has to look again.
 pub(super) fn find_told(
@@ -57,6 +67,10 @@ pub(super) fn find_told(
         Route::Found(handle) if *handle.uid == *uid => Ok(Arc::clone(handle)),
         _ => Err(Failure::NotOwner),
     }
+}
+
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    request.headers().get(HOST)?.to_str().ok()
 }
 
 /// The method, where a Trigger can name it.

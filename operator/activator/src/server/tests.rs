@@ -4,6 +4,7 @@
 mod answers;
 mod bodies;
 mod conformance;
+mod doors;
 mod drain;
 mod failing;
 mod fairness;

@@ -167,7 +167,7 @@ impl Inner {
         let address = checked(&host, port, &self.policy).await?;
         let is_encrypted = server.tls.is_some() || url.starts_with("tls:");
         // A server may ask for it though the Trigger does not.
-        let tls = client_config_for(server.tls.as_ref(), &host, &self.secrets).await?;
+        let tls = client_config_for(server.tls.as_ref(), &host, &self.secrets)?;
         let (gone_sender, gone) = watch::channel(None);
         let (denials, denied) = broadcast::channel(DENIALS);
         let options = ConnectOptions::new()
@@ -184,7 +184,7 @@ impl Inner {
                 note(event, &gone_sender, &denials);
                 std::future::ready(())
             });
-        let options = log_in(options, &server.login, &self.secrets).await?;
+        let options = log_in(options, &server.login, &self.secrets)?;
         let client =
             options.connect(format!("nats://{address}")).await.map_err(|error| {
                 match error.kind() {
@@ -222,7 +222,7 @@ fn note(event: Event, gone: &watch::Sender<Option<Gone>>, denials: &broadcast::S
     }
 }
 
-async fn log_in(
+fn log_in(
     options: ConnectOptions,
     login: &Login,
     secrets: &Secrets,
@@ -230,12 +230,10 @@ async fn log_in(
     let fetch = |of| secrets.fetch_text(of);
     Ok(match login {
         Login::Nobody => options,
-        Login::User { user, password } => {
-            options.user_and_password(fetch(user).await?, fetch(password).await?)
-        }
-        Login::Token(of) => options.token(fetch(of).await?),
-        Login::Nkey(of) => options.nkey(fetch(of).await?),
-        Login::File(of) => options.credentials(&fetch(of).await?).map_err(|_| {
+        Login::User { user, password } => options.user_and_password(fetch(user)?, fetch(password)?),
+        Login::Token(of) => options.token(fetch(of)?),
+        Login::Nkey(of) => options.nkey(fetch(of)?),
+        Login::File(of) => options.credentials(&fetch(of)?).map_err(|_| {
             let SecretKey { name, key } = of;
             Failure::Invalid(format!("the key {key} of Secret {name} is no credentials file"))
         })?,

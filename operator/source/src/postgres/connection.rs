@@ -35,7 +35,7 @@ pub(super) async fn open(access: &Access, mode: Mode) -> Result<Wire, Failure> {
     let Access { settings, secrets, policy } = access;
     let trigger = &settings.trigger;
     let password = match &trigger.password {
-        Some(of) => Some(secrets.fetch_text(of).await?),
+        Some(of) => Some(secrets.fetch_text(of)?),
         None => None,
     };
     let login = Login {
@@ -66,7 +66,7 @@ async fn encrypt(
     tls: Option<&SourceTls>,
     secrets: &Secrets,
 ) -> Result<Wire, Failure> {
-    let config = tls::client_config(tls, secrets).await?;
+    let config = tls::client_config(tls, secrets)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Failure::Invalid(format!("{host} is no name that a certificate may have")))?;
     let mut stream = address::connect(at, DOING).await?;

@@ -74,7 +74,7 @@ struct Answer {
 
 impl Objects {
     /// A server, with the credentials as they are now.
-    pub async fn open(server: &Server, secrets: &Secrets) -> Result<Self, Failure> {
+    pub fn open(server: &Server, secrets: &Secrets) -> Result<Self, Failure> {
         let Server { endpoint, region, credentials, tls, policy } = server;
         let endpoint: Url = endpoint.parse().map_err(|_| {
             Failure::Invalid(format!("spec.s3.endpoint: {endpoint} is no URL of a server"))
@@ -82,17 +82,17 @@ impl Objects {
         let credentials = match credentials {
             None => None,
             Some(S3Credentials { access_key_id, secret_access_key, session_token }) => {
-                let id = secrets.fetch_text(access_key_id).await?;
-                let secret = secrets.fetch_text(secret_access_key).await?;
+                let id = secrets.fetch_text(access_key_id)?;
+                let secret = secrets.fetch_text(secret_access_key)?;
                 Some(match session_token {
                     Some(token) => {
-                        Credentials::new_with_token(id, secret, secrets.fetch_text(token).await?)
+                        Credentials::new_with_token(id, secret, secrets.fetch_text(token)?)
                     }
                     None => Credentials::new(id, secret),
                 })
             }
         };
-        let http = client(tls.as_ref(), policy.clone(), secrets).await?;
+        let http = client(tls.as_ref(), policy.clone(), secrets)?;
         let (region, ahead) = (region.clone(), AtomicI64::new(0));
         Ok(Self { http, credentials, endpoint, region, ahead })
     }

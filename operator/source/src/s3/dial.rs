@@ -63,12 +63,12 @@ impl Service<Uri> for Dial {
 }
 
 /// A client; its connections are made when they are needed.
-pub(super) async fn client(
+pub(super) fn client(
     tls: Option<&SourceTls>,
     policy: Arc<Policy>,
     secrets: &Secrets,
 ) -> Result<Http, Failure> {
-    let config = client_config(tls, secrets).await?;
+    let config = client_config(tls, secrets)?;
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()

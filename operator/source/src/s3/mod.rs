@@ -84,7 +84,7 @@ impl Source for S3 {
     }
 
     async fn run(&mut self, link: &mut Link<Self::Token>) -> Result<(), Failure> {
-        let server = self.servers.open(&self.settings.server).await?;
+        let server = self.servers.open(&self.settings.server)?;
         let store = Store::new(server.clone(), &self.settings);
         let scope = &self.settings.scope;
         // Whether the bucket is there, and what time it is where it is.

@@ -39,22 +39,17 @@ impl Servers {
     }
 
     /// A server, with the credentials as they are now.
-    pub(super) async fn open(&self, server: &Server) -> Result<Arc<Objects>, Failure> {
+    pub(super) fn open(&self, server: &Server) -> Result<Arc<Objects>, Failure> {
         let Inner { secrets, known } = &*self.0;
         let mut keys = Vec::new();
         for key in keys_of(server) {
-            keys.push(secrets.fetch(key).await?);
+            keys.push(secrets.fetch(key)?);
         }
-        let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(objects) = find(&mut lock(), server, &keys) {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(objects) = find(&mut known, server, &keys) {
             return Ok(objects);
         }
-        let objects = Arc::new(Objects::open(server, secrets).await?);
-        let mut known = lock();
-        // Another may have come first meanwhile.
-        if let Some(first) = find(&mut known, server, &keys) {
-            return Ok(first);
-        }
+        let objects = Arc::new(Objects::open(server, secrets)?);
         let (server, shared) = (server.clone(), Arc::downgrade(&objects));
         known.push(Known { server, keys, objects: shared });
         Ok(objects)

@@ -234,6 +234,13 @@ async fn an_edit_starts_its_own_source_anew_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_comes_early_waits_for_its_source() {
+    let rig = Rig::start("early", &[trigger("a", 1)]);
+    rig.write_token("a");
+    assert_eq!(rig.send("a", "1").await, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_ends_is_over_soon() {
     let mut rig = Rig::start("end", &[trigger("a", 1)]);
     sleep(Duration::from_secs(5)).await;

@@ -2,7 +2,7 @@
 //! events, and answers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,14 +24,23 @@ use crate::credentials::Secrets;
 
 /// How long a body may take to come.
 const BODY: Duration = Duration::from_secs(30);
+/// How long a request waits for its door while the source that hangs it starts: many senders try
+/// once only, and wait ten seconds, of which the activator took some and the Function needs some.
+const HELD: Duration = Duration::from_secs(2);
 
 /// By host and path.
 type Table = HashMap<(String, String), Arc<Door>>;
 
 /// Doors by host and path, exactly. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Doors {
-    table: Arc<RwLock<Table>>,
+    table: watch::Sender<Table>,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        Self { table: watch::Sender::new(Table::new()) }
+    }
 }
 
 impl Doors {
@@ -39,17 +48,16 @@ impl Doors {
     /// It hangs there until what is given back is dropped; requests that are inside are answered.
     pub fn hang(&self, host: &str, path: &str, door: Door) -> Hung {
         let (at, door) = ((host.to_owned(), path.to_owned()), Arc::new(door));
-        self.write().insert(at.clone(), door.clone());
+        self.table.send_modify(|table| drop(table.insert(at.clone(), door.clone())));
         Hung { doors: self.clone(), at, door }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, host: &str, path: &str) -> Option<Arc<Door>> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.get(&(host.to_ascii_lowercase(), path.to_owned())).cloned()
+    /// The door at a host and path, once it hangs there; none if it does not for a while.
+    async fn find(&self, host: &str, path: &str) -> Option<Arc<Door>> {
+        let at = (host.to_ascii_lowercase(), path.to_owned());
+        let mut tables = self.table.subscribe();
+        let hung = timeout(HELD, tables.wait_for(|table| table.contains_key(&at))).await;
+        hung.ok()?.ok()?.get(&at).cloned()
     }
 
     /// Answers a request.
@@ -61,9 +69,9 @@ impl Doors {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = request.uri().host().or(host).unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default();
-        match self.find(host, request.uri().path()) {
+        // The activator sends nobody here without a Trigger.
+        match self.find(host, request.uri().path()).await {
             Some(door) => door.answer(request).await,
-            // The activator sends nobody here without a Trigger: its source starts, or ends.
             None => busy(),
         }
     }
@@ -79,11 +87,14 @@ pub struct Hung {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        let mut table = self.doors.write();
-        // Another may hang there by now.
-        if table.get(&self.at).is_some_and(|door| Arc::ptr_eq(door, &self.door)) {
-            table.remove(&self.at);
-        }
+        self.doors.table.send_if_modified(|table| {
+            // Another may hang there by now.
+            let hangs = table.get(&self.at).is_some_and(|door| Arc::ptr_eq(door, &self.door));
+            if hangs {
+                table.remove(&self.at);
+            }
+            hangs
+        });
     }
 }
 
@@ -146,7 +157,7 @@ impl Door {
         }
         let place = self.intake.place(said.unwrap_or(limit)).ok_or_else(busy)?;
         let message = read(request, limit).await?;
-        self.prove(&message).await?;
+        self.prove(&message)?;
         let events = self.events(message).map_err(|text| say(StatusCode::BAD_REQUEST, &text))?;
         let place = Arc::new(place);
         let mut waiting = Vec::new();
@@ -166,8 +177,8 @@ impl Door {
     }
 
     /// Whether the sender knows the secret, which is read each time, as it may change.
-    async fn prove(&self, message: &Message) -> Result<(), Reply> {
-        let secret = self.secrets.fetch_text(&self.settings.secret).await;
+    fn prove(&self, message: &Message) -> Result<(), Reply> {
+        let secret = self.secrets.fetch_text(&self.settings.secret);
         let secret = secret.map_err(|_| misconfigured())?;
         verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()).map_err(
             |refusal| match refusal {

@@ -57,8 +57,8 @@ fn list(keys: &[&str]) -> String {
     )
 }
 
-async fn open(server: &Server) -> Objects {
-    Objects::open(server, &Secrets::below("/nowhere")).await.unwrap()
+fn open(server: &Server) -> Objects {
+    Objects::open(server, &Secrets::below("/nowhere")).unwrap()
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_server_whose_clock_is_off_is_asked_again_by_its_own_time() {
         answer("200 OK", later, "", &list(&["a"])),
     ];
     let (server, asked) = answers(all).await;
-    let page = open(&server).await.list("b", "", None, 1).await.unwrap();
+    let page = open(&server).list("b", "", None, 1).await.unwrap();
     assert_eq!(page.objects[0].version.etag, "e");
     assert_eq!(page.made.as_second(), later.as_second());
     assert_eq!(asked.lock().unwrap().len(), 2);
@@ -81,7 +81,7 @@ async fn nobody_is_followed_elsewhere() {
     let elsewhere = "location: http://169.254.169.254/b\r\n";
     let all = vec![answer("301 Moved Permanently", Timestamp::now(), elsewhere, "")];
     let (server, asked) = answers(all).await;
-    let failure = open(&server).await.list("b", "", None, 1).await.unwrap_err();
+    let failure = open(&server).list("b", "", None, 1).await.unwrap_err();
     assert!(matches!(&failure, Failure::Invalid(text) if text.contains("redirects")), "{failure}");
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
@@ -100,8 +100,8 @@ async fn who_reaches_a_server_alike_shares_its_connections() {
     let servers = Servers::new(Secrets::below(&folder));
     let (mut server, _) = answers(Vec::new()).await;
     server.credentials = Some(access("a"));
-    let first = servers.open(&server).await.unwrap();
-    let [second, third] = [servers.open(&server).await, servers.open(&server).await];
+    let first = servers.open(&server).unwrap();
+    let [second, third] = [servers.open(&server), servers.open(&server)];
     assert!(Arc::ptr_eq(&first, &second.unwrap()) && Arc::ptr_eq(&first, &third.unwrap()));
     for other in [
         Server { credentials: Some(access("b")), ..server.clone() },
@@ -109,15 +109,15 @@ async fn who_reaches_a_server_alike_shares_its_connections() {
         Server { region: "eu-central-1".into(), ..server.clone() },
         Server { endpoint: "http://other:9000".into(), ..server.clone() },
     ] {
-        assert!(!Arc::ptr_eq(&first, &servers.open(&other).await.unwrap()), "{other:?}");
+        assert!(!Arc::ptr_eq(&first, &servers.open(&other).unwrap()), "{other:?}");
     }
     // A Secret that changed is taken at the next connection, and shared too.
     write("a", "two");
-    let new = servers.open(&server).await.unwrap();
+    let new = servers.open(&server).unwrap();
     assert!(!Arc::ptr_eq(&first, &new));
-    assert!(Arc::ptr_eq(&new, &servers.open(&server).await.unwrap()));
+    assert!(Arc::ptr_eq(&new, &servers.open(&server).unwrap()));
     let tls = Some(SourceTls { ca: Some(key("a", "id")), ..SourceTls::default() });
-    let unfit = servers.open(&Server { tls, ..server.clone() }).await.unwrap_err();
+    let unfit = servers.open(&Server { tls, ..server.clone() }).unwrap_err();
     assert_eq!(unfit.reason(), "SourceInvalid");
     let gone = Arc::downgrade(&new);
     drop((first, new));
