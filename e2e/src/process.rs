@@ -1,4 +1,7 @@
-//! Processes of this machine that the tests disturb, found by what they were started with.
+//! Processes of this machine that the tests disturb, found by what they were started with, and ports for
+//! those that they start.
+
+use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +23,12 @@ impl Drop for Frozen {
         // It may have been killed meanwhile.
         let _gone_or_not = kill_process(self.0, Signal::CONT);
     }
+}
+
+/// A port of an address that nobody listens on.
+pub fn free_port(address: Ipv4Addr) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((address, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// The process in whose environment `variable` stands.

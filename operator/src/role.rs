@@ -8,6 +8,7 @@ pub mod deploy;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod dlq;
+mod forward;
 mod init;
 pub mod inspect;
 mod invoke;
@@ -31,6 +32,9 @@ use tokio::net::TcpListener;
 use crate::args::{Cli, Role};
 use crate::shutdown::Shutdown;
 use crate::{files, shutdown, telemetry};
+
+/// Owner of the fields that `rouse dev` writes.
+const MANAGER_DEV: &str = "rouse-dev";
 
 /// Runs the role that the command line names, until it ends or the process shall stop.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {

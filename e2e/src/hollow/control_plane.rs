@@ -4,10 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
@@ -15,6 +14,7 @@ use super::credentials::{ADMIN_TOKEN, Credentials, kubeconfig};
 use super::ground::Block;
 use super::process::Process;
 use super::programs::Programs;
+use crate::process::free_port;
 
 /// How often the API server is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -35,7 +35,8 @@ impl ControlPlane {
     pub async fn start(programs: &Programs, folder: &Path, block: &Block) -> anyhow::Result<Self> {
         let address = block.own(253);
         let credentials = Credentials::issue(folder, address)?;
-        let port = free_port(address).await?;
+        // The address is this run's own, so nobody takes the port in between.
+        let port = free_port(address)?;
         let url = format!("https://{address}:{port}");
         let kubeconfig_path = folder.join("admin.kubeconfig");
         let text = kubeconfig(&url, &credentials.authority, ADMIN_TOKEN);
@@ -140,10 +141,4 @@ fn start_controllers(
         "--kube-api-burst=4000".to_owned(),
     ];
     Process::start("controllers", &programs.controller_manager, flags, &[], folder)
-}
-
-/// A port that nobody listens on. The address is this run's own, so nobody takes it in between.
-async fn free_port(address: std::net::Ipv4Addr) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((address, 0)).await.context("looking for a free port")?;
-    Ok(listener.local_addr()?.port())
 }

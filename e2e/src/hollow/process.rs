@@ -137,7 +137,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn of(pid: i32) -> anyhow::Result<Self> {
+    /// Those of one process.
+    pub fn of(pid: i32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let ticks = ticks(&stat).context("reading a process's time")?;

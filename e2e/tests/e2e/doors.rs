@@ -73,8 +73,9 @@ impl Sender {
     }
 }
 
-fn signature(body: &str) -> anyhow::Result<String> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?;
+/// How GitHub signs what it sends to somebody with whom it has the secret.
+pub fn signature(secret: &str, body: &str) -> anyhow::Result<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(body.as_bytes());
     let mut text = "sha256=".to_owned();
     for byte in mac.finalize().into_bytes() {
@@ -112,7 +113,7 @@ async fn senders_reach_a_function_when_they_prove_who_they_are() {
         let inside = Sender::new(&scope, scope.cluster.activator);
         open_doors(&scope, &outside.host).await?;
         let body = r#"{"action": "opened"}"#;
-        let right = signature(body)?;
+        let right = signature(SECRET, body)?;
         for (signature, status) in [("sha256=00", 401), (&*right, 200), (&*right, 200)] {
             let answer = outside.deliver(signature, body).await?;
             assert_eq!(answer.status, status, "{answer:?}");
@@ -123,7 +124,7 @@ async fn senders_reach_a_function_when_they_prove_who_they_are() {
         got.sort();
         assert_eq!(got, ["c-1", "c-2", "d-1"], "what comes again is not delivered again");
 
-        // Without the pod a sender hears that it shall send again, and soon may.
+        // Without the pod a sender waits, or hears that it shall send again.
         kill_sources(&scope).await?;
         let mut refused = 0;
         let mut tries = interval(Duration::from_millis(100));

@@ -2,7 +2,6 @@
 //! in both. Those of brokers and databases wait for servers, see `flow.rs`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -11,13 +10,11 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::HOST;
 use rouse_e2e::http::{Answer, Caller};
 use rouse_e2e::scope::{PATIENCE, Said, Scope};
-use sha2::Sha256;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
@@ -26,6 +23,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::dev::{Dev, apply, samples};
+use crate::doors::signature;
 
 /// The folders of samples that need no server.
 const FOLDERS: [&str; 2] = [".", "with-packages"];
@@ -126,16 +124,6 @@ fn path_with_packages(folder: &Path) -> anyhow::Result<String> {
     Ok(format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default()))
 }
 
-fn signature(body: &str) -> anyhow::Result<String> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?;
-    mac.update(body.as_bytes());
-    let mut text = "sha256=".to_owned();
-    for byte in mac.finalize().into_bytes() {
-        write!(text, "{byte:02x}")?;
-    }
-    Ok(text)
-}
-
 /// What is answered to everything that can be asked.
 async fn answers(scope: &Scope) -> anyhow::Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
@@ -147,8 +135,8 @@ async fn answers(scope: &Scope) -> anyhow::Result<BTreeMap<String, String>> {
     }
     all.insert("a WebSocket".to_owned(), say(scope, "is anybody there?").await?);
     let body = r#"{"action":"opened"}"#;
-    let right = deliver(scope, "1", &signature(body)?, body).await?;
-    let again = deliver(scope, "1", &signature(body)?, body).await?;
+    let right = deliver(scope, "1", &signature(SECRET, body)?, body).await?;
+    let again = deliver(scope, "1", &signature(SECRET, body)?, body).await?;
     let wrong = deliver(scope, "2", "sha256=00", body).await?;
     all.insert("deliveries".to_owned(), format!("{right} {again} {wrong}"));
     scope.printed("issues", "an issue was opened", PATIENCE).await?;

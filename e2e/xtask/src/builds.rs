@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::packages::{self, Need};
-use crate::{command, digest, folders, term, whole};
+use crate::{command, digest, folders, programs, term, whole};
 
 /// A build.
 pub struct Build {
@@ -92,7 +92,7 @@ pub fn go_build(folder: &Path, package: &str, output: &str, log: &Path) -> Resul
 /// Builds the program `bootstrap` of the package in a folder, with `target` for what is between, into the
 /// file `output`.
 pub fn cargo_build(folder: &Path, target: &Path, output: &Path, log: &Path) -> Result<()> {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = programs::cargo();
     cargo.current_dir(folder).env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", target);
     command::logged(cargo.args(["build", "--release", "--locked"]), log)?;
     fs::create_dir_all(output.parent().context("a file is in a folder")?)?;

@@ -424,13 +424,8 @@ mod tests {
     #[tokio::test]
     async fn code_that_is_too_large_needs_a_bucket() {
         let (folder, path) = folder(&[("bootstrap", "")]);
-        let mut seed = 1_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            seed.to_be_bytes()[0]
-        })
-        .take(800 << 10)
-        .collect();
+        let mut dice = fastrand::Rng::with_seed(1);
+        let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..)).take(800 << 10).collect();
         std::fs::write(folder.path().join("bootstrap"), noise).unwrap();
         let args = args(&[&path]);
         let code = Tree::of(&args.folder, &[]).unwrap();

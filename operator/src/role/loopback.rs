@@ -6,15 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Portforwarder};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use rouse_core::resident::Resident;
 use tokio::time::timeout;
 
+use super::forward::{Forward, is_ready};
 use crate::cluster::Cluster;
 use crate::exit::Failure;
 
@@ -27,10 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The way to a pod.
 pub(super) struct Way {
-    sender: SendRequest<Empty<Bytes>>,
+    forward: Forward<Empty<Bytes>>,
     resident: Resident,
-    /// Ends the forwarding when it is dropped.
-    _forwarder: Portforwarder,
 }
 
 impl Way {
@@ -48,13 +45,8 @@ impl Way {
         let running = list.items.iter().filter(|pod| is_running(pod));
         // One that has just come may have to take over from one that is about to go.
         let Some(pod) = running.max_by_key(|pod| is_ready(pod)) else { return Ok(None) };
-        let forwarding = pods.portforward(&pod.name_any(), &[port]).await;
-        let mut forwarder = forwarding.map_err(|error| refused(error, "forward ports of pods"))?;
-        let stream = forwarder.take_stream(port).context("a port that was asked for")?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.context("greeting")?;
-        // Its end is seen by whoever sends.
-        tokio::spawn(connection);
-        Ok(Some(Self { sender, resident, _forwarder: forwarder }))
+        let forward = Forward::open(&pods, (&pod.name_any(), port), refused).await?;
+        Ok(Some(Self { forward, resident }))
     }
 
     /// Asks the pod. What it asks of nobody else is answered soon; a POST waits for a Function.
@@ -82,8 +74,9 @@ impl Way {
         );
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = request.body(Empty::new()).context("writing the question")?;
-        self.sender.ready().await.with_context(|| broke.clone())?;
-        let answer = self.sender.send_request(request).await.with_context(|| broke.clone())?;
+        let sender = &mut self.forward.sender;
+        sender.ready().await.with_context(|| broke.clone())?;
+        let answer = sender.send_request(request).await.with_context(|| broke.clone())?;
         let status = answer.status();
         let body = answer.into_body().collect().await.context(broke)?.to_bytes();
         Ok((status, body))
@@ -94,12 +87,6 @@ impl Way {
 fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fastrand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -21,17 +22,6 @@ const DROWSY: &str = "  scaling: {stableWindow: 1s, idle: {after: 5s}}\n";
 /// ones that can't run by nothing.
 const KILL_EVERY: Duration = Duration::from_millis(400);
 
-/// A generator that gives the same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
-
 #[tokio::test]
 async fn killed_processes_fail_no_request_and_leave_nothing() {
     let seed = std::env::var("ROUSE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -47,12 +37,12 @@ async fn killed_processes_fail_no_request_and_leave_nothing() {
     let over = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
-        let (port, mut dice) = (dev.port, Dice(seed.wrapping_add(caller as u64)));
+        let (port, mut dice) = (dev.port, Rng::with_seed(seed.wrapping_add(caller as u64)));
         callers.spawn(async move {
             let mut failed = Vec::new();
             for _ in 0..REQUESTS / CALLERS {
-                let n = dice.throw(FUNCTIONS);
-                let path = format!("/?ms={}", dice.throw(20));
+                let n = dice.usize(..FUNCTIONS);
+                let path = format!("/?ms={}", dice.usize(..20));
                 let (status, body) = get(port, &format!("f{n}.default.localhost"), &path).await;
                 if (status, body.as_str()) != (200, n.to_string().as_str()) {
                     failed.push((n, status, body));
@@ -62,13 +52,13 @@ async fn killed_processes_fail_no_request_and_leave_nothing() {
         });
     }
     let (stop, place) = (Arc::clone(&over), folder.path().to_owned());
-    let mut dice = Dice(!seed);
+    let mut dice = Rng::with_seed(!seed);
     let killing = tokio::spawn(async move {
         let (mut ticks, mut kills) = (interval(KILL_EVERY), 0);
         while !stop.load(Ordering::Relaxed) {
             ticks.tick().await;
             let all = processes_of(&place);
-            let Some(id) = all.get(dice.throw(all.len().max(1))) else { continue };
+            let Some(id) = all.get(dice.usize(..all.len().max(1))) else { continue };
             // It may be gone already.
             if kill_process(Pid::from_raw(*id).unwrap(), Signal::KILL).is_ok() {
                 kills += 1;

@@ -1,20 +1,22 @@
 //! `rouse dev` over the Python sample: how soon it answers after its start, what it adds to a cold start
 //! beside the program's own, in turns, and what it holds of memory when nobody calls.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use rouse_e2e::hollow::process::Figures;
 use rouse_e2e::http::Caller;
+use rouse_e2e::process::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::report::{Bar, Report, Row, distributions, quantile};
+use crate::report::{Bar, Report, Row, distributions, mebibytes, quantile};
 
 /// From the start of the program to its first answer, in milliseconds.
 const FIRST: f64 = 1000.0;
@@ -107,7 +109,7 @@ fn code_of(sample: &str) -> anyhow::Result<String> {
 
 /// Starts the program of the Function by itself; how long it took to answer.
 async fn start_alone(folder: &Path) -> anyhow::Result<Duration> {
-    let port = free_port()?;
+    let port = free_port(Ipv4Addr::LOCALHOST)?;
     let began = Instant::now();
     let mut child = Command::new("python3")
         .arg("app.txt")
@@ -133,10 +135,6 @@ async fn answer(port: u16, host: &str) -> anyhow::Result<()> {
     timeout(PATIENCE, asking).await.context("nobody answers")
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 /// A running `rouse dev`.
 struct Dev {
     child: Child,
@@ -147,7 +145,7 @@ struct Dev {
 impl Dev {
     /// Starts it; how long it took to its first answer.
     async fn start(rouse: &Path, folder: &Path) -> anyhow::Result<(Self, Duration)> {
-        let port = free_port()?;
+        let port = free_port(Ipv4Addr::LOCALHOST)?;
         let began = Instant::now();
         let child = Command::new(rouse)
             .arg("dev")
@@ -182,10 +180,7 @@ impl Dev {
 
     /// What it holds, in MiB.
     fn memory(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(kib.context("the kernel tells no VmRSS")? / 1024.0)
+        Ok(mebibytes(Figures::of(i32::try_from(self.id)?)?.resident))
     }
 
     async fn end(mut self) -> anyhow::Result<()> {

@@ -111,6 +111,12 @@ pub fn distributions(rows: &[Row]) -> String {
     text
 }
 
+/// Bytes in MiB.
+#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// The value below which `share` of `values` lie, interpolated between neighbours; not a number
 /// without values.
 pub fn quantile(values: &[f64], share: f64) -> f64 {

@@ -15,9 +15,8 @@ use tokio::time::timeout;
 
 use super::objects::{Key, Kind, Mistake, Object, Objects};
 use super::roles::NAMESPACE;
+use crate::role::MANAGER_DEV;
 
-/// Owner of the fields that are written.
-const MANAGER: &str = "rouse-dev";
 /// How long Functions may take until they can be called. What takes longer is told by itself.
 const KNOWN: Duration = Duration::from_secs(2);
 
@@ -116,7 +115,7 @@ impl Applied {
         if key.kind != Kind::Namespace {
             self.make_namespace(&key.namespace).await?;
         }
-        let mut params = PatchParams::apply(MANAGER).force();
+        let mut params = PatchParams::apply(MANAGER_DEV).force();
         params.field_validation = Some(ValidationDirective::Strict);
         let written = self.api(key).patch(&key.name, &params, &Patch::Apply(&object.value)).await;
         written.map(drop)

@@ -4,17 +4,16 @@
 use anyhow::{Context, anyhow};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{ListParams, Portforwarder};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use url::{Host, Url};
 
 use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::https::{self, Http};
+use crate::role::forward::{Forward, is_ready};
 
 /// The activators' pods.
 const ACTIVATORS: &str = "app.kubernetes.io/name=rouse,app.kubernetes.io/component=activator";
@@ -34,12 +33,7 @@ pub enum Way {
         url: Url,
     },
     /// Through a port of an activator.
-    Forwarded {
-        /// The connection.
-        sender: SendRequest<Full<Bytes>>,
-        /// Ends the forwarding when it is dropped.
-        _forwarder: Portforwarder,
-    },
+    Forwarded(Forward<Full<Bytes>>),
 }
 
 impl Way {
@@ -76,20 +70,14 @@ impl Way {
         let (pod, port) = ready.with_context(|| {
             format!("no activator of Rouse is ready: see `kubectl get pods -n {namespace}`")
         })?;
-        let forwarding = pods.portforward(&pod, &[port]).await;
-        let mut forwarder = forwarding.map_err(|error| refused(error, "forward ports of pods"))?;
-        let stream = forwarder.take_stream(port).context("a port that was asked for")?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.context("greeting")?;
-        // Its end is seen by whoever sends.
-        tokio::spawn(connection);
-        Ok(Self::Forwarded { sender, _forwarder: forwarder })
+        Ok(Self::Forwarded(Forward::open(&pods, (&pod, port), refused).await?))
     }
 
     /// The host that is called there, if not by the name `usual` that a Function has in its cluster.
     pub fn host(&self, usual: &str) -> String {
         match self {
             Self::Address { url, .. } => named(url).unwrap_or_else(|| usual.to_owned()),
-            Self::Forwarded { .. } => usual.to_owned(),
+            Self::Forwarded(_) => usual.to_owned(),
         }
     }
 
@@ -99,7 +87,7 @@ impl Way {
         mut request: Request<Full<Bytes>>,
     ) -> anyhow::Result<Response<Incoming>> {
         match self {
-            Self::Forwarded { sender, .. } => {
+            Self::Forwarded(Forward { sender, .. }) => {
                 const BROKE: &str = "the connection to the activator broke off: try again";
                 sender.ready().await.context(BROKE)?;
                 sender.send_request(request).await.context(BROKE)
@@ -143,12 +131,10 @@ fn home(service: &Service) -> Option<String> {
 
 /// The port of a pod that answers at it.
 fn port_of(pod: &Pod) -> Option<u16> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let is_ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
     let mut ports = pod.spec.as_ref()?.containers.iter().flat_map(|it| it.ports.iter().flatten());
     let port = ports.find(|port| port.name.as_deref() == Some(PORT))?;
     let stays = pod.metadata.deletion_timestamp.is_none();
-    (is_ready && stays).then(|| u16::try_from(port.container_port).ok())?
+    (is_ready(pod) && stays).then(|| u16::try_from(port.container_port).ok())?
 }
 
 #[cfg(test)]

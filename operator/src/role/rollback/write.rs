@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::with_defaults;
 use crate::cluster::{Cluster, code_of};
-use crate::role::deploy;
+use crate::role::{MANAGER_DEV, deploy};
 
 /// Owner of what is written in nobody else's name: who deploys afterwards may take it.
 pub const MANAGER: &str = "rouse-rollback";
 /// Those in whose name it may be written: they apply all that a Function shall be.
-const APPLIERS: [&str; 2] = [deploy::MANAGER, "rouse-dev"];
+const APPLIERS: [&str; 2] = [deploy::MANAGER, MANAGER_DEV];
 /// The right to change Functions.
 const EDIT: &str = "the role `edit` there";
 

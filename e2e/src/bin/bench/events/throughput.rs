@@ -10,6 +10,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::origin::Origin;
 use super::stage::{Stage, Way};
+use crate::report::mebibytes;
 
 /// How often the source's memory is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -57,11 +58,9 @@ pub async fn measure<O: Origin>(
         (Some(storing), events)
     };
     let took = firsts.last().zip(from).map_or(Duration::ZERO, |(until, from)| *until - from);
-    #[allow(clippy::cast_precision_loss, reason = "a few thousand, and bytes of a process")]
-    let sample = Sample {
-        per_second: counted as f64 / took.as_secs_f64(),
-        resident_mib: most as f64 / f64::from(1 << 20),
-    };
+    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+    let sample =
+        Sample { per_second: counted as f64 / took.as_secs_f64(), resident_mib: mebibytes(most) };
     Ok(sample)
 }
 

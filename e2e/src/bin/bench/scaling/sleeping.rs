@@ -21,7 +21,7 @@ use rouse_e2e::scope::condition;
 use serde_json::json;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
-use crate::report::{Bar, Report};
+use crate::report::{Bar, Report, mebibytes};
 
 /// Functions that are made at once.
 const AT_ONCE: usize = 64;
@@ -228,9 +228,4 @@ fn since(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> BTree
 /// Part of a core, in percent.
 fn share(before: Duration, after: Duration, of: Duration) -> f64 {
     100.0 * after.saturating_sub(before).as_secs_f64() / of.as_secs_f64()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

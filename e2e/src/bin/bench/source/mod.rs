@@ -7,15 +7,17 @@ mod cold;
 mod runtime_api;
 mod shim;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use rouse_e2e::process::free_port;
 use serde_json::json;
 
 use self::caller::Caller;
 use self::runtime_api::RuntimeApi;
-use self::shim::{Running, Shim, free_port};
+use self::shim::{Running, Shim};
 use crate::report::{Bar, Report, Row, distributions, quantile};
 
 /// What the shim may add to a call, in milliseconds.
@@ -64,7 +66,7 @@ async fn measure(arguments: &Arguments, folder: &std::path::Path) -> anyhow::Res
     report.bars.push(Bar::at_most("size of rouse-shim", size as f64, SIZE, "bytes"));
 
     let hello = given("ROUSE_BENCH_HELLO")?;
-    let port = free_port()?;
+    let port = free_port(Ipv4Addr::LOCALHOST)?;
     let _direct = Running::start(&hello, &[], &[("PORT", port.to_string())], folder)?;
     let through = Shim::start(&program, &hello, &[("ROUSE_CONTRACT", "http")], folder).await?;
     let mut direct = Caller::to(port, false).await?;

@@ -1,6 +1,6 @@
 //! Starts the shim, and gives it code.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,9 +11,12 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rouse_e2e::hollow::process::{BOUND, bound_command};
+use rouse_e2e::hollow::process::{BOUND, Figures, bound_command};
+use rouse_e2e::process::free_port;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
+
+use crate::report::mebibytes;
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,7 +66,7 @@ impl Shim {
         variables: &[(&str, &str)],
         folder: &Path,
     ) -> anyhow::Result<Self> {
-        let (port, control) = (free_port()?, free_port()?);
+        let (port, control) = (free_port(Ipv4Addr::LOCALHOST)?, free_port(Ipv4Addr::LOCALHOST)?);
         let own = [
             ("PORT", port.to_string()),
             ("ROUSE_CONTROL_PORT", control.to_string()),
@@ -80,10 +83,8 @@ impl Shim {
 
     /// What it has in memory.
     pub fn memory_kib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.id))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib.context("there is no VmRSS")?.parse()?)
+        let held = Figures::of(i32::try_from(self.running.id)?)?.resident;
+        Ok(mebibytes(held) * 1024.0)
     }
 }
 
@@ -100,9 +101,4 @@ async fn push(control: u16) -> anyhow::Result<()> {
             Err(_) => sleep(Duration::from_millis(5)).await,
         }
     }
-}
-
-/// A port that nobody has.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
