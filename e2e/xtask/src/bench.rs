@@ -63,7 +63,7 @@ pub fn soak(arguments: &SoakArguments) -> Result<()> {
     let [name, rest @ ..] = arguments.soak.as_slice() else { bail!("name a soak: events") };
     ensure!(name == "events", "there is no soak {}: there is `events`", name.display());
     let programs = hollow::Programs::gather(Profile::Dist)?.with_servers()?;
-    let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    let mut bench = Command::new(programs::build_one(Profile::Tested, "rouse-e2e", "bench")?);
     bench.arg("soak-events").args(rest);
     programs.tell(&mut bench);
     command::run(&mut bench)
@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             _ => gathered,
         });
     }
-    let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    let mut bench = Command::new(programs::build_one(Profile::Tested, "rouse-e2e", "bench")?);
     bench.args(&arguments.bench);
     if let Some(programs) = &programs {
         programs.tell(&mut bench);

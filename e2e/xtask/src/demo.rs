@@ -31,10 +31,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let minutes = CORE_MINUTES_TO_COMPILE.div_ceil(cores);
     let images = format!("Compile Rouse and write its images (the first time about {minutes} min)");
-    let archives = steps.step(&images, || image::build(Profile::Release))?;
-    let show = steps.step("Compile the caller", || {
-        programs::build_one(Profile::Release, "rouse-e2e", "demo")
-    })?;
+    let archives = steps.step(&images, || image::build(Profile::Tested))?;
+    let show = steps
+        .step("Compile the caller", || programs::build_one(Profile::Tested, "rouse-e2e", "demo"))?;
     steps.step("Start a Kubernetes of its own", || stage.up())?;
     steps.step("Install Rouse by its chart", || {
         stage.load(&archives)?;

@@ -24,7 +24,7 @@ pub fn run() -> Result<()> {
     }
     let counting = programs::build_counting(&folder, &counts)?;
     let programs = Programs::around(&counting)?.with_nginx()?;
-    let mut bench = Command::new(programs::build_one(Profile::Release, "rouse-e2e", "bench")?);
+    let mut bench = Command::new(programs::build_one(Profile::Tested, "rouse-e2e", "bench")?);
     bench.args(["proxy", "--quick", LOADS]);
     // A file for each process, which holds at any moment what was counted: processes are killed.
     bench.env("LLVM_PROFILE_FILE", counts.join("%p%c.profraw"));

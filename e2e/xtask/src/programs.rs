@@ -13,7 +13,7 @@ use crate::{command, folders};
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
     /// For what is tested, and for what tests and measures.
-    Release,
+    Tested,
     /// As it is handed out; what is measured is built like that too.
     Dist,
     /// As `rouse-shim` is handed out, and measured.
@@ -23,7 +23,7 @@ pub enum Profile {
 impl Profile {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Release => "release",
+            Self::Tested => "tested",
             Self::Dist => "dist",
             Self::Small => "small",
         }
@@ -110,10 +110,6 @@ fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
     // These would replace the flags, which make the program static.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo.env(flags_variable(target), flags);
-    if matches!(profile, Profile::Release) {
-        // As it stands in `Cargo.toml` it is that of who wants to see something soon.
-        cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3").env("CARGO_PROFILE_RELEASE_LTO", "false");
-    }
     // With an explicit target the flags don't reach build scripts and procedural macros, which
     // can't be static.
     cargo.args(["build", "--profile", profile.as_str(), "--target", target]);

@@ -26,11 +26,11 @@ const STATES: &str = "go-template={{range .items}}{{.kind}} {{.metadata.name}} \
 /// Runs them, and ends the local cluster if it was started here and nobody wants to keep it.
 pub fn run(report: &mut Report, arguments: &Arguments) -> Result<()> {
     let stage = Stage::open(&arguments.stage)?;
-    let archives = report.step("images", |_| image::build(Profile::Release))?;
+    let archives = report.step("images", |_| image::build(Profile::Tested))?;
     let mut others = report.step("servers for sources", |_| image::build_servers())?;
     others.extend(report.step("programs of gRPC's makers", |_| image::build_grpc())?);
-    others.push(report.step("a runtime of tests", |_| image::build_code(Profile::Release))?);
-    others.extend(report.step("runtimes", |_| image::build_runtimes(Profile::Release))?);
+    others.push(report.step("a runtime of tests", |_| image::build_code(Profile::Tested))?);
+    others.extend(report.step("runtimes", |_| image::build_runtimes(Profile::Tested))?);
     report.step("handlers that run compiled", |_| handlers::build())?;
     report.step("cluster", |_| stage.up())?;
     report.step("images into the cluster", |_| stage.load(&[&archives[..], &others].concat()))?;
@@ -117,7 +117,7 @@ fn end_to_end(stage: &Stage, program: &str, filter: &str) -> Result<Command> {
     tests.env("ROUSE_E2E_GRPC_CLIENT", tools::path(&GRPC, "client")?);
     handlers::tell(&mut tests)?;
     // Samples run in `rouse dev` too, beside servers on this machine and with packages of Python.
-    hollow::Programs::for_samples(Profile::Release)?.tell(&mut tests);
+    hollow::Programs::for_samples(Profile::Tested)?.tell(&mut tests);
     tests.env("ROUSE_CONTRACTS_PYTHON", contracts::folder("python")?);
     Ok(tests)
 }

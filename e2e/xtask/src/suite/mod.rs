@@ -142,7 +142,7 @@ fn clients(report: &mut Report) -> Result<()> {
 /// Disturbs real processes: looks at how many requests a pod has at once, and whether events are lost.
 fn disturbed(report: &mut Report) -> Result<()> {
     let programs = report.step("a control plane without nodes", |_| {
-        hollow::Programs::gather(Profile::Release)?.with_servers()?.with_code(Profile::Release)
+        hollow::Programs::gather(Profile::Tested)?.with_servers()?.with_code(Profile::Tested)
     })?;
     let test = |report: &mut Report, name: &str| {
         let mut test = cargo();
