@@ -157,7 +157,9 @@ impl Door {
         }
         let place = self.intake.place(said.unwrap_or(limit)).ok_or_else(busy)?;
         let message = read(request, limit).await?;
-        self.prove(&message)?;
+        if let Some(refusal) = self.refusal(&message) {
+            return Err(refusal);
+        }
         let events = self.events(message).map_err(|text| say(StatusCode::BAD_REQUEST, &text))?;
         let place = Arc::new(place);
         let mut waiting = Vec::new();
@@ -176,16 +178,16 @@ impl Door {
         Ok(())
     }
 
-    /// Whether the sender knows the secret, which is read each time, as it may change.
-    fn prove(&self, message: &Message) -> Result<(), Reply> {
-        let secret = self.secrets.fetch_text(&self.settings.secret);
-        let secret = secret.map_err(|_| misconfigured())?;
-        verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()).map_err(
-            |refusal| match refusal {
-                Refusal::Secret => misconfigured(),
-                refusal => say(StatusCode::UNAUTHORIZED, &refusal.to_string()),
-            },
-        )
+    /// What a sender is told that does not know the secret, which is read each time, as it may change.
+    fn refusal(&self, message: &Message) -> Option<Reply> {
+        let Ok(secret) = self.secrets.fetch_text(&self.settings.secret) else {
+            return Some(misconfigured());
+        };
+        match verify(&self.settings.scheme, secret.as_bytes(), message, Timestamp::now()) {
+            Ok(()) => None,
+            Err(Refusal::Secret) => Some(misconfigured()),
+            Err(refusal) => Some(say(StatusCode::UNAUTHORIZED, &refusal.to_string())),
+        }
     }
 
     /// The events of a body, or what its sender is told of it.
