@@ -34,10 +34,7 @@ pub(super) enum Mode {
 pub(super) async fn open(access: &Access, mode: Mode) -> Result<Wire, Failure> {
     let Access { settings, secrets, policy } = access;
     let trigger = &settings.trigger;
-    let password = match &trigger.password {
-        Some(of) => Some(secrets.fetch_text(of)?),
-        None => None,
-    };
+    let password = trigger.password.as_ref().map(|of| secrets.fetch_text(of)).transpose()?;
     let login = Login {
         user: &trigger.user,
         database: &trigger.database,

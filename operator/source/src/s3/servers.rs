@@ -41,10 +41,8 @@ impl Servers {
     /// A server, with the credentials as they are now.
     pub(super) fn open(&self, server: &Server) -> Result<Arc<Objects>, Failure> {
         let Inner { secrets, known } = &*self.0;
-        let mut keys = Vec::new();
-        for key in keys_of(server) {
-            keys.push(secrets.fetch(key)?);
-        }
+        let keys: Vec<_> =
+            keys_of(server).map(|key| secrets.fetch(key)).collect::<Result<_, _>>()?;
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(objects) = find(&mut known, server, &keys) {
             return Ok(objects);

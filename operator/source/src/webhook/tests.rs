@@ -203,6 +203,9 @@ async fn who_does_not_know_the_secret_reaches_nothing() {
     std::fs::remove_file(world.folder.join("hook/key")).unwrap();
     assert_eq!(world.github("2").await, 503);
     assert_eq!(world.function.header("ce-id"), ["1"]);
+    let other = Request::post(format!("http://{}/other", world.address));
+    let other = other.body(Full::default()).unwrap();
+    assert_eq!(world.client.request(other).await.unwrap().status(), 503);
     let got =
         Request::get(format!("http://{}/in", world.address)).header("host", "hooks.example.com");
     let got = world.client.request(got.body(Full::default()).unwrap()).await.unwrap();
