@@ -102,6 +102,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether nothing is lost if the source ends before it took an event in hand: lists find it too.
+    const fn is_listed(&self) -> bool {
+        match self {
+            Self::CloudEvents | Self::Webhook { .. } => false,
+            #[cfg(feature = "s3")]
+            Self::Bucket => true,
+        }
+    }
+
     /// A webhook of GitHub.
     pub fn github() -> Self {
         Self::Webhook {
@@ -162,7 +171,10 @@ pub(crate) fn events_of(body: &[u8], source: &str) -> Result<Vec<CloudEvent>, St
             time: told.at,
             subject: None,
             extensions: [].into(),
-            data: Data::Json(serde_json::to_value(told).map_err(|error| error.to_string())?),
+            data: Data::Bytes {
+                content_type: "application/json".into(),
+                bytes: serde_json::to_vec(&told).map_err(|error| error.to_string())?,
+            },
         })
     };
     told.into_iter().map(event).collect()
@@ -172,8 +184,8 @@ pub(crate) fn events_of(body: &[u8], source: &str) -> Result<Vec<CloudEvent>, St
 #[cfg(feature = "s3")]
 pub(crate) fn told_of(event: &CloudEvent) -> Option<Told> {
     match &event.data {
-        Data::Json(data) => serde_json::from_value(data.clone()).ok(),
-        Data::Bytes { .. } => None,
+        Data::Bytes { bytes, .. } => serde_json::from_slice(bytes).ok(),
+        Data::Json(_) => None,
     }
 }
 
