@@ -1,7 +1,7 @@
 //! What a server tells of objects by itself, and to whom: to a door at which it sends, or to an ear
 //! that hears what it publishes in NATS. Both let it in at one intake. Who publishes does not wait, so
 //! the ear answers when it is known what became of it. Who sends does, and has few hands for all whom
-//! it tells (MinIO one for each processor): the door answers when the object is noted. Whatever ends
+//! it tells (MinIO one for each processor): the door answers when it has the notification. Whatever ends
 //! the source then, the list that the next one begins with finds it.
 
 use std::future::pending;
@@ -20,7 +20,7 @@ use crate::runner::Outlook;
 use crate::source::Source;
 use crate::webhook::{Door, Fate, Intake, Kind, Offered, WebhookSettings, enter};
 
-/// How long a server that sends waits for an answer.
+/// How long a server that sends may wait for an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What a notification may have.
 const BODY_LIMIT: usize = 1 << 20;
@@ -89,7 +89,7 @@ impl Notifications {
         self.intake.settle(token, fate);
     }
 
-    /// Whether who tells hears at once that it is noted, and not what becomes of it.
+    /// Whether who tells was answered already, and does not hear what becomes of it.
     pub(super) const fn is_answered_early(&self) -> bool {
         matches!(self.way, Way::Door)
     }
