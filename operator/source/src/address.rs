@@ -99,7 +99,7 @@ pub async fn checked(host: &str, port: u16, policy: &Policy) -> Result<SocketAdd
 }
 
 /// Connects to an address that was checked.
-#[cfg(any(feature = "postgres", feature = "s3"))]
+#[cfg(feature = "brokers")]
 pub(crate) async fn connect(
     at: SocketAddr,
     doing: &'static str,

@@ -14,14 +14,14 @@ mod failure;
 mod kinds;
 mod link;
 mod metrics;
-#[cfg(feature = "nats")]
+#[cfg(feature = "brokers")]
 pub mod nats;
-#[cfg(feature = "nats")]
+#[cfg(feature = "brokers")]
 mod office;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "brokers")]
 pub mod postgres;
 mod runner;
-#[cfg(feature = "s3")]
+#[cfg(feature = "brokers")]
 pub mod s3;
 #[cfg(test)]
 mod scripted;
@@ -29,13 +29,8 @@ mod source;
 #[cfg(test)]
 mod stage;
 mod supervisor;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "s3"))]
-#[cfg_attr(
-    not(feature = "nats"),
-    allow(dead_code, reason = "a name is checked apart for NATS only")
-)]
+#[cfg(feature = "brokers")]
 mod tls;
-#[cfg(feature = "webhook")]
 pub mod webhook;
 
 pub use bury::ToFunction;

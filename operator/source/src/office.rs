@@ -14,28 +14,20 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::Timestamp;
-use rouse_core::delivery::{Heir, Outcome, Target};
+use rouse_core::delivery::{Heir, Outcome};
 use rouse_core::event::{CONTENT_TYPE_JSON, CloudEvent, Message, Unreadable, read_events};
 use rouse_core::letter::{Letters, MOST_LETTERS, revive};
-use rouse_core::source::ValidatedSource;
 use rouse_listen::{Reply, say};
-use rouse_peer::{Call, chain};
+use rouse_peer::chain;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
-use crate::kinds::message_of;
+use crate::kinds::{Owner, message_of};
 use crate::nats::{Connections, Kept, LettersTo};
 
 /// Content type of an event as one JSON document.
 const EVENT: &str = "application/cloudevents+json";
-
-/// A Trigger, and what sending to its Function takes.
-pub(crate) struct Owner {
-    pub source: Arc<ValidatedSource>,
-    pub target: watch::Receiver<Option<Target>>,
-    pub caller: Arc<dyn Call>,
-}
 
 /// Where people ask for dead letters. Cheap to clone.
 #[derive(Clone)]
@@ -58,8 +50,6 @@ enum Refusal {
     Letter(String, u64),
     #[error("the letter is no event that could be sent")]
     Unreadable(#[from] Unreadable),
-    #[error("this version of Rouse can't make what the Function gets of events of this source")]
-    NotSupported,
     #[error("there is no valid Function {0} to send it to: see its status")]
     NoFunction(String),
     #[error("the Function {function} did not take it: {why}; the letter stays")]
@@ -81,7 +71,7 @@ impl Refusal {
     const fn status(&self) -> StatusCode {
         match self {
             Self::Path(..) | Self::Trigger(_) | Self::Letter(..) => StatusCode::NOT_FOUND,
-            Self::Unreadable(_) | Self::NotSupported => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unreadable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotTaken { .. } => StatusCode::FAILED_DEPENDENCY,
             Self::NoFunction(_) | Self::Stream(_) | Self::Remains(_) => StatusCode::BAD_GATEWAY,
             Self::Answer(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -221,7 +211,7 @@ async fn send(owner: &Owner, event: &CloudEvent) -> Result<(), Refusal> {
     let target = *target.borrow();
     let target = target.ok_or_else(|| Refusal::NoFunction(function.name.to_string()))?;
     let message = message_of(&source.kind, source.settings.format, event);
-    let message = message.ok_or(Refusal::NotSupported)?.map_err(Unreadable::from)?;
+    let message = message.map_err(Unreadable::from)?;
     let limit = source.settings.timeout.unwrap_or(target.limit);
     let why = match caller.call(function, message, limit).await {
         Outcome::Done => return Ok(()),

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::kinds::Means;
+use crate::kinds::{Means, Owner};
 use crate::metrics::Metrics;
 use functions::Functions;
 use keeper::{Assignment, Keeper, Shared};
@@ -140,19 +140,14 @@ impl Posts {
 
 impl Shared {
     /// Answers people for the dead letters of a Trigger from now on; none: not any more.
-    #[cfg(feature = "nats")]
     fn answer_for(&self, trigger: &str, assignment: Option<&Assignment>) {
-        let owner = assignment.map(|assignment| crate::office::Owner {
+        let owner = assignment.map(|assignment| Owner {
             source: assignment.wanted.source.clone(),
             target: assignment.target.clone(),
             caller: self.caller.clone(),
         });
-        self.means.office().set(trigger, owner);
+        self.means.brokers().answer_for(trigger, owner);
     }
-
-    /// Nobody asks: nothing here keeps dead letters.
-    #[cfg(not(feature = "nats"))]
-    const fn answer_for(&self, _: &str, _: Option<&Assignment>) {}
 }
 
 fn assignment(wanted: Arc<Wanted>, functions: &mut Functions) -> Assignment {
@@ -191,5 +186,4 @@ where
 }
 
 #[cfg(test)]
-#[cfg(feature = "webhook")]
 mod tests;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rouse_core::delivery::Acks;
-#[cfg(feature = "s3")]
+#[cfg(feature = "brokers")]
 use rouse_core::event::Data;
 use rouse_core::event::{CloudEvent, Invalid, Message, to_event_bus};
 use rouse_core::function::{Invalid as Unfit, parse_duration};
-#[cfg(feature = "s3")]
+#[cfg(feature = "brokers")]
 use rouse_core::s3::Told;
 use rouse_core::webhook::Scheme;
 use rouse_crds::v1alpha1::{CloudEventsTrigger, SecretKey, WebhookSender, WebhookTrigger};
@@ -26,7 +26,7 @@ use crate::link::{Link, Next, Order};
 use crate::source::{Brought, Source, Terms};
 
 pub use doors::{Door, Doors, Hung, serve};
-#[cfg(all(feature = "s3", feature = "nats"))]
+#[cfg(feature = "brokers")]
 pub(crate) use intake::Answer;
 pub(crate) use intake::{Fate, Intake, Offered};
 
@@ -88,7 +88,7 @@ pub enum Kind {
     /// CloudEvents.
     CloudEvents,
     /// Notifications of a bucket.
-    #[cfg(feature = "s3")]
+    #[cfg(feature = "brokers")]
     Bucket,
     /// The data of one event, as it is.
     Webhook {
@@ -106,7 +106,7 @@ impl Kind {
     const fn is_listed(&self) -> bool {
         match self {
             Self::CloudEvents | Self::Webhook { .. } => false,
-            #[cfg(feature = "s3")]
+            #[cfg(feature = "brokers")]
             Self::Bucket => true,
         }
     }
@@ -160,7 +160,7 @@ pub(crate) fn enter(
 
 /// What a server told of objects, each as an event of the kind [`Kind::Bucket`], which only the source
 /// reads.
-#[cfg(feature = "s3")]
+#[cfg(feature = "brokers")]
 pub(crate) fn events_of(body: &[u8], source: &str) -> Result<Vec<CloudEvent>, String> {
     let told = rouse_core::s3::read_notifications(body).map_err(|error| error.to_string())?;
     let event = |told: Told| {
@@ -181,7 +181,7 @@ pub(crate) fn events_of(body: &[u8], source: &str) -> Result<Vec<CloudEvent>, St
 }
 
 /// What a server told of an object, as it stands in such an event.
-#[cfg(feature = "s3")]
+#[cfg(feature = "brokers")]
 pub(crate) fn told_of(event: &CloudEvent) -> Option<Told> {
     match &event.data {
         Data::Bytes { bytes, .. } => serde_json::from_slice(bytes).ok(),

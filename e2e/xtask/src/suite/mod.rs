@@ -76,6 +76,13 @@ fn without_cluster(report: &mut Report) -> Result<()> {
         clippy.args(["clippy", "--workspace", "--all-targets"]);
         command::run(clippy.args(["--", "--deny", "warnings"]))
     })?;
+    // What the workspace as a whole is never built like: without the sources of servers elsewhere.
+    report.step("clippy of what README's first command builds", |_| {
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--no-default-features", "--features=rouse/default"]);
+        clippy.args(["--package=rouse", "--package=rouse-source"]);
+        command::run(clippy.args(["--", "--deny", "warnings"]))
+    })?;
     report.step("generated files", |_| generate::check())?;
     report
         .step("unit, property and scenario tests", |report| {

@@ -11,7 +11,6 @@ mod book;
 mod client;
 mod desk;
 mod dial;
-#[cfg(feature = "nats")]
 mod ear;
 mod look;
 mod notifications;
@@ -36,7 +35,6 @@ use crate::failure::Failure;
 use crate::link::Link;
 use crate::source::{Source, Terms};
 
-#[cfg(feature = "nats")]
 pub use ear::Hearer;
 pub use notifications::Notifications;
 pub use servers::Servers;

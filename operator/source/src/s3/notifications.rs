@@ -12,11 +12,9 @@ use rouse_core::webhook::Scheme;
 use rouse_crds::v1alpha1::SecretKey;
 use tokio::sync::{mpsc, watch};
 
-#[cfg(feature = "nats")]
 use super::ear::{Ear, Hearer};
 use crate::credentials::Secrets;
 use crate::runner::Outlook;
-#[cfg(feature = "nats")]
 use crate::source::Source;
 use crate::webhook::{Door, Fate, Intake, Kind, Offered, WebhookSettings, enter};
 
@@ -37,7 +35,6 @@ enum Way {
     /// At a door, which others keep open.
     Door,
     /// By an ear.
-    #[cfg(feature = "nats")]
     Ear(Ear),
 }
 
@@ -66,7 +63,6 @@ impl Notifications {
     }
 
     /// Those that the messages of `source` are, for `hearer`.
-    #[cfg(feature = "nats")]
     pub fn through<S: Source>(source: S, hearer: Hearer) -> Self {
         // Bounded by what the ear holds.
         let (sender, offered) = mpsc::unbounded_channel();
@@ -98,7 +94,6 @@ impl Notifications {
     pub(super) fn outlook(&self) -> Option<Outlook> {
         match &self.way {
             Way::Door => None,
-            #[cfg(feature = "nats")]
             Way::Ear(ear) => Some(ear.outlook.borrow().clone()),
         }
     }
@@ -106,7 +101,6 @@ impl Notifications {
     /// Takes nothing more in, and sees the last answers off.
     pub(super) async fn end(&mut self) {
         self.intake.close();
-        #[cfg(feature = "nats")]
         if let Way::Ear(ear) = &mut self.way {
             ear.end().await;
         }
@@ -117,7 +111,6 @@ impl Way {
     const fn outlook_mut(&mut self) -> Option<&mut watch::Receiver<Outlook>> {
         match self {
             Self::Door => None,
-            #[cfg(feature = "nats")]
             Self::Ear(ear) => Some(&mut ear.outlook),
         }
     }

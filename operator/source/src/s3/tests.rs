@@ -1,7 +1,6 @@
 //! The source against a real server, which `cargo xtask test` builds, and against one that only a
 //! script is.
 
-#[cfg(feature = "nats")]
 mod published;
 mod script;
 mod stage;

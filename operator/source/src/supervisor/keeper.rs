@@ -128,15 +128,8 @@ impl Shared {
                 function: function.clone(),
                 target: heir?.clone(),
             })),
-            #[cfg(feature = "nats")]
-            Heir::Nats(letters) => {
-                use crate::nats::{Letters, LettersTo};
-                let to = LettersTo::of(letters, &source.key);
-                Some(Arc::new(Letters::spawn(to, self.means.nats())))
-            }
             // What has no place is not acknowledged, and comes again.
-            #[cfg(not(feature = "nats"))]
-            Heir::Nats(_) => None,
+            Heir::Nats(letters) => self.means.brokers().bury(letters, &source.key),
         }
     }
 }

@@ -199,7 +199,7 @@ impl Door {
         let now = Timestamp::now();
         match &self.settings.kind {
             Kind::CloudEvents => read_events(&message, now).map_err(|error| error.to_string()),
-            #[cfg(feature = "s3")]
+            #[cfg(feature = "brokers")]
             Kind::Bucket => super::events_of(&message.body, &self.settings.source),
             Kind::Webhook { id, event, prefix } => {
                 let header = |name: &str| {

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::super::{Connections, Letters, LettersTo};
 use super::stage::{Broker, connections};
-use crate::office::{Office, Owner};
+use crate::kinds::Owner;
+use crate::office::Office;
 use crate::runner::Bury;
 use crate::stage::Function;
 

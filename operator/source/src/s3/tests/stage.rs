@@ -339,7 +339,6 @@ pub struct Setup<'a> {
     pub settings: Settings,
     pub is_told: bool,
     /// Where it is told else.
-    #[cfg(feature = "nats")]
     pub through: Option<crate::nats::Settings>,
     pub play: Play,
 }
@@ -373,14 +372,7 @@ impl<'a> Setup<'a> {
             ledger_bucket: BUCKET.into(),
             own: "uid".into(),
         };
-        Self {
-            minio,
-            settings,
-            is_told: false,
-            #[cfg(feature = "nats")]
-            through: None,
-            play: Play::default(),
-        }
+        Self { minio, settings, is_told: false, through: None, play: Play::default() }
     }
 
     pub fn start(&self, function: &Recorder) -> Running {
@@ -392,7 +384,6 @@ impl<'a> Setup<'a> {
             hung = Some(self.minio.doors.hang("127.0.0.1", "/s3", door));
             notifications = Some(told);
         }
-        #[cfg(feature = "nats")]
         if let Some(settings) = self.through.clone() {
             notifications = Some(super::published::hear(settings, &secrets));
         }
