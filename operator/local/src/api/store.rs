@@ -16,11 +16,14 @@ use super::meta;
 
 /// Changes that are kept: more than a burst of wakings makes.
 const MOST_CHANGES: usize = 2048;
-/// Bytes of the objects in them, as JSON: some hundred pods. In memory they take about twenty times that.
+/// Bytes of the objects in them, as JSON: some hundred pods.
 const MOST_BYTES: usize = 512 << 10;
 /// What one of them counts for at most: an object with code in it must not drive out all others, nor
 /// itself.
 const MOST_OF_ONE: usize = MOST_BYTES / 32;
+/// The newest of them, whose objects are held whole, which takes about twenty times their JSON: what a
+/// watch that is awake has not read yet.
+const WHOLE: usize = 16;
 /// Objects that there may be, so that a loop in somebody's script does not eat the machine.
 const MOST_OBJECTS: usize = 50_000;
 /// Events that are kept, by each of their names; the oldest go first.
@@ -63,14 +66,73 @@ impl Object {
 /// What happened to an object.
 #[derive(Clone)]
 pub(super) struct Change {
-    pub version: u64,
     pub kind: KindId,
     /// None where it came to be.
     pub before: Option<Arc<Object>>,
     /// As it is, or as it was when it went.
     pub after: Arc<Object>,
     pub is_gone: bool,
+}
+
+/// A change that is kept for watches.
+struct Kept {
+    version: u64,
+    kind: KindId,
+    before: Option<Past>,
+    after: Past,
+    is_gone: bool,
     size: usize,
+}
+
+impl Kept {
+    fn change(&self) -> Change {
+        Change {
+            kind: self.kind,
+            before: self.before.as_ref().map(Past::object),
+            after: self.after.object(),
+            is_gone: self.is_gone,
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.before = self.before.as_ref().map(Past::shrunk);
+        self.after = self.after.shrunk();
+    }
+}
+
+/// An object in a change.
+enum Past {
+    Whole(Arc<Object>),
+    /// Its kind, version and JSON.
+    Written(Arc<Kind>, u64, Bytes),
+}
+
+impl Past {
+    fn shrunk(&self) -> Self {
+        match self {
+            Self::Whole(object) => {
+                Self::Written(Arc::clone(&object.kind), object.version, object.text())
+            }
+            Self::Written(kind, version, text) => {
+                Self::Written(Arc::clone(kind), *version, text.clone())
+            }
+        }
+    }
+
+    /// The object. Who owned which fields is forgotten: nobody changes what is past.
+    fn object(&self) -> Arc<Object> {
+        match self {
+            Self::Whole(object) => Arc::clone(object),
+            Self::Written(kind, version, text) => Arc::new(Object {
+                kind: Arc::clone(kind),
+                // It was written here, so it can be read.
+                value: serde_json::from_slice(text).unwrap_or_default(),
+                version: *version,
+                owned: Owned::default(),
+                text: text.clone().into(),
+            }),
+        }
+    }
 }
 
 /// The objects of a kind.
@@ -86,7 +148,7 @@ struct Shelf {
 pub(super) struct Store {
     shelves: HashMap<KindId, Shelf>,
     version: u64,
-    changes: VecDeque<Change>,
+    changes: VecDeque<Kept>,
     bytes: usize,
     count: usize,
     /// Where the dependents of a UID are.
@@ -238,10 +300,20 @@ impl Store {
         let kind = after.kind.id;
         let size = after.text().len().min(MOST_OF_ONE);
         let after = Arc::clone(after);
-        let change = Change { version: self.version, kind, before, after, is_gone, size };
+        let change = Change { kind, before, after, is_gone };
         self.bytes += size;
-        self.dirty.push_back(change.clone());
-        self.changes.push_back(change);
+        self.changes.push_back(Kept {
+            version: self.version,
+            kind,
+            before: change.before.clone().map(Past::Whole),
+            after: Past::Whole(Arc::clone(&change.after)),
+            is_gone,
+            size,
+        });
+        self.dirty.push_back(change);
+        if let Some(old) = self.changes.iter_mut().nth_back(WHOLE) {
+            old.shrink();
+        }
         while self.changes.len() > MOST_CHANGES || self.bytes > MOST_BYTES {
             let Some(oldest) = self.changes.pop_front() else { break };
             self.bytes -= oldest.size;
@@ -277,17 +349,48 @@ impl Store {
         &self,
         kind: KindId,
         version: u64,
-    ) -> Option<impl Iterator<Item = &Change>> {
+    ) -> Option<impl Iterator<Item = Change>> {
         if version < self.shelves.get(&kind)?.forgotten {
             return None;
         }
         let first = self.changes.partition_point(|change| change.version <= version);
         let since = self.changes.range(first..);
-        Some(since.filter(move |change| change.kind == kind))
+        Some(since.filter(move |change| change.kind == kind).map(Kept::change))
     }
 
     /// The next change that the controllers have not looked at.
     pub(super) fn next_dirty(&mut self) -> Option<Change> {
         self.dirty.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::kinds::Kinds;
+
+    #[test]
+    fn what_is_long_past_is_told_as_it_was() {
+        let kinds = Kinds::new(&[]).unwrap();
+        let kind = kinds.iter().find(|kind| kind.name == "ConfigMap").unwrap();
+        let mut store = Store::new([kind.id], 1);
+        let mut put = |number: usize| {
+            let value = json!({
+                "kind": "ConfigMap", "apiVersion": "v1", "data": {"number": number.to_string()},
+                "metadata": {"name": "m", "namespace": "n", "uid": "u"},
+            });
+            store.put(kind, value, Owned::default()).value.clone()
+        };
+        let all: Vec<Value> = (0..3 * WHOLE).map(&mut put).collect();
+        let told: Vec<Change> = store.changes_since(kind.id, 0).unwrap().collect();
+        assert!(told.iter().map(|change| &change.after.value).eq(&all));
+        assert!(told[0].before.is_none());
+        let before = told[1..].iter().map(|change| &change.before.as_ref().unwrap().value);
+        assert!(before.eq(&all[..all.len() - 1]));
+        assert!(told.iter().all(|change| change.after.text() == change.after.value.to_string()));
+        let whole = store.changes.iter().filter(|kept| matches!(kept.after, Past::Whole(_)));
+        assert_eq!(whole.count(), WHOLE, "the rest is held as JSON");
     }
 }

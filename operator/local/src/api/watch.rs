@@ -148,7 +148,7 @@ impl Watch {
         let now = Timestamp::now();
         let mut lines = BytesMut::new();
         for change in since {
-            if let Some(what) = told_as(&self.selector, change) {
+            if let Some(what) = told_as(&self.selector, &change) {
                 let line = self.form.show_event(what, &change.after, now, !self.has_begun);
                 lines.extend_from_slice(&line);
                 self.has_begun = true;

@@ -161,7 +161,7 @@ impl World {
             if change.is_gone {
                 self.known.remove(&name);
             } else {
-                self.known.insert(name, change.version);
+                self.known.insert(name, change.after.version);
             }
         }
         self.told_to = self.store.version();
