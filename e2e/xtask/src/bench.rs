@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         source(&mut bench)?;
     }
     if arguments.bench.first().is_some_and(|name| name == "dev") {
-        bench.env("ROUSE_BENCH_ROUSE", programs::build_first()?);
+        bench.env("ROUSE_BENCH_ROUSE", programs::build_command_line()?);
     }
     if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
 }

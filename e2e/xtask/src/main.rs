@@ -13,6 +13,7 @@ mod handlers;
 mod helm;
 mod hollow;
 mod image;
+mod install;
 mod oci;
 mod packages;
 mod profile;
@@ -43,6 +44,8 @@ enum Chore {
     Cluster(cluster::Arguments),
     /// The operator's image and the sample Function's, as OCI archives
     Image(image::Arguments),
+    /// The command line on your path, as `rouse` and `kubectl rouse`
+    Install(install::Arguments),
     /// All checks and tests, with the end-to-end tests on a real cluster
     Test(suite::Arguments),
     /// Benchmarks, with their bars
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
+        Chore::Install(arguments) => install::run(&arguments),
         Chore::Profile => profile::run(),
         Chore::Generate(arguments) => generate::run(&arguments),
         Chore::Demo(arguments) => demo::run(&arguments),

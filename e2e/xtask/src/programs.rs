@@ -16,7 +16,7 @@ pub enum Profile {
     Tested,
     /// As it is handed out; what is measured is built like that too.
     Dist,
-    /// As `rouse-shim` is handed out, and measured.
+    /// As `rouse-shim` and the command line are handed out, and measured.
     Small,
 }
 
@@ -51,35 +51,38 @@ const OF_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// Builds static programs, each told by its package and name; gives their paths in the same order.
 pub fn build(profile: Profile, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
-    build_as(profile, programs, None)
+    let has_rouse = programs.iter().any(|(package, _)| *package == ROUSE);
+    build_as(profile, programs, if has_rouse { &CLUSTER } else { &[] })
 }
 
-/// Builds one static program as it is handed out, but with a feature of its package; gives its path,
-/// where the next build without the feature puts its own.
-pub fn build_with(package: &str, program: &str, feature: &str) -> Result<PathBuf> {
-    let built = build_as(Profile::Dist, &[(package, program)], Some(feature))?;
-    built.into_iter().next().context("one program was asked for")
+/// Builds `rouse` as images have it, but with a feature more; gives its path, where the next build
+/// without the feature puts its own.
+pub fn build_with(feature: &str) -> Result<PathBuf> {
+    let more = format!("--features=rouse/{feature}");
+    one(build_as(Profile::Dist, &[(ROUSE, ROUSE)], &[CLUSTER[0], CLUSTER[1], &more])?)
+}
+
+/// Builds the command line as it is handed out, with all that there is; gives its path.
+pub fn build_command_line() -> Result<PathBuf> {
+    one(build_as(Profile::Small, &[(ROUSE, ROUSE)], &["--features=rouse/full"])?)
 }
 
 fn build_as(
     profile: Profile,
     programs: &[(&str, &str)],
-    feature: Option<&str>,
+    features: &[&str],
 ) -> Result<Vec<PathBuf>> {
     let target = target()?;
-    let mut flags = STATIC_FLAGS.to_owned();
+    // Elsewhere there is nothing to link with that would be the program's own.
+    let mut flags = if cfg!(target_os = "linux") { STATIC_FLAGS.to_owned() } else { String::new() };
     if matches!(profile, Profile::Dist) {
         let _ = write!(flags, " -C profile-use={}", branches().display());
     }
     let mut cargo = cargo_build(profile, &target, &flags);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
-        if *package == ROUSE {
-            cargo.args(CLUSTER);
-        }
     }
-    cargo.args(feature.map(|feature| format!("--features={feature}")));
-    command::run(&mut cargo)?;
+    command::run(cargo.args(features))?;
     let folder = folder(profile, &target);
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
 }
@@ -116,12 +119,6 @@ fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
     cargo
 }
 
-/// Builds `rouse` as README's first command does; gives its path.
-pub fn build_first() -> Result<PathBuf> {
-    command::run(cargo().args(["build", "--release"]))?;
-    Ok(folders::target().join("release/rouse"))
-}
-
 /// Where the static build of a program is, once it was built.
 pub fn path_of(profile: Profile, program: &str) -> Result<PathBuf> {
     Ok(folder(profile, &target()?).join(program))
@@ -134,18 +131,22 @@ fn folder(profile: Profile, target: &str) -> PathBuf {
 
 /// Builds one static program; gives its path.
 pub fn build_one(profile: Profile, package: &str, program: &str) -> Result<PathBuf> {
-    let built = build(profile, &[(package, program)])?;
+    one(build(profile, &[(package, program)])?)
+}
+
+fn one(built: Vec<PathBuf>) -> Result<PathBuf> {
     built.into_iter().next().context("one program was asked for")
 }
 
-/// The package of the operator, and what its image has of it.
+/// The package of the operator, its program, and what its image has of it.
 const ROUSE: &str = "rouse";
 const CLUSTER: [&str; 2] = ["--no-default-features", "--features=rouse/cluster"];
 
 /// A static program, which asks the kernel itself for random bytes: finding the C library's
-/// function at run time is not possible in one.
-const STATIC_FLAGS: &str =
-    "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
+/// function at run time is not possible in one. What is adjusted to its place when it is loaded is told
+/// in a bit for each word instead of 24 bytes, which takes glibc 2.36 or later (2022).
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+                            --cfg getrandom_backend=\"linux_getrandom\"";
 
 /// What is built for: this machine.
 pub fn target() -> Result<String> {

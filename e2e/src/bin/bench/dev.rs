@@ -1,6 +1,8 @@
 //! `rouse dev` over the Python sample: how soon it answers after its start, what it adds to a cold start
 //! beside the program's own, in turns, and what it holds of memory when nobody calls.
 
+use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -63,19 +65,20 @@ async fn measure(arguments: &Arguments, folder: &Path) -> anyhow::Result<Report>
     std::fs::write(folder.join("hello.yaml"), &sample)?;
     let app = code_of(&sample)?;
     std::fs::write(folder.join("app.txt"), app)?;
+    let path = &path_of_python().await?;
     let mut report = Report::new("dev");
     let mut first = Row { name: "start of `rouse dev` to its first answer".into(), millis: vec![] };
     for _ in 0..arguments.starts {
-        let (dev, took) = Dev::start(&rouse, folder).await?;
+        let (dev, took) = Dev::start(&rouse, folder, path).await?;
         first.millis.push(took.as_secs_f64() * 1000.0);
         dev.end().await?;
     }
-    let (dev, _) = Dev::start(&rouse, folder).await?;
+    let (dev, _) = Dev::start(&rouse, folder, path).await?;
     let mut own = Row { name: "the program by itself".into(), millis: vec![] };
     let mut woken = Row { name: "a request that wakes it".into(), millis: vec![] };
     for _ in 0..arguments.wakings {
         dev.asleep().await?;
-        own.millis.push(start_alone(folder).await?.as_secs_f64() * 1000.0);
+        own.millis.push(start_alone(folder, path).await?.as_secs_f64() * 1000.0);
         let began = Instant::now();
         dev.ask().await?;
         woken.millis.push(began.elapsed().as_secs_f64() * 1000.0);
@@ -107,14 +110,28 @@ fn code_of(sample: &str) -> anyhow::Result<String> {
     Ok(code.context("the sample has an app.py")?.to_owned())
 }
 
+/// Where programs are found, with Python before all. What is found by that name may be a script that
+/// looks for it, takes five times as long as it, and now this long, now that.
+async fn path_of_python() -> anyhow::Result<OsString> {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import os, sys; print(os.path.dirname(sys.executable))"]);
+    let told = python.output().await.context("starting python3")?;
+    ensure!(told.status.success(), "python3 does not say where it is");
+    let folder = PathBuf::from(String::from_utf8(told.stdout)?.trim_end());
+    let before = std::env::var_os("PATH").unwrap_or_default();
+    let all = iter::once(folder).chain(std::env::split_paths(&before));
+    Ok(std::env::join_paths(all)?)
+}
+
 /// Starts the program of the Function by itself; how long it took to answer.
-async fn start_alone(folder: &Path) -> anyhow::Result<Duration> {
+async fn start_alone(folder: &Path, path: &OsStr) -> anyhow::Result<Duration> {
     let port = free_port(Ipv4Addr::LOCALHOST)?;
     let began = Instant::now();
     let mut child = Command::new("python3")
         .arg("app.txt")
         .current_dir(folder)
         .env("PORT", port.to_string())
+        .env("PATH", path)
         .kill_on_drop(true)
         .spawn()
         .context("starting python3")?;
@@ -144,13 +161,14 @@ struct Dev {
 
 impl Dev {
     /// Starts it; how long it took to its first answer.
-    async fn start(rouse: &Path, folder: &Path) -> anyhow::Result<(Self, Duration)> {
+    async fn start(rouse: &Path, folder: &Path, path: &OsStr) -> anyhow::Result<(Self, Duration)> {
         let port = free_port(Ipv4Addr::LOCALHOST)?;
         let began = Instant::now();
         let child = Command::new(rouse)
             .arg("dev")
             .arg(folder)
             .args(["--port", &port.to_string()])
+            .env("PATH", path)
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()

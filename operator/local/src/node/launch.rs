@@ -273,7 +273,7 @@ fn expand_all(words: &[String], variables: &Variables) -> Vec<String> {
 
 /// Variables of this process that its children see too: those by which programs are found and
 /// speak, and none that may hold a secret.
-const PASSED: [&str; 14] = [
+const PASSED: [&str; 21] = [
     "PATH",
     "HOME",
     "USER",
@@ -285,6 +285,14 @@ const PASSED: [&str; 14] = [
     "JAVA_HOME",
     "NODE_PATH",
     "PYTHONPATH",
+    // Where what stands in for an interpreter finds the one that was chosen.
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "NODENV_ROOT",
+    "NODENV_VERSION",
+    "ASDF_DIR",
+    "ASDF_DATA_DIR",
+    "VOLTA_HOME",
     "LD_LIBRARY_PATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
