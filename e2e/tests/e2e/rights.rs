@@ -177,9 +177,14 @@ async fn what_keeps_lines_sees_pods_and_functions_of_its_namespace_and_nothing_e
         let namespace = scope.namespace.as_str();
         let files = json!({"files": {"app.txt": "x"}});
         scope.apply_function("app", hello_code(&files, &json!({}))).await?;
-        // It comes last, after the account and its rights.
+        // The API server knows a right a moment after it was written: once the keeper is ready, which saw
+        // pods and Functions by then.
+        let is_ready = |it: Option<&Deployment>| {
+            let status = it.and_then(|it| it.status.as_ref());
+            status.and_then(|status| status.ready_replicas).is_some_and(|ready| ready > 0)
+        };
         let deployments = scope.api::<Deployment>();
-        wait::object(&deployments, "rouse-keeper", PATIENCE, |it| it.is_some()).await?;
+        wait::object(&deployments, "rouse-keeper", PATIENCE, is_ready).await?;
         let keeper = scope.cluster.as_account(namespace, "rouse-keeper")?;
         let pods: Api<Pod> = Api::namespaced(keeper.clone(), namespace);
         pods.list(&ListParams::default()).await?;
