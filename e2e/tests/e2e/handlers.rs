@@ -329,7 +329,7 @@ async fn what_a_request_printed_is_found_by_its_id() {
 }
 
 /// The keeper of the namespace, once there is one that is ready, and is not `former`.
-async fn keeper(scope: &Scope, former: Option<&str>) -> anyhow::Result<String> {
+pub async fn keeper(scope: &Scope, former: Option<&str>) -> anyhow::Result<String> {
     let mut name = None;
     let selector = Resident::Keeper.selector();
     wait::list(&scope.api::<Pod>(), selector, PATIENCE, |pods| {

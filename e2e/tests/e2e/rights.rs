@@ -11,8 +11,9 @@ use kube::{Client, Error};
 use rouse_crds::v1alpha1::Trigger;
 use rouse_e2e::cluster::{HELLO_IMAGE, NAMESPACE};
 use rouse_e2e::scope::{PATIENCE, Scope, hello, hello_code};
-use rouse_e2e::wait;
 use serde_json::{Value, json};
+
+use crate::handlers;
 
 const ROLES: [&str; 2] = ["rouse-controller", "rouse-activator"];
 /// Labels of the activators' pods.
@@ -179,12 +180,7 @@ async fn what_keeps_lines_sees_pods_and_functions_of_its_namespace_and_nothing_e
         scope.apply_function("app", hello_code(&files, &json!({}))).await?;
         // The API server knows a right a moment after it was written: once the keeper is ready, which saw
         // pods and Functions by then.
-        let is_ready = |it: Option<&Deployment>| {
-            let status = it.and_then(|it| it.status.as_ref());
-            status.and_then(|status| status.ready_replicas).is_some_and(|ready| ready > 0)
-        };
-        let deployments = scope.api::<Deployment>();
-        wait::object(&deployments, "rouse-keeper", PATIENCE, is_ready).await?;
+        handlers::keeper(&scope, None).await?;
         let keeper = scope.cluster.as_account(namespace, "rouse-keeper")?;
         let pods: Api<Pod> = Api::namespaced(keeper.clone(), namespace);
         pods.list(&ListParams::default()).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::programs::{self, Profile};
 use crate::tools::catalog;
-use crate::{command, folders, packages, tools};
+use crate::{command, files, folders, packages, tools};
 
 /// Names the folder of the programs to the crate `rouse-e2e`.
 const VARIABLE: &str = "ROUSE_E2E_PROGRAMS";
@@ -96,22 +96,15 @@ impl Programs {
 
     fn link(&self, name: &str, program: &Path) -> Result<()> {
         let link = self.folder.join(name);
-        remove(&link)?;
+        files::remove(&link)?;
         Ok(std::os::unix::fs::symlink(program, link)?)
     }
 
     fn copy(&self, name: &str, program: &Path) -> Result<()> {
         let copy = self.folder.join(name);
         // A run that goes on keeps the file that it has.
-        remove(&copy)?;
+        files::remove(&copy)?;
         std::fs::copy(program, copy)?;
         Ok(())
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
     }
 }

@@ -1,13 +1,13 @@
 //! `cargo xtask install`: the command line, under the names by which it is called.
 
-use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{programs, term};
+use crate::{files, programs, term};
 
 /// Other names: with these kubectl finds it, and has its own command line completed.
 const OTHER_NAMES: [&str; 2] = ["kubectl-rouse", "kubectl_complete-rouse"];
@@ -35,10 +35,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     fs::copy(&built, &new).with_context(cannot)?;
     fs::rename(&new, at("rouse")).with_context(cannot)?;
     for name in OTHER_NAMES {
-        match fs::remove_file(at(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(cannot)?,
-            _ => std::os::unix::fs::symlink("rouse", at(name)).with_context(cannot)?,
-        }
+        files::remove(&at(name)).with_context(cannot)?;
+        symlink("rouse", at(name)).with_context(cannot)?;
     }
     term::result(at("rouse").display());
     let path = env::var_os("PATH").unwrap_or_default();

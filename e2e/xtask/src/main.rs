@@ -7,6 +7,7 @@ mod command;
 mod contracts;
 mod demo;
 mod digest;
+mod files;
 mod folders;
 mod generate;
 mod handlers;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::layout::Layout;
-use crate::digest;
+use crate::{digest, files};
 
 /// How long a daemon may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -102,10 +102,7 @@ pub fn stop(layout: &Layout, name: &str) -> Result<()> {
     if let Some(pid) = running(layout, name) {
         end(pid).with_context(|| format!("could not end {name}"))?;
     }
-    match std::fs::remove_file(record_path(layout, name)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(files::remove(&record_path(layout, name))?)
 }
 
 /// Ends all processes, of whatever program, that have `mark` as an argument. Their children, which

@@ -95,8 +95,10 @@ impl Kept {
     }
 
     fn shrink(&mut self) {
-        self.before = self.before.as_ref().map(Past::shrunk);
-        self.after = self.after.shrunk();
+        if let Some(before) = &mut self.before {
+            before.shrink();
+        }
+        self.after.shrink();
     }
 }
 
@@ -108,14 +110,9 @@ enum Past {
 }
 
 impl Past {
-    fn shrunk(&self) -> Self {
-        match self {
-            Self::Whole(object) => {
-                Self::Written(Arc::clone(&object.kind), object.version, object.text())
-            }
-            Self::Written(kind, version, text) => {
-                Self::Written(Arc::clone(kind), *version, text.clone())
-            }
+    fn shrink(&mut self) {
+        if let Self::Whole(object) = self {
+            *self = Self::Written(Arc::clone(&object.kind), object.version, object.text());
         }
     }
 
