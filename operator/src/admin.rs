@@ -2,11 +2,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
@@ -43,13 +41,9 @@ pub struct Admin {
     pub unready: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
-/// Opens the port and serves it until the process ends.
-pub async fn spawn(address: SocketAddr, admin: Admin) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("opening the admin port {address}"))?;
+/// Serves the port until the process ends.
+pub fn spawn(listener: TcpListener, admin: Admin) {
     tokio::spawn(serve(listener, Arc::new(admin)));
-    Ok(())
 }
 
 async fn serve(listener: TcpListener, admin: Arc<Admin>) {

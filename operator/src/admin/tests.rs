@@ -9,7 +9,7 @@ async fn open() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let admin = Admin { registry: Registry::default(), unready: Box::new(|| None) };
-    tokio::spawn(serve(listener, Arc::new(admin)));
+    spawn(listener, admin);
     address
 }
 

@@ -29,13 +29,38 @@ use crate::shutdown::Shutdown;
 pub async fn run(args: ActivatorArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let kube = kube::Config::infer().await.context("finding the API server")?;
     let client = build_client(&kube).context("making a client")?;
-    Box::pin(run_with(client, args, shutdown)).await
+    let ports = Ports::open(&args).await?;
+    Box::pin(run_with(client, args, ports, shutdown)).await
 }
 
-/// The same, with that API server.
+/// The ports that every activator has, open.
+pub struct Ports {
+    /// For callers in the cluster.
+    pub http: TcpListener,
+    /// For callers outside.
+    pub public: TcpListener,
+    /// For other activators and the controller.
+    pub peer: TcpListener,
+    /// For probes and metrics.
+    pub admin: TcpListener,
+}
+
+impl Ports {
+    async fn open(args: &ActivatorArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: open("http", args.http_addr).await?,
+            public: open("public", args.public_addr).await?,
+            peer: open("peer", args.peer_addr).await?,
+            admin: open("admin", args.common.admin_addr).await?,
+        })
+    }
+}
+
+/// The same, with that API server and at those ports.
 pub async fn run_with(
     client: kube::Client,
     args: ActivatorArgs,
+    ports: Ports,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut registry = Registry::default();
@@ -71,10 +96,10 @@ pub async fn run_with(
     let threads = threads.context("asking how many threads can run at once")?;
     let workers = Workers::start(threads).context("starting the threads for requests")?;
     let listeners = Listeners {
-        cluster: open("http", args.http_addr).await?,
-        public: open("public", args.public_addr).await?,
+        cluster: ports.http,
+        public: ports.public,
         public_tls: open_tls(args.tls).await?,
-        peer: open("peer", args.peer_addr).await?,
+        peer: ports.peer,
     };
     let (synced, stopping) = (handles.synced.clone(), shutdown.clone());
     let identity = handles.peers.identity.clone();
@@ -85,7 +110,7 @@ pub async fn run_with(
         _ if !identity.was_given() => Some("the token that proves its key has not come yet\n"),
         _ => None,
     });
-    admin::spawn(args.common.admin_addr, Admin { registry, unready }).await?;
+    admin::spawn(ports.admin, Admin { registry, unready });
     let config = ServerConfig {
         drain: Drain::within(args.drain),
         most_connections: files::bound_connections(args.max_connections),

@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 use rouse_controller::{Config, Metrics};
 use rouse_core::resident::Resident;
 
-use super::own_client;
+use super::{open, own_client};
 use crate::admin::{self, Admin};
 use crate::args::ControllerArgs;
 use crate::lease::{self, LeaseConfig};
@@ -27,7 +27,7 @@ pub async fn run_with(
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let admin = Admin { registry, unready: Box::new(|| None) };
-    admin::spawn(args.common.admin_addr, admin).await?;
+    admin::spawn(open("admin", args.common.admin_addr).await?, admin);
     let lease = LeaseConfig {
         namespace: args.common.namespace.clone(),
         name: LEASE.to_owned(),

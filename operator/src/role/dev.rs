@@ -52,7 +52,8 @@ pub fn log(format: LogFormat, filter: &str) -> anyhow::Result<LogLines> {
 /// Runs the Functions until the process shall stop, and leaves nothing behind.
 pub async fn run(args: DevArgs, log: LogLines, shutdown: Shutdown) -> anyhow::Result<()> {
     let (found, read) = read(&args)?;
-    let port = roles::check_port(args.port)?;
+    let http = roles::open_port(args.port).await?;
+    let at = http.local_addr().context("asking for the port's number")?;
     let state = State::open(args.state.clone(), &args.folder)?;
     let api = Api::start(ApiOptions::default()).context("starting the API")?;
     let logs = Logs::default();
@@ -62,10 +63,8 @@ pub async fn run(args: DevArgs, log: LogLines, shutdown: Shutdown) -> anyhow::Re
     let (end, ended) = watch::channel(false);
     let mut ground = JoinSet::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("opening the API")?;
-    let addresses = Addresses {
-        api: listener.local_addr().context("opening the API")?,
-        functions: (Ipv4Addr::LOCALHOST, port).into(),
-    };
+    let addresses =
+        Addresses { api: listener.local_addr().context("opening the API")?, functions: at };
     let kubeconfig = state.write("kubeconfig", &api.kubeconfig(addresses, &args.namespace))?;
     let (serving, stop) = (api.clone(), stopped(ended.clone()));
     ground.spawn(async move { serving.serve(listener, stop).await.map_err(anyhow::Error::from) });
@@ -75,17 +74,18 @@ pub async fn run(args: DevArgs, log: LogLines, shutdown: Shutdown) -> anyhow::Re
         node.run(stopped(ended)).await;
         Ok(())
     });
-    let roles = Roles::prepare(&api, &state, port).await?;
+    let roles = Roles::prepare(&api, &state, http).await?;
     let introducing = ground.spawn(roles.introduce());
     let (lines, said) = mpsc::channel(screen::WAITING);
     let admin = roles.admin;
-    let shown = Shown { port, kubeconfig, runs_images, shutdown: shutdown.clone(), lines };
+    let shown =
+        Shown { port: at.port(), kubeconfig, runs_images, shutdown: shutdown.clone(), lines };
     let mut desk = Desk::new(Applied::new(client.clone()), args, found, shown);
-    let Roles { controller, activator, .. } = roles;
+    let Roles { controller, activator, ports, .. } = roles;
     let work = async {
         tokio::try_join!(
             Box::pin(controller::run_with(client.clone(), *controller, shutdown.clone())),
-            Box::pin(activator::run_with(client.clone(), *activator, shutdown.clone())),
+            Box::pin(activator::run_with(client.clone(), *activator, ports, shutdown.clone())),
         )
     };
     let all = async {

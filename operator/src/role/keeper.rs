@@ -23,7 +23,7 @@ pub async fn run(args: KeeperArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let unready = Box::new(move || {
         (!*known.borrow()).then_some("the pods are not known yet, or what a keeper before had\n")
     });
-    admin::spawn(args.admin_addr, Admin { registry, unready }).await?;
+    admin::spawn(open("admin", args.admin_addr).await?, Admin { registry, unready });
     let store = Store::open(&args.kept)
         .with_context(|| format!("opening what is kept in {}", args.kept.display()))?;
     let listeners = Listeners {

@@ -28,7 +28,7 @@ pub async fn run(args: SourceArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         (_, false) => Some("the Triggers are not known yet\n"),
         _ => None,
     });
-    admin::spawn(args.admin_addr, Admin { registry, unready }).await?;
+    admin::spawn(open("admin", args.admin_addr).await?, Admin { registry, unready });
     let doors = open("doors", args.doors_addr).await?;
     let letters = open("letters", (Ipv4Addr::LOCALHOST, args.letters_port).into()).await?;
     let means = Means::new(Secrets::below(&args.secrets), policy(&args));

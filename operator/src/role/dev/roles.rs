@@ -1,7 +1,8 @@
 //! What the roles of a cluster find of themselves in it: their accounts, their pods, their tokens and
 //! the command lines that the chart would give them. The roles themselves are the same.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as Probe};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,11 +20,13 @@ use rouse_local::api::Api as LocalApi;
 use rouse_local::node::ADDRESS;
 use rouse_peer::plain_client;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::apply::make_namespace;
 use super::state::State;
 use crate::args::{ActivatorArgs, Cli, ControllerArgs, Role};
+use crate::role::activator::Ports;
 
 /// Namespace of Rouse itself.
 pub const NAMESPACE: &str = "rouse-system";
@@ -44,18 +47,23 @@ pub struct Roles {
     pub controller: Box<ControllerArgs>,
     /// What the activator is told.
     pub activator: Box<ActivatorArgs>,
+    /// The activator's ports. Found and kept: one that was only looked up could be another's when it is
+    /// opened.
+    pub ports: Ports,
     /// Where the activator says whether it is ready, and what it counts.
     pub admin: SocketAddr,
     pods: Api<Pod>,
 }
 
 impl Roles {
-    /// Makes what they need; Functions are called at `port`.
-    pub async fn prepare(api: &LocalApi, state: &State, port: u16) -> anyhow::Result<Self> {
+    /// Makes what they need; Functions are called at `http`.
+    pub async fn prepare(api: &LocalApi, state: &State, http: TcpListener) -> anyhow::Result<Self> {
         let client = api.client(NAMESPACE);
         make_namespace(&client, NAMESPACE).await?;
         let pods = Api::namespaced(client.clone(), NAMESPACE);
-        let [peer, admin] = free_ports()?;
+        let (public, peer, admin) = (any_port().await?, any_port().await?, any_port().await?);
+        let local = |port: &TcpListener| port.local_addr().context("asking for a port's number");
+        let (called, told, admin_at) = (local(&http)?, local(&peer)?.port(), local(&admin)?);
         let mut lines = [MANAGER_CONTROLLER, MANAGER_ACTIVATOR].map(Line::new);
         for line in &mut lines {
             let uid = make_pod(&pods, line.account, line.account == MANAGER_CONTROLLER).await?;
@@ -67,20 +75,11 @@ impl Roles {
             line.say("--peer-token-file", &file.display().to_string());
         }
         let [mut controller, mut activator] = lines;
-        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
-        controller.say("--admin-addr", &local(0));
-        controller.say("--peer-port", &peer.to_string());
-        controller.say("--activator-host", &local(port));
-        controller.say("--source-template", &source_template(&local(port)).to_string());
+        controller.say("--admin-addr", &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string());
+        controller.say("--peer-port", &told.to_string());
+        controller.say("--activator-host", &called.to_string());
+        controller.say("--source-template", &source_template(called).to_string());
         controller.say("--runtimes", &runtimes(state)?.to_string());
-        for (flag, at) in [
-            ("--http-addr", port),
-            ("--public-addr", 0),
-            ("--peer-addr", peer),
-            ("--admin-addr", admin),
-        ] {
-            activator.say(flag, &local(at));
-        }
         activator.say("--drain", DRAIN);
         activator.say("--threads", "1");
         activator.say("--max-connections", CONNECTIONS);
@@ -89,8 +88,8 @@ impl Roles {
         else {
             bail!("the roles are none that `rouse dev` knows");
         };
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
-        Ok(Self { controller, activator, admin, pods })
+        let ports = Ports { http, public, peer, admin };
+        Ok(Self { controller, activator, ports, admin: admin_at, pods })
     }
 
     /// Waits until the activator knows the Functions and can be known, and says so as a kubelet does.
@@ -137,28 +136,16 @@ impl Line {
     }
 }
 
-/// Ports at which nobody listens. Who listens there next is this process.
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    // All at once, so that no two are the same.
-    let mut ports = [0; N];
-    let mut held = Vec::with_capacity(N);
-    for port in &mut ports {
-        let probe = Probe::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
-        *port = probe.local_addr().context("looking for a free port")?.port();
-        held.push(probe);
-    }
-    Ok(ports)
+/// A port of this machine that was free.
+async fn any_port() -> anyhow::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("opening a port")
 }
 
-/// The port at which Functions are called, if nobody listens there.
-pub fn check_port(asked: u16) -> anyhow::Result<u16> {
-    if asked == 0 {
-        let [port] = free_ports()?;
-        return Ok(port);
-    }
-    match Probe::bind((Ipv4Addr::LOCALHOST, asked)) {
-        Ok(_) => Ok(asked),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+/// Opens the port at which Functions are called, if nobody listens there; 0 for any.
+pub async fn open_port(asked: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, asked)).await {
+        Ok(port) => Ok(port),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let other = asked.checked_add(1).unwrap_or(8080);
             bail!(
                 "port {asked} is in use on this machine: choose another one such as --port {other}, \
@@ -216,7 +203,7 @@ async fn make_account(client: &Client, name: &str) -> anyhow::Result<()> {
 }
 
 /// The pods that run sources: this program again. Servers are where this machine finds them.
-fn source_template(activator: &str) -> Value {
+fn source_template(activator: SocketAddr) -> Value {
     let port = |name: &str, number: u16| json!({"name": name, "containerPort": number});
     let at = |name: &str, number: u16| {
         [
@@ -288,13 +275,12 @@ fn literal(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_port_in_use_is_told_with_what_to_do() {
-        let taken = Probe::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_what_to_do() {
+        let taken = open_port(0).await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = check_port(port).unwrap_err().to_string();
+        let error = open_port(port).await.unwrap_err().to_string();
         assert!(error.contains("--port"), "{error}");
-        assert_ne!(check_port(0).unwrap(), 0);
     }
 
     #[test]
@@ -304,7 +290,7 @@ mod tests {
         let mut line = Line::new(MANAGER_CONTROLLER);
         for (flag, value) in [
             ("--pod-uid", "u".to_owned()),
-            ("--source-template", source_template("127.0.0.1:8080").to_string()),
+            ("--source-template", source_template(([127, 0, 0, 1], 8080).into()).to_string()),
             ("--runtimes", runtimes(&state).unwrap().to_string()),
         ] {
             line.say(flag, &value);
