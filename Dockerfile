@@ -15,16 +15,16 @@ WORKDIR /src
 COPY . .
 # A static program. The target is named so that the flags don't reach build scripts and procedural
 # macros, which can't be static; random bytes come from the kernel, since a static program can't
-# look the C library's function up. Relocations are packed, as in e2e/xtask/src/programs.rs.
+# look the C library's function up. How it is linked is told as in e2e/xtask/src/programs.rs.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" && \
     features= && \
     if [ "$PACKAGE" = rouse ]; then features='--no-default-features --features=cluster'; fi && \
     branches= && \
-    if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata'; fi && \
-    relocations='-C link-arg=-Wl,-z,pack-relative-relocs' && \
-    RUSTFLAGS="-C target-feature=+crt-static $relocations --cfg getrandom_backend=\"linux_getrandom\" $branches" \
+    if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata -C llvm-args=-disable-vp'; fi && \
+    link='-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-z,keep-text-section-prefix' && \
+    RUSTFLAGS="-C target-feature=+crt-static $link --cfg getrandom_backend=\"linux_getrandom\" $branches" \
     cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" $features && \
     mkdir -p /image/etc /image/usr/local/bin && \
     mkdir -m 1777 /image/tmp && \

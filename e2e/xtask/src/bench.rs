@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use crate::programs::{self, Profile};
+use crate::programs::{self, Profile, ROUSE};
 use crate::stage::{Stage, StageArguments};
 use crate::{command, contracts, hollow, image};
 
@@ -92,7 +92,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         source(&mut bench)?;
     }
     if arguments.bench.first().is_some_and(|name| name == "dev") {
-        bench.env("ROUSE_BENCH_ROUSE", programs::build_command_line()?);
+        let rouse = programs::build_one(Profile::CommandLine, ROUSE, ROUSE)?;
+        bench.env("ROUSE_BENCH_ROUSE", rouse);
     }
     if needs.cluster { on_cluster(arguments, bench) } else { command::run(&mut bench) }
 }

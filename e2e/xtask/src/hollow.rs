@@ -77,7 +77,7 @@ impl Programs {
     /// Adds what is measured beside Rouse, what measures, and the build that counts allocations.
     pub fn with_yardstick(self) -> Result<Self> {
         // The build that counts allocations stands where the other stood, and was copied from.
-        self.copy("rouse-counting", &programs::build_with("count-allocations")?)?;
+        self.copy("rouse-counting", &programs::build_rouse_with("count-allocations")?)?;
         self.with_nginx()
     }
 

@@ -7,7 +7,8 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{files, programs, term};
+use crate::programs::{self, Profile, ROUSE};
+use crate::{files, term};
 
 /// Other names: with these kubectl finds it, and has its own command line completed.
 const OTHER_NAMES: [&str; 2] = ["kubectl-rouse", "kubectl_complete-rouse"];
@@ -26,7 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(folder) => folder.clone(),
         None => programs_of_cargo()?,
     };
-    let built = programs::build_command_line()?;
+    let built = programs::build_one(Profile::CommandLine, ROUSE, ROUSE)?;
     let at = |name: &str| folder.join(name);
     let cannot = || format!("installing in {}", folder.display());
     fs::create_dir_all(&folder).with_context(cannot)?;

@@ -53,8 +53,8 @@ enum Chore {
     Bench(bench::Arguments),
     /// What must hold for a while, disturbed by a seed: `events`
     Soak(bench::SoakArguments),
-    /// Has `rouse` carry requests and notes which branches it takes, for its optimised builds
-    Profile,
+    /// Has `rouse` do its work and notes which branches it takes, for its optimised builds
+    Profile(profile::Arguments),
     /// Writes the checked-in files that are made from others
     Generate(generate::Arguments),
 }
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
         Chore::Install(arguments) => install::run(&arguments),
-        Chore::Profile => profile::run(),
+        Chore::Profile(arguments) => profile::run(&arguments),
         Chore::Generate(arguments) => generate::run(&arguments),
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),

@@ -16,8 +16,10 @@ pub enum Profile {
     Tested,
     /// As it is handed out; what is measured is built like that too.
     Dist,
-    /// As `rouse-shim` and the command line are handed out, and measured.
+    /// As `rouse-shim` is handed out, and measured.
     Small,
+    /// As the command line is handed out, and measured.
+    CommandLine,
 }
 
 impl Profile {
@@ -26,6 +28,27 @@ impl Profile {
             Self::Tested => "tested",
             Self::Dist => "dist",
             Self::Small => "small",
+            Self::CommandLine => "command-line",
+        }
+    }
+
+    /// Where it is kept how often each branch of `rouse` is taken, for those that are built by it.
+    pub fn branches(self) -> Option<PathBuf> {
+        let file = match self {
+            Self::Tested | Self::Small => return None,
+            Self::Dist => "rouse.profdata",
+            Self::CommandLine => "command-line.profdata",
+        };
+        Some(folders::workspace().join("operator").join(file))
+    }
+
+    /// What `rouse` has in it.
+    const fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Tested | Self::Dist | Self::Small => {
+                &["--no-default-features", "--features=rouse/cluster"]
+            }
+            Self::CommandLine => &["--features=rouse/full"],
         }
     }
 }
@@ -51,61 +74,54 @@ const OF_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// Builds static programs, each told by its package and name; gives their paths in the same order.
 pub fn build(profile: Profile, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
-    let has_rouse = programs.iter().any(|(package, _)| *package == ROUSE);
-    build_as(profile, programs, if has_rouse { &CLUSTER } else { &[] })
+    build_with(profile, programs, None)
 }
 
 /// Builds `rouse` as images have it, but with a feature more; gives its path, where the next build
 /// without the feature puts its own.
-pub fn build_with(feature: &str) -> Result<PathBuf> {
-    let more = format!("--features=rouse/{feature}");
-    one(build_as(Profile::Dist, &[(ROUSE, ROUSE)], &[CLUSTER[0], CLUSTER[1], &more])?)
+pub fn build_rouse_with(feature: &str) -> Result<PathBuf> {
+    one(build_with(Profile::Dist, &[(ROUSE, ROUSE)], Some(feature))?)
 }
 
-/// Builds the command line as it is handed out, with all that there is; gives its path.
-pub fn build_command_line() -> Result<PathBuf> {
-    one(build_as(Profile::Small, &[(ROUSE, ROUSE)], &["--features=rouse/full"])?)
-}
-
-fn build_as(
+/// The same as [`build`], with a feature of `rouse` more.
+fn build_with(
     profile: Profile,
     programs: &[(&str, &str)],
-    features: &[&str],
+    feature: Option<&str>,
 ) -> Result<Vec<PathBuf>> {
     let target = target()?;
     // Elsewhere there is nothing to link with that would be the program's own.
     let mut flags = if cfg!(target_os = "linux") { STATIC_FLAGS.to_owned() } else { String::new() };
-    if matches!(profile, Profile::Dist) {
-        let _ = write!(flags, " -C profile-use={}", branches().display());
+    if let Some(branches) = profile.branches() {
+        let _ = write!(flags, " -C profile-use={} {NO_VALUES}", branches.display());
     }
     let mut cargo = cargo_build(profile, &target, &flags);
     for (package, program) in programs {
         cargo.args(["--package", package, "--bin", program]);
     }
-    command::run(cargo.args(features))?;
+    if programs.iter().any(|(package, _)| *package == ROUSE) {
+        cargo.args(profile.features());
+    }
+    cargo.args(feature.map(|feature| format!("--features=rouse/{feature}")));
+    command::run(&mut cargo)?;
     let folder = folder(profile, &target);
     Ok(programs.iter().map(|(_, program)| folder.join(program)).collect())
 }
 
 /// Builds `rouse` as it is handed out, but so that it counts how often each branch is taken, into
 /// `counts`; gives its path, in a folder of its own.
-pub fn build_counting(folder: &Path, counts: &Path) -> Result<PathBuf> {
+pub fn build_counting(profile: Profile, folder: &Path, counts: &Path) -> Result<PathBuf> {
     let target = target()?;
     // Counters that may be anywhere can be in a file, where they outlive the process.
     let flags = format!(
-        "{STATIC_FLAGS} -C profile-generate={} -C llvm-args=-runtime-counter-relocation",
+        "{STATIC_FLAGS} -C profile-generate={} -C llvm-args=-runtime-counter-relocation {NO_VALUES}",
         counts.display()
     );
-    let mut cargo = cargo_build(Profile::Dist, &target, &flags);
-    cargo.args(["--package", ROUSE, "--bin", "rouse"]).args(CLUSTER);
+    let mut cargo = cargo_build(profile, &target, &flags);
+    cargo.args(["--package", ROUSE, "--bin", ROUSE]).args(profile.features());
     cargo.arg("--target-dir").arg(folder);
     command::run(&mut cargo)?;
-    Ok(folder.join(target).join(Profile::Dist.as_str()).join("rouse"))
-}
-
-/// Where it is kept how often each branch of `rouse` is taken, which `cargo xtask profile` writes.
-pub fn branches() -> PathBuf {
-    folders::workspace().join("operator/rouse.profdata")
+    Ok(folder.join(target).join(profile.as_str()).join(ROUSE))
 }
 
 fn cargo_build(profile: Profile, target: &str, flags: &str) -> Command {
@@ -138,15 +154,20 @@ fn one(built: Vec<PathBuf>) -> Result<PathBuf> {
     built.into_iter().next().context("one program was asked for")
 }
 
-/// The package of the operator, its program, and what its image has of it.
-const ROUSE: &str = "rouse";
-const CLUSTER: [&str; 2] = ["--no-default-features", "--features=rouse/cluster"];
+/// The package of the operator, and its program.
+pub const ROUSE: &str = "rouse";
 
 /// A static program, which asks the kernel itself for random bytes: finding the C library's
 /// function at run time is not possible in one. What is adjusted to its place when it is loaded is told
-/// in a bit for each word instead of 24 bytes, which takes glibc 2.36 or later (2022).
+/// in a bit for each word instead of 24 bytes, which takes glibc 2.36 or later (2022). Code that a
+/// profile says is never used lies apart, so that it is never read from the disk either.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+                            -C link-arg=-Wl,-z,keep-text-section-prefix \
                             --cfg getrandom_backend=\"linux_getrandom\"";
+
+/// A profile has branches only: values, as sizes that are copied, can't be counted in a file, which would
+/// count as cut off without them.
+const NO_VALUES: &str = "-C llvm-args=-disable-vp";
 
 /// What is built for: this machine.
 pub fn target() -> Result<String> {

@@ -49,6 +49,8 @@ pub(super) struct Desk<'a> {
     /// Notifications that are looked at, by object: one after the other, so that they keep their
     /// order.
     looking: HashMap<String, VecDeque<(Told, Token)>>,
+    /// How many they are.
+    pending: usize,
     /// What was written later the ledger has not: when it, or the last list, was made, by the
     /// server's clock.
     horizon: Timestamp,
@@ -71,6 +73,7 @@ impl<'a> Desk<'a> {
             job: None,
             looks: FuturesUnordered::new(),
             looking: HashMap::new(),
+            pending: 0,
             horizon: now,
             write_at: Instant::now() + WRITE_AFTER,
             ended: false,
@@ -83,7 +86,7 @@ impl<'a> Desk<'a> {
             self.bring_found(link);
             self.plan();
             link.set_lag(count(self.state.book.open() + self.state.book.found.len()));
-            let has_place = link.room().events > self.pending() && self.has_place();
+            let has_place = link.room().events > self.pending && self.has_place();
             let due = self.due();
             tokio::select! {
                 biased;
@@ -126,12 +129,8 @@ impl<'a> Desk<'a> {
         self.state.index = Some(self.index.clone());
         self.state.book.unwrite();
         let waiting: Vec<_> = self.looking.drain().flat_map(|(_, queue)| queue).collect();
+        self.pending = 0;
         self.tell(waiting.into_iter().map(|(_, token)| token), Fate::Released);
-    }
-
-    /// Notifications that were let in and not looked at yet.
-    fn pending(&self) -> usize {
-        self.looking.values().map(VecDeque::len).sum()
     }
 
     /// Whether more may be done before the ledger is written.
@@ -203,7 +202,7 @@ impl<'a> Desk<'a> {
 
     /// Brings what the list found, as far as there is room.
     fn bring_found(&mut self, link: &mut Link<Token>) {
-        while self.has_place() && link.room().events > self.pending() && !link.room().is_none() {
+        while self.has_place() && link.room().events > self.pending && !link.room().is_none() {
             let Some((key, change)) = self.state.book.next_found() else { return };
             self.bring(&key, change, None, link);
         }
@@ -219,17 +218,11 @@ impl<'a> Desk<'a> {
         let (settings, now) = (self.settings, Timestamp::now());
         let (version_id, token) =
             told.map_or((None, None), |(told, token)| (told.version_id.as_deref(), Some(token)));
-        let notifications = self.notifications.as_ref();
-        let is_early = notifications.is_some_and(|it| it.is_answered_early());
-        let waiting = token.clone().filter(|_| !is_early);
-        let noted =
-            self.state.book.note(key, change, &Found { settings, version_id, waiting, now });
-        let is_answered = is_early || matches!(noted, Noted::Noted);
-        if let Noted::Brought(brought) = noted {
-            link.bring(vec![*brought]);
-        }
-        if is_answered {
-            self.tell(token, Fate::Done);
+        let found = Found { settings, version_id, waiting: token.clone(), now };
+        match self.state.book.note(key, change, &found) {
+            Noted::Brought(brought) => link.bring(vec![*brought]),
+            Noted::Joined => {}
+            Noted::Noted => self.tell(token, Fate::Done),
         }
     }
 
@@ -240,6 +233,7 @@ impl<'a> Desk<'a> {
         };
         let queue = self.looking.entry(told.key.clone()).or_default();
         queue.push_back((told.clone(), token.clone()));
+        self.pending += 1;
         if queue.len() == 1 {
             self.look(told, token);
         }
@@ -257,7 +251,7 @@ impl<'a> Desk<'a> {
     fn take_look(&mut self, looked: Looked, link: &mut Link<Token>) {
         let key = looked.told.key.clone();
         if let Some(queue) = self.looking.get_mut(&key) {
-            queue.pop_front();
+            self.pending -= usize::from(queue.pop_front().is_some());
             match queue.front().cloned() {
                 Some((told, token)) => self.look(told, token),
                 None => drop(self.looking.remove(&key)),

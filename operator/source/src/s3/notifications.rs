@@ -85,11 +85,6 @@ impl Notifications {
         self.intake.settle(token, fate);
     }
 
-    /// Whether who tells was answered already, and does not hear what becomes of it.
-    pub(super) const fn is_answered_early(&self) -> bool {
-        matches!(self.way, Way::Door)
-    }
-
     /// How the ear is off; none where there is a door.
     pub(super) fn outlook(&self) -> Option<Outlook> {
         match &self.way {
