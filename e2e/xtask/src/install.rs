@@ -27,6 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(folder) => folder.clone(),
         None => programs_of_cargo()?,
     };
+    term::note("Building what is handed out, once: about 15 min on 2 idle cores");
     let built = programs::build_one(Profile::CommandLine, ROUSE, ROUSE)?;
     let at = |name: &str| folder.join(name);
     let cannot = || format!("installing in {}", folder.display());
