@@ -49,8 +49,6 @@ pub(super) struct Desk<'a> {
     /// Notifications that are looked at, by object: one after the other, so that they keep their
     /// order.
     looking: HashMap<String, VecDeque<(Told, Token)>>,
-    /// How many they are.
-    pending: usize,
     /// What was written later the ledger has not: when it, or the last list, was made, by the
     /// server's clock.
     horizon: Timestamp,
@@ -73,7 +71,6 @@ impl<'a> Desk<'a> {
             job: None,
             looks: FuturesUnordered::new(),
             looking: HashMap::new(),
-            pending: 0,
             horizon: now,
             write_at: Instant::now() + WRITE_AFTER,
             ended: false,
@@ -86,7 +83,7 @@ impl<'a> Desk<'a> {
             self.bring_found(link);
             self.plan();
             link.set_lag(count(self.state.book.open() + self.state.book.found.len()));
-            let has_place = link.room().events > self.pending && self.has_place();
+            let has_place = link.room().events > self.pending() && self.has_place();
             let due = self.due();
             tokio::select! {
                 biased;
@@ -129,8 +126,12 @@ impl<'a> Desk<'a> {
         self.state.index = Some(self.index.clone());
         self.state.book.unwrite();
         let waiting: Vec<_> = self.looking.drain().flat_map(|(_, queue)| queue).collect();
-        self.pending = 0;
         self.tell(waiting.into_iter().map(|(_, token)| token), Fate::Released);
+    }
+
+    /// Notifications that were let in and not looked at yet.
+    fn pending(&self) -> usize {
+        self.looking.values().map(VecDeque::len).sum()
     }
 
     /// Whether more may be done before the ledger is written.
@@ -202,7 +203,7 @@ impl<'a> Desk<'a> {
 
     /// Brings what the list found, as far as there is room.
     fn bring_found(&mut self, link: &mut Link<Token>) {
-        while self.has_place() && link.room().events > self.pending && !link.room().is_none() {
+        while self.has_place() && link.room().events > self.pending() && !link.room().is_none() {
             let Some((key, change)) = self.state.book.next_found() else { return };
             self.bring(&key, change, None, link);
         }
@@ -233,7 +234,6 @@ impl<'a> Desk<'a> {
         };
         let queue = self.looking.entry(told.key.clone()).or_default();
         queue.push_back((told.clone(), token.clone()));
-        self.pending += 1;
         if queue.len() == 1 {
             self.look(told, token);
         }
@@ -251,7 +251,7 @@ impl<'a> Desk<'a> {
     fn take_look(&mut self, looked: Looked, link: &mut Link<Token>) {
         let key = looked.told.key.clone();
         if let Some(queue) = self.looking.get_mut(&key) {
-            self.pending -= usize::from(queue.pop_front().is_some());
+            queue.pop_front();
             match queue.front().cloned() {
                 Some((told, token)) => self.look(told, token),
                 None => drop(self.looking.remove(&key)),
