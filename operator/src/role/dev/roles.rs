@@ -27,6 +27,7 @@ use super::apply::make_namespace;
 use super::state::State;
 use crate::args::{ActivatorArgs, Cli, ControllerArgs, Role};
 use crate::role::activator::Ports;
+use crate::role::open;
 
 /// Namespace of Rouse itself.
 pub const NAMESPACE: &str = "rouse-system";
@@ -61,7 +62,9 @@ impl Roles {
         let client = api.client(NAMESPACE);
         make_namespace(&client, NAMESPACE).await?;
         let pods = Api::namespaced(client.clone(), NAMESPACE);
-        let (public, peer, admin) = (any_port().await?, any_port().await?, any_port().await?);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (public, peer) = (open("public", any).await?, open("peer", any).await?);
+        let admin = open("admin", any).await?;
         let local = |port: &TcpListener| port.local_addr().context("asking for a port's number");
         let (called, told, admin_at) = (local(&http)?, local(&peer)?.port(), local(&admin)?);
         let mut lines = [MANAGER_CONTROLLER, MANAGER_ACTIVATOR].map(Line::new);
@@ -75,7 +78,7 @@ impl Roles {
             line.say("--peer-token-file", &file.display().to_string());
         }
         let [mut controller, mut activator] = lines;
-        controller.say("--admin-addr", &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string());
+        controller.say("--admin-addr", &any.to_string());
         controller.say("--peer-port", &told.to_string());
         controller.say("--activator-host", &called.to_string());
         controller.say("--source-template", &source_template(called).to_string());
@@ -134,11 +137,6 @@ impl Line {
     fn parse(self) -> anyhow::Result<Role> {
         Ok(Cli::try_parse_from(self.words).context("the command line of a role")?.role)
     }
-}
-
-/// A port of this machine that was free.
-async fn any_port() -> anyhow::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("opening a port")
 }
 
 /// Opens the port at which Functions are called, if nobody listens there; 0 for any.
@@ -279,6 +277,7 @@ mod tests {
     async fn a_port_in_use_is_told_with_what_to_do() {
         let taken = open_port(0).await.unwrap();
         let port = taken.local_addr().unwrap().port();
+        assert_ne!(port, 0);
         let error = open_port(port).await.unwrap_err().to_string();
         assert!(error.contains("--port"), "{error}");
     }
