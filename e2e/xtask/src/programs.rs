@@ -159,8 +159,8 @@ pub const ROUSE: &str = "rouse";
 
 /// A static program, which asks the kernel itself for random bytes: finding the C library's
 /// function at run time is not possible in one. What is adjusted to its place when it is loaded is told
-/// in a bit for each word instead of 24 bytes, which takes glibc 2.36 or later (2022). Code that a
-/// profile says is never used lies apart, so that it is never read from the disk either.
+/// in a bit for each word instead of 24 bytes, which takes glibc 2.36 or later (2022). Code that is
+/// run most by a profile lies together, and so does what is hardly run.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
                             -C link-arg=-Wl,-z,keep-text-section-prefix \
                             --cfg getrandom_backend=\"linux_getrandom\"";
