@@ -37,7 +37,10 @@ fn work() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let cli = args::Cli::read();
-    let mut runtime = Builder::new_multi_thread();
+    let mut runtime = match cli.role.threads() {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
     if let Some(threads) = cli.role.threads() {
         runtime.worker_threads(threads);
     }
