@@ -22,7 +22,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     features= && \
     if [ "$PACKAGE" = rouse ]; then features='--no-default-features --features=cluster'; fi && \
     branches= && \
-    if [ "$PROFILE" = dist ]; then branches='-C profile-use=/src/operator/rouse.profdata -C llvm-args=-disable-vp'; fi && \
+    if [ "$PROFILE" = dist ]; then \
+      gunzip --keep operator/rouse.profdata.gz && \
+      branches='-C profile-use=/src/operator/rouse.profdata -C llvm-args=-disable-vp'; \
+    fi && \
     link='-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-z,keep-text-section-prefix' && \
     RUSTFLAGS="-C target-feature=+crt-static $link --cfg getrandom_backend=\"linux_getrandom\" $branches" \
     cargo build --locked --profile "$PROFILE" --target "$target" --package "$PACKAGE" $features && \

@@ -1,6 +1,7 @@
 //! The chores of Rouse: `cargo xtask --help` lists them. Owns the command line and nothing else.
 
 mod bench;
+mod branches;
 mod builds;
 mod cluster;
 mod command;

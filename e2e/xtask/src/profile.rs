@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::hollow::Programs;
 use crate::programs::{self, Profile};
-use crate::{command, folders, term};
+use crate::{branches, command, folders, term};
 
 /// Arguments of `cargo xtask profile`.
 #[derive(Debug, Args)]
@@ -90,12 +90,9 @@ impl Counting {
         let files = std::fs::read_dir(&self.counts)?.map(|entry| Ok(entry?.path()));
         let files: Vec<PathBuf> = files.collect::<std::io::Result<_>>()?;
         ensure!(!files.is_empty(), "nothing was counted: see above what the benchmark says");
-        command::run(
-            Command::new(merge)
-                .args(["merge", "--sparse", "--output"])
-                .arg(&self.kept)
-                .args(&files),
-        )?;
+        let all = self.counts.with_file_name("all.profdata");
+        command::run(Command::new(merge).args(["merge", "--output"]).arg(&all).args(&files))?;
+        branches::keep(&all, &self.kept)?;
         term::note(format!("wrote {}", self.kept.display()));
         Ok(())
     }

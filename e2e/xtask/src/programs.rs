@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{command, folders};
+use crate::{branches, command, folders};
 
 /// How programs are optimised: the profiles of `Cargo.toml`.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +32,13 @@ impl Profile {
         }
     }
 
-    /// Where it is kept how often each branch of `rouse` is taken, for those that are built by it.
+    /// Where it is kept how often each branch of `rouse` is taken, packed, for those that are built by
+    /// it.
     pub fn branches(self) -> Option<PathBuf> {
         let file = match self {
             Self::Tested | Self::Small => return None,
-            Self::Dist => "rouse.profdata",
-            Self::CommandLine => "command-line.profdata",
+            Self::Dist => "rouse.profdata.gz",
+            Self::CommandLine => "command-line.profdata.gz",
         };
         Some(folders::workspace().join("operator").join(file))
     }
@@ -92,7 +93,8 @@ fn build_with(
     let target = target()?;
     // Elsewhere there is nothing to link with that would be the program's own.
     let mut flags = if cfg!(target_os = "linux") { STATIC_FLAGS.to_owned() } else { String::new() };
-    if let Some(branches) = profile.branches() {
+    if let Some(kept) = profile.branches() {
+        let branches = branches::unpack(&kept, &folders::target().join("branches"))?;
         let _ = write!(flags, " -C profile-use={} {NO_VALUES}", branches.display());
     }
     let mut cargo = cargo_build(profile, &target, &flags);
