@@ -37,13 +37,12 @@ fn work() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let cli = args::Cli::read();
-    let mut runtime = match cli.role.threads() {
-        Some(1) => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+    let (mut one, mut many) = (Builder::new_current_thread(), Builder::new_multi_thread());
+    let runtime = match cli.role.threads() {
+        Some(1) => &mut one,
+        Some(threads) => many.worker_threads(threads),
+        None => &mut many,
     };
-    if let Some(threads) = cli.role.threads() {
-        runtime.worker_threads(threads);
-    }
     let runtime = runtime.enable_all().build().context("starting the threads")?;
     runtime.block_on(role::run(cli)).map(|()| ExitCode::SUCCESS)
 }
